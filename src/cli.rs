@@ -1,0 +1,378 @@
+//! The command line and its variables, to a validated configuration.
+//!
+//! [`FLAGS`] is the one table of options: the parser, the variables and `--help` all read it. Nothing is bound or
+//! started before all of it is valid.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use lexopt::{Arg, Parser};
+
+use crate::listen::Listen;
+use crate::log::Level;
+
+/// What `--version` prints.
+pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    Run(Config),
+    /// Print [`help`].
+    Help,
+    /// Print [`VERSION`].
+    Version,
+}
+
+/// How to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen, at least one address.
+    pub listen: Vec<Listen>,
+    /// How long open connections may finish in, at most 5 s.
+    pub drain: Duration,
+    /// Share the port with other processes that ask for it too.
+    pub reuse_port: bool,
+    /// Open connections at once, at least 1.
+    pub max_connections: usize,
+    /// How much is said on stderr.
+    pub log: Level,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: vec![Listen::Port(9090)],
+            drain: Duration::from_secs(5),
+            reuse_port: false,
+            max_connections: 256,
+            log: Level::Normal,
+        }
+    }
+}
+
+/// One option.
+struct Flag {
+    id: Id,
+    short: Option<char>,
+    long: &'static str,
+    /// The variable that stands in where the flag is not given.
+    variable: Option<&'static str>,
+    /// What its value is called; empty for a switch.
+    value: &'static str,
+    help: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Id {
+    Listen,
+    Drain,
+    ReusePort,
+    MaxConnections,
+    Quiet,
+    Verbose,
+    Help,
+    Version,
+}
+
+const FLAGS: [Flag; 8] = [
+    Flag {
+        id: Id::Listen,
+        short: Some('l'),
+        long: "listen",
+        variable: Some("LIVELET_LISTEN"),
+        value: "ADDR",
+        help: "9090, :9090, 127.0.0.1:9090 or [::1]:9090;\nrepeatable (default 9090)",
+    },
+    Flag {
+        id: Id::Drain,
+        short: None,
+        long: "drain",
+        variable: Some("LIVELET_DRAIN"),
+        value: "DUR",
+        help: "deadline for open connections (default and most 5s)",
+    },
+    Flag {
+        id: Id::ReusePort,
+        short: None,
+        long: "reuse-port",
+        variable: Some("LIVELET_REUSE_PORT"),
+        value: "",
+        help: "share the port on purpose (SO_REUSEPORT)",
+    },
+    Flag {
+        id: Id::MaxConnections,
+        short: None,
+        long: "max-connections",
+        variable: Some("LIVELET_MAX_CONNECTIONS"),
+        value: "N",
+        help: "open connections at once (default 256)",
+    },
+    Flag {
+        id: Id::Quiet,
+        short: Some('q'),
+        long: "quiet",
+        variable: None,
+        value: "",
+        help: "say failures alone (LIVELET_LOG=quiet)",
+    },
+    Flag {
+        id: Id::Verbose,
+        short: Some('v'),
+        long: "verbose",
+        variable: None,
+        value: "",
+        help: "say each request too (LIVELET_LOG=verbose)",
+    },
+    Flag {
+        id: Id::Help,
+        short: Some('h'),
+        long: "help",
+        variable: None,
+        value: "",
+        help: "print this",
+    },
+    Flag {
+        id: Id::Version,
+        short: Some('V'),
+        long: "version",
+        variable: None,
+        value: "",
+        help: "print the version",
+    },
+];
+
+/// The one variable that stands for two flags.
+const LOG_VARIABLE: &str = "LIVELET_LOG";
+
+/// A flag, variable or value that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageError {
+    /// The flag or variable, as the user wrote it.
+    culprit: String,
+    /// The value it had, if that is what is wrong.
+    value: Option<OsString>,
+    /// What is accepted.
+    accepted: &'static str,
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.culprit)?;
+        if let Some(value) = &self.value {
+            write!(f, "{:?}: ", value.to_string_lossy())?;
+        }
+        f.write_str(self.accepted)
+    }
+}
+
+const UNEXPECTED: &str = "unexpected argument; see --help";
+const ADDR: &str = "not an address; accepted: 9090, :9090, 127.0.0.1:9090 or [::1]:9090";
+const ADDR_TWICE: &str = "given twice; one socket an address";
+const DRAIN: &str = "not a duration up to 5s; accepted: 0s to 5s, such as 250ms or 5s";
+const CONNECTIONS: &str = "not a number of connections; accepted: 1 to 1000000";
+const SWITCH: &str = "not a switch; accepted: 1, true, yes, on or 0, false, no, off";
+const LOG: &str = "not a log level; accepted: quiet or verbose";
+
+/// Parses a command line, its first word being the program's name, and the variables of `variable`.
+///
+/// # Errors
+/// The first thing on the command line, or else among the variables, that can't be used.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
+    let mut config = Config::default();
+    let mut given = Vec::new();
+    let mut parser = Parser::from_iter(args);
+    while let Some(arg) = parser.next().map_err(from_lexopt)? {
+        let flag = match arg {
+            Arg::Long(name) => FLAGS.iter().find(|flag| flag.long == name),
+            Arg::Short(name) => FLAGS.iter().find(|flag| flag.short == Some(name)),
+            Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
+        };
+        let Some(flag) = flag else {
+            return Err(from_lexopt(arg.unexpected()));
+        };
+        match flag.id {
+            Id::Help => return Ok(Command::Help),
+            Id::Version => return Ok(Command::Version),
+            _ => {}
+        }
+        let value = match flag.value {
+            "" => OsString::from("on"),
+            _ => parser.value().map_err(from_lexopt)?,
+        };
+        let is_first = !given.contains(&flag.id);
+        set(&mut config, flag.id, &value, is_first)
+            .map_err(|accepted| wrong(format!("--{}", flag.long), value, accepted))?;
+        given.push(flag.id);
+    }
+    if given.contains(&Id::Quiet) && given.contains(&Id::Verbose) {
+        return Err(UsageError {
+            culprit: "--quiet --verbose".to_string(),
+            value: None,
+            accepted: "both given; accepted: one of them",
+        });
+    }
+    variables(&mut config, &given, variable)?;
+    Ok(Command::Run(config))
+}
+
+/// Applies the variables of flags that were not given. An empty one counts as unset.
+fn variables(
+    config: &mut Config,
+    given: &[Id],
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), UsageError> {
+    let get = |name: &str| variable(name).filter(|value| !value.is_empty());
+    for flag in FLAGS.iter().filter(|flag| !given.contains(&flag.id)) {
+        let Some((name, value)) = flag.variable.and_then(|name| Some((name, get(name)?))) else {
+            continue;
+        };
+        let refused = |accepted| wrong(name.to_string(), value.clone(), accepted);
+        if flag.id == Id::Listen {
+            let text = value.to_str().ok_or(ADDR).map_err(refused)?;
+            for (index, address) in text.split_ascii_whitespace().enumerate() {
+                set(config, flag.id, OsStr::new(address), index == 0).map_err(refused)?;
+            }
+        } else {
+            set(config, flag.id, &value, true).map_err(refused)?;
+        }
+    }
+    if !given.contains(&Id::Quiet) && !given.contains(&Id::Verbose) {
+        if let Some(value) = get(LOG_VARIABLE) {
+            config.log = match value.to_str() {
+                Some("quiet") => Level::Quiet,
+                Some("verbose") => Level::Verbose,
+                _ => return Err(wrong(LOG_VARIABLE.to_string(), value, LOG)),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Applies one value; the first one of a repeatable option replaces the default. The error is what is accepted.
+fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(), &'static str> {
+    let text = value.to_str().unwrap_or_default();
+    match id {
+        Id::Listen => {
+            let address = text.parse().map_err(|()| ADDR)?;
+            if is_first {
+                config.listen.clear();
+            }
+            if config.listen.contains(&address) && address.port() != 0 {
+                return Err(ADDR_TWICE);
+            }
+            config.listen.push(address);
+        }
+        Id::Drain => {
+            let most = Config::default().drain;
+            config.drain = duration(text).filter(|&d| d <= most).ok_or(DRAIN)?;
+        }
+        Id::MaxConnections => {
+            let number = whole_number(text).ok_or(CONNECTIONS)?;
+            config.max_connections = usize::try_from(number)
+                .ok()
+                .filter(|n| (1..=1_000_000).contains(n))
+                .ok_or(CONNECTIONS)?;
+        }
+        Id::ReusePort => config.reuse_port = switch(text).ok_or(SWITCH)?,
+        Id::Quiet => config.log = Level::Quiet,
+        Id::Verbose => config.log = Level::Verbose,
+        Id::Help | Id::Version => {}
+    }
+    Ok(())
+}
+
+/// DUR: a whole number and its unit, `250ms`, `5s`, `2m` or `1h`.
+fn duration(text: &str) -> Option<Duration> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let number = whole_number(number)?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
+        _ => None,
+    }
+}
+
+/// Digits alone: `str::parse` would take a sign.
+fn whole_number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn wrong(culprit: String, value: OsString, accepted: &'static str) -> UsageError {
+    UsageError {
+        culprit,
+        value: Some(value),
+        accepted,
+    }
+}
+
+fn unexpected(culprit: String) -> UsageError {
+    UsageError {
+        culprit,
+        value: None,
+        accepted: UNEXPECTED,
+    }
+}
+
+fn from_lexopt(error: lexopt::Error) -> UsageError {
+    match error {
+        lexopt::Error::MissingValue { option } => UsageError {
+            culprit: option.unwrap_or_default(),
+            value: None,
+            accepted: "needs a value; see --help",
+        },
+        lexopt::Error::UnexpectedValue { option, value } => {
+            wrong(option, value, "takes no value; see --help")
+        }
+        lexopt::Error::UnexpectedOption(option) => unexpected(option),
+        other => unexpected(other.to_string()),
+    }
+}
+
+/// The text of `--help`: 80 columns and 24 lines at most.
+#[must_use]
+pub fn help() -> String {
+    const COLUMN: usize = 27;
+    let mut text = String::from(
+        "Usage: livelet [OPTIONS]\nAnswers health probes over HTTP, on port 9090 unless told otherwise.\n\n",
+    );
+    for flag in &FLAGS {
+        let short = flag.short.map_or("   ".to_string(), |c| format!("-{c},"));
+        let left = format!("{short} --{} {}", flag.long, flag.value);
+        let mut lines = flag.help.lines();
+        let first = lines.next().unwrap_or_default();
+        let _ = writeln!(text, "  {left:COLUMN$}{first}");
+        for line in lines {
+            let _ = writeln!(text, "  {:COLUMN$}{line}", "");
+        }
+    }
+    text.push_str("\nA flag wins over its variable: ");
+    let variables = FLAGS.iter().filter_map(|flag| flag.variable);
+    for (index, name) in variables.chain([LOG_VARIABLE]).enumerate() {
+        text.push_str(match index {
+            0 => "",
+            2 => ",\n",
+            _ => ", ",
+        });
+        text.push_str(name);
+    }
+    text.push_str(".\nPaths: /livez /readyz /startupz. Stops on TERM, INT, HUP, QUIT and USR2.\n");
+    text
+}

@@ -1,0 +1,581 @@
+//! The framing policy: which bytes are a request (RFC 9112), on top of httparse's tokens.
+//!
+//! httparse is lenient where two parsers of one stream could disagree: it takes a bare LF, any number of empty lines,
+//! and does not look into Host, Content-Length or Transfer-Encoding. Everything doubtful is rejected here.
+
+use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
+use std::str;
+
+use super::Status;
+
+/// The longest head that is read, in bytes: request line, fields and the empty line after them.
+pub const MAX_HEAD: usize = 8 * 1024;
+/// The longest request target, in bytes.
+pub const MAX_TARGET: usize = 2 * 1024;
+/// The most field lines a head may have.
+pub const MAX_FIELDS: usize = 64;
+
+/// What a buffer starts with.
+#[derive(Debug, PartialEq)]
+pub enum Parsed<'b> {
+    /// No whole head yet, and nothing wrong so far.
+    Incomplete,
+    /// A request, and the length of its head in bytes.
+    Request(Request<'b>, usize),
+    /// Bytes that no later ones can turn into a request: answer and close.
+    Rejected(Rejection),
+}
+
+/// A request whose framing is beyond doubt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Request<'b> {
+    /// What is asked for.
+    pub method: Method,
+    /// The target's path; `*` for the server as a whole (with OPTIONS alone, RFC 9112 §3.2.4).
+    pub path: &'b str,
+    /// What follows the `?` of the target; empty where there is none.
+    pub query: &'b str,
+    /// The version the client speaks.
+    pub version: Version,
+    /// The client allows another request after this one (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// Content follows the head.
+    pub has_body: bool,
+}
+
+/// A request method, as far as the difference matters here. Names are case-sensitive (RFC 9110 §9.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// OPTIONS
+    Options,
+    /// One that RFC 9110 or RFC 5789 defines, not served here.
+    Other,
+    /// Not a method anybody defined.
+    Unknown,
+}
+
+/// The two versions served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// Why bytes are not taken as a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejection {
+    /// What to answer.
+    pub status: Status,
+    /// The rule that was broken, for the response's content.
+    pub reason: &'static str,
+    /// The request was HEAD: the answer has no content, whatever its status.
+    pub head_only: bool,
+}
+
+/// A broken rule, before it is known which method it was.
+type Broken = (Status, &'static str);
+
+const fn bad(reason: &'static str) -> Broken {
+    (Status::BadRequest, reason)
+}
+
+/// Parses the head that `bytes` start with.
+///
+/// Bytes after the head are not looked at. Called again with more bytes after [`Parsed::Incomplete`]; it is given at
+/// most [`MAX_HEAD`] + 2 bytes in all, for then it is either complete or rejected.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Parsed<'_> {
+    // RFC 9112 §2.2: one empty line before the request line is ignored.
+    let head = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let skipped = bytes.len() - head.len();
+    if bytes == b"\r" {
+        return Parsed::Incomplete;
+    }
+    match parse_head(head) {
+        Ok(None) => Parsed::Incomplete,
+        Ok(Some((request, length))) => Parsed::Request(request, skipped + length),
+        Err((status, reason)) => Parsed::Rejected(Rejection {
+            status,
+            reason,
+            head_only: head.starts_with(b"HEAD "),
+        }),
+    }
+}
+
+fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
+    if let [b'\r' | b'\n', ..] = bytes {
+        return Err(bad("an empty line where a request line was expected"));
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut head = httparse::Request::new(&mut []);
+    let outcome = head.parse_with_uninit_headers(bytes, &mut fields);
+    let length = match outcome {
+        Ok(httparse::Status::Complete(length)) => Some(length),
+        _ => None,
+    };
+
+    let seen = bytes.get(..length.unwrap_or(bytes.len())).unwrap_or(bytes);
+    if target_length(seen) > MAX_TARGET {
+        return Err((
+            Status::UriTooLong,
+            "the request target is longer than 2048 bytes",
+        ));
+    }
+    // An unfinished head of exactly MAX_HEAD bytes can only become longer.
+    if seen.len() > MAX_HEAD || (length.is_none() && seen.len() == MAX_HEAD) {
+        return Err((
+            Status::HeaderFieldsTooLarge,
+            "the head is longer than 8192 bytes",
+        ));
+    }
+    if has_bare_lf(seen) {
+        return Err(bad("a line ends in LF without CR"));
+    }
+    match outcome {
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::Version) => return version_error(bytes),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err((Status::HeaderFieldsTooLarge, "more than 64 header fields"));
+        }
+        Err(httparse::Error::Token) => return Err(bad("malformed request line")),
+        Err(_) => return Err(bad("malformed header field")),
+    }
+
+    let (Some(length), Some(method), Some(target)) = (length, head.method, head.path) else {
+        return Err(bad("malformed request line"));
+    };
+    let version = match head.version {
+        Some(0) => Version::Http10,
+        _ => Version::Http11,
+    };
+    let method = Method::named(method);
+    let (path, query) = split_target(method, target)?;
+    let framing = Framing::of(head.headers, version)?;
+    Ok(Some((
+        Request {
+            method,
+            path,
+            query,
+            version,
+            keep_alive: framing.keep_alive(version),
+            has_body: framing.has_body,
+        },
+        length,
+    )))
+}
+
+impl Method {
+    fn named(name: &str) -> Method {
+        match name {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "OPTIONS" => Method::Options,
+            "POST" | "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" => Method::Other,
+            _ => Method::Unknown,
+        }
+    }
+}
+
+/// The length of the request target, or of as much of it as is there.
+fn target_length(head: &[u8]) -> usize {
+    let line = head.split(|&b| b == b'\r' || b == b'\n').next();
+    let target = line.and_then(|line| line.split(|&b| b == b' ').nth(1));
+    target.map_or(0, <[u8]>::len)
+}
+
+fn has_bare_lf(head: &[u8]) -> bool {
+    let mut before = 0;
+    head.iter().any(|&byte| {
+        let cr_before = std::mem::replace(&mut before, byte) == b'\r';
+        byte == b'\n' && !cr_before
+    })
+}
+
+/// httparse knows two versions and stops at the first byte of any other: 505 is owed only to a well-formed one, which
+/// takes its whole line to tell.
+fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
+    let Some(end) = head.windows(2).position(|pair| pair == b"\r\n") else {
+        return Ok(None);
+    };
+    let line = head.get(..end).unwrap_or_default();
+    let version = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
+    match version {
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err((
+                Status::VersionNotSupported,
+                "only HTTP/1.0 and HTTP/1.1 are spoken here",
+            ))
+        }
+        _ => Err(bad("malformed HTTP version")),
+    }
+}
+
+/// Path and query of a target in origin-form, absolute-form or asterisk-form (RFC 9112 §3.2).
+fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
+    if !target.is_ascii() {
+        return Err(bad("bytes outside ASCII in the request target"));
+    }
+    if target.contains('#') {
+        return Err(bad("a fragment in the request target"));
+    }
+    if target == "*" {
+        return match method {
+            Method::Options => Ok((target, "")),
+            _ => Err(bad("the target * goes with OPTIONS alone")),
+        };
+    }
+    let relative = match after_scheme(target) {
+        Some(rest) => {
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (authority, relative) = rest.split_at(end);
+            if !is_host(authority.as_bytes()) {
+                return Err(bad("malformed authority in the request target"));
+            }
+            relative
+        }
+        None if target.starts_with('/') => target,
+        None => {
+            return Err(bad("the request target is neither a path nor an http URI"));
+        }
+    };
+    let (path, query) = relative.split_once('?').unwrap_or((relative, ""));
+    Ok(match path {
+        // RFC 9112 §3.2.4: an absolute-form OPTIONS without path and query means the server as a whole.
+        "" if method == Method::Options && relative.is_empty() => ("*", ""),
+        "" => ("/", query),
+        path => (path, query),
+    })
+}
+
+fn after_scheme(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    known.then_some(rest)
+}
+
+/// `uri-host [ ":" port ]`, not empty (RFC 9110 §7.2, RFC 3986 §3.2.2).
+fn is_host(value: &[u8]) -> bool {
+    let Ok(value) = str::from_utf8(value) else {
+        return false;
+    };
+    let (host_is_valid, port) = match value.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, port)) = rest.split_once(']') else {
+                return false;
+            };
+            (address.parse::<Ipv6Addr>().is_ok(), port)
+        }
+        None => {
+            let (host, port) = value.split_at(value.find(':').unwrap_or(value.len()));
+            (!host.is_empty() && host.bytes().all(is_reg_name), port)
+        }
+    };
+    let port_is_valid = match port.strip_prefix(':') {
+        Some(digits) => {
+            digits.is_empty()
+                || (digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok())
+        }
+        None => port.is_empty(),
+    };
+    host_is_valid && port_is_valid
+}
+
+/// unreserved, sub-delims and the percent sign; the comma is left out, as it would join two hosts in a list.
+fn is_reg_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&byte)
+}
+
+/// What the header fields say about the message's length and the connection (RFC 9112 §6, §9).
+#[derive(Default)]
+struct Framing {
+    has_body: bool,
+    close: bool,
+    persist: bool,
+}
+
+impl Framing {
+    fn of(fields: &[httparse::Header<'_>], version: Version) -> Result<Framing, Broken> {
+        let mut framing = Framing::default();
+        let mut hosts = 0;
+        let mut content_length = None;
+        let mut codings: Option<Codings> = None;
+        for field in fields {
+            let (name, value) = (field.name, field.value);
+            if name.eq_ignore_ascii_case("host") {
+                hosts += 1;
+                if !is_host(value) {
+                    return Err(bad("empty or malformed Host"));
+                }
+            } else if name.eq_ignore_ascii_case("content-length") {
+                let length = decimal(value).ok_or(bad("malformed Content-Length"))?;
+                if content_length.is_some_and(|other| other != length) {
+                    return Err(bad("two different Content-Length"));
+                }
+                content_length = Some(length);
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                codings.get_or_insert_default().add(value);
+            } else if name.eq_ignore_ascii_case("connection") {
+                framing.close |= has_token(value, b"close");
+                framing.persist |= has_token(value, b"keep-alive");
+            }
+        }
+        match hosts {
+            1 => {}
+            0 if version == Version::Http10 => {}
+            0 => return Err(bad("no Host")),
+            _ => return Err(bad("more than one Host")),
+        }
+        if let Some(codings) = codings {
+            if version == Version::Http10 {
+                return Err(bad("Transfer-Encoding with HTTP/1.0"));
+            }
+            if content_length.is_some() {
+                return Err(bad("Content-Length with Transfer-Encoding"));
+            }
+            codings.verdict()?;
+            framing.has_body = true;
+        }
+        framing.has_body |= content_length.is_some_and(|length| length > 0);
+        Ok(framing)
+    }
+
+    fn keep_alive(&self, version: Version) -> bool {
+        !self.close && (self.persist || version == Version::Http11)
+    }
+}
+
+/// 1*DIGIT; `None` for anything else, and for what does not fit (`u64::from_str` alone would take a sign).
+fn decimal(value: &[u8]) -> Option<u64> {
+    let digits = value.iter().all(u8::is_ascii_digit);
+    str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
+}
+
+/// The members of a comma-separated field value, empty ones left out (RFC 9110 §5.6.1).
+fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&b| b == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|member| !member.is_empty())
+}
+
+fn has_token(value: &[u8], token: &[u8]) -> bool {
+    members(value).any(|member| member.eq_ignore_ascii_case(token))
+}
+
+/// The transfer codings named so far, over all Transfer-Encoding fields (RFC 9112 §6.1, §7).
+#[derive(Default)]
+struct Codings {
+    ends_in_chunked: bool,
+    chunked_before: bool,
+    unknown: bool,
+    not_chunked: bool,
+}
+
+impl Codings {
+    fn add(&mut self, value: &[u8]) {
+        const REGISTERED: [&[u8]; 6] = [
+            b"gzip",
+            b"x-gzip",
+            b"compress",
+            b"x-compress",
+            b"deflate",
+            b"identity",
+        ];
+        for coding in members(value) {
+            self.chunked_before |= self.ends_in_chunked;
+            self.ends_in_chunked = coding.eq_ignore_ascii_case(b"chunked");
+            self.not_chunked |= !self.ends_in_chunked;
+            self.unknown |= !self.ends_in_chunked
+                && !REGISTERED
+                    .iter()
+                    .any(|known| coding.eq_ignore_ascii_case(known));
+        }
+    }
+
+    fn verdict(&self) -> Result<(), Broken> {
+        if self.unknown {
+            return Err((Status::NotImplemented, "unknown transfer coding"));
+        }
+        if !self.ends_in_chunked || self.chunked_before {
+            return Err(bad("Transfer-Encoding does not end in one chunked"));
+        }
+        if self.not_chunked {
+            return Err((
+                Status::NotImplemented,
+                "no transfer coding but chunked is understood",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Head and outcome: 200 for a request, else the status it is rejected with; 0 for incomplete.
+    fn outcome(head: &[u8]) -> u16 {
+        match parse(head) {
+            Parsed::Incomplete => 0,
+            Parsed::Request(..) => 200,
+            Parsed::Rejected(rejection) => rejection.status.line()[..3].parse().unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn table(rows: &[(&[u8], u16)]) {
+        let wrong: Vec<_> = rows
+            .iter()
+            .filter(|(head, expected)| outcome(head) != *expected)
+            .map(|(head, expected)| (String::from_utf8_lossy(head), expected, outcome(head)))
+            .collect();
+        assert!(wrong.is_empty(), "head, expected, got: {wrong:#?}");
+    }
+
+    #[test]
+    fn a_head_is_taken_or_rejected_as_soon_as_that_is_certain() {
+        table(&[
+            (b"", 0),
+            (b"\r", 0),
+            (b"\r\n", 0),
+            (b"\r\n\r", 400),
+            (b"\n", 400),
+            (b"G", 0),
+            (b"GET /livez HTTP/1.1\r\nHost: a\r\n\r", 0),
+            (b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+            (b"\r\nGET /livez HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+            (b"GET /livez HTTP/1.1\n", 400),
+            (b"GET / HTTP/2", 0),
+            (b"GET / HTTP/2.0\r", 0),
+            (b"GET / HTTP/2.0\r\n", 505),
+            (b"GET / HTTP/x.0\r\n", 400),
+            (b"\x16\x03\x01\x02\x00", 400),
+        ]);
+    }
+
+    #[test]
+    fn every_prefix_of_a_good_head_is_incomplete() {
+        let head =
+            b"\r\nOPTIONS http://a:1/livez?b HTTP/1.1\r\nHost: [::1]:80\r\nAccept: */*\r\n\r\n";
+        for length in 0..head.len() {
+            assert_eq!(parse(&head[..length]), Parsed::Incomplete, "{length} bytes");
+        }
+        assert!(matches!(parse(head), Parsed::Request(_, length) if length == head.len()));
+    }
+
+    #[test]
+    fn limits_hold_to_the_byte_and_before_the_end_of_the_head() {
+        let target = |length: usize| {
+            let path = "a".repeat(length - 1);
+            format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes()
+        };
+        let sized = |length: usize| {
+            let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
+            let value = "a".repeat(length - start.len() - 4);
+            format!("{start}{value}\r\n\r\n").into_bytes()
+        };
+        let fields = |count: usize| {
+            let others = "X: 1\r\n".repeat(count - 1);
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{others}\r\n").into_bytes()
+        };
+        table(&[
+            (&target(MAX_TARGET), 200),
+            (&target(MAX_TARGET + 1), 414),
+            (&target(MAX_TARGET + 1)[..MAX_TARGET + 5], 414),
+            (&sized(MAX_HEAD), 200),
+            (&sized(MAX_HEAD)[..MAX_HEAD - 1], 0),
+            (&sized(MAX_HEAD + 1), 431),
+            (&sized(MAX_HEAD + 1)[..MAX_HEAD], 431),
+            (&fields(MAX_FIELDS), 200),
+            (&fields(MAX_FIELDS + 1), 431),
+        ]);
+    }
+
+    #[test]
+    fn host() {
+        let accepted = [
+            "a",
+            "a:",
+            "a:80",
+            "1.2.3.4:80",
+            "[::1]",
+            "[::1]:80",
+            "a-b.c_d",
+            "%41",
+        ];
+        let refused = [
+            "", ":80", "a b", "a:b", "a:65536", "a:+1", "a/b", "u@a", "a,b", "[::1", "[::g]",
+            "[::1]a", "::1", "[]", "a\u{e9}", "a:80:80", "a\"",
+        ];
+        for value in accepted {
+            assert!(is_host(value.as_bytes()), "{value}");
+        }
+        for value in refused {
+            assert!(!is_host(value.as_bytes()), "{value}");
+        }
+    }
+
+    #[test]
+    fn targets() {
+        let get = |target| split_target(Method::Get, target).ok();
+        assert_eq!(get("/a?b?c"), Some(("/a", "b?c")));
+        assert_eq!(get("http://a"), Some(("/", "")));
+        assert_eq!(get("HTTPS://a:1?b"), Some(("/", "b")));
+        assert_eq!(get("/http://a"), Some(("/http://a", "")));
+        for target in [
+            "*",
+            "a",
+            "a:80",
+            "http:/a",
+            "http://",
+            "http:///a",
+            "ftp://a/",
+            "/a#b",
+            "/\u{e9}",
+        ] {
+            assert_eq!(get(target), None, "{target}");
+        }
+        let options = |target| split_target(Method::Options, target).ok();
+        assert_eq!(options("*"), Some(("*", "")));
+        assert_eq!(options("http://a"), Some(("*", "")));
+        assert_eq!(options("http://a/"), Some(("/", "")));
+    }
+
+    #[test]
+    fn bodies_and_persistence() {
+        let rows = [
+            ("1.1", "", true, false),
+            ("1.1", "Connection: x, CLOSE\r\n", false, false),
+            ("1.1", "Content-Length: 0\r\n", true, false),
+            ("1.1", "Content-Length: 007\r\n", true, true),
+            (
+                "1.1",
+                "Content-Length: 1\r\nContent-Length: 1\r\n",
+                true,
+                true,
+            ),
+            ("1.1", "Transfer-Encoding: , Chunked ,\r\n", true, true),
+            ("1.0", "", false, false),
+            ("1.0", "Connection: Keep-Alive\r\n", true, false),
+            ("1.0", "Connection: keep-alive, close\r\n", false, false),
+        ];
+        for (version, fields, keep_alive, has_body) in rows {
+            let head = format!("GET / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+            let Parsed::Request(request, _) = parse(head.as_bytes()) else {
+                panic!("rejected: {head}");
+            };
+            let got = (request.keep_alive, request.has_body);
+            assert_eq!(got, (keep_alive, has_body), "{head}");
+        }
+    }
+}

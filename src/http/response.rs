@@ -1,0 +1,110 @@
+//! Responses to bytes.
+
+use std::io::Write as _;
+
+use httpdate::HttpDate;
+
+use super::Version;
+
+/// The status codes in use (RFC 9110 §15, RFC 6585 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are RFC 9110's")]
+pub enum Status {
+    Ok,
+    NoContent,
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    UriTooLong,
+    HeaderFieldsTooLarge,
+    NotImplemented,
+    ServiceUnavailable,
+    VersionNotSupported,
+}
+
+impl Status {
+    /// The three digits and the reason phrase.
+    #[must_use]
+    pub const fn line(self) -> &'static str {
+        match self {
+            Status::Ok => "200 OK",
+            Status::NoContent => "204 No Content",
+            Status::BadRequest => "400 Bad Request",
+            Status::NotFound => "404 Not Found",
+            Status::MethodNotAllowed => "405 Method Not Allowed",
+            Status::RequestTimeout => "408 Request Timeout",
+            Status::UriTooLong => "414 URI Too Long",
+            Status::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
+            Status::NotImplemented => "501 Not Implemented",
+            Status::ServiceUnavailable => "503 Service Unavailable",
+            Status::VersionNotSupported => "505 HTTP Version Not Supported",
+        }
+    }
+
+    /// Whether the answer says which methods are served (RFC 9110 §10.2.1).
+    const fn has_allow(self) -> bool {
+        matches!(self, Status::NoContent | Status::MethodNotAllowed)
+    }
+}
+
+/// What to answer, apart from the connection it goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: Status,
+    /// The content, `text/plain` in UTF-8, without the line end after it.
+    pub body: &'static str,
+}
+
+/// What the Connection field says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// The connection closes after this response.
+    Close,
+    /// It stays open; HTTP/1.0 has to be told (RFC 9112 §9.3), in HTTP/1.1 it goes without saying.
+    KeepAlive(Version),
+}
+
+/// Ends every content.
+const LINE_END: &[u8] = b"\n";
+
+/// Appends a response to `out`; it allocates only where `out` has no room. `head_only` leaves the content out, but not
+/// its length: the answer to HEAD.
+pub fn encode(
+    out: &mut Vec<u8>,
+    response: &Response,
+    date: HttpDate,
+    connection: Connection,
+    head_only: bool,
+) {
+    let Response { status, body } = *response;
+    let has_content = status != Status::NoContent;
+    let mut text = |part: &str| out.extend_from_slice(part.as_bytes());
+    text("HTTP/1.1 ");
+    text(status.line());
+    if status.has_allow() {
+        text("\r\nAllow: GET, HEAD, OPTIONS");
+    }
+    text("\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff");
+    text(match connection {
+        Connection::Close => "\r\nConnection: close",
+        Connection::KeepAlive(Version::Http10) => "\r\nConnection: keep-alive",
+        Connection::KeepAlive(Version::Http11) => "",
+    });
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "\r\nDate: {date}");
+    if has_content {
+        // RFC 9110 §8.6: no Content-Length in a 204.
+        let length = body.len() + LINE_END.len();
+        let _ = write!(
+            out,
+            "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}"
+        );
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+    if has_content && !head_only {
+        out.extend_from_slice(body.as_bytes());
+        out.extend_from_slice(LINE_END);
+    }
+}

@@ -1,0 +1,15 @@
+//! livelet gives any process a health endpoint.
+//!
+//! Data flows one way: [`cli`] makes a configuration for [`run`]; signals send events to [`run`], which steps the pure
+//! [`lifecycle`] and publishes a [`health::Snapshot`]; connections only read snapshots.
+
+pub mod cli;
+pub mod conn;
+pub mod health;
+pub mod http;
+pub mod lifecycle;
+pub mod listen;
+pub mod log;
+pub mod run;
+mod server;
+mod signals;

@@ -1,0 +1,158 @@
+//! The listening sockets, made option by option.
+//!
+//! SO_REUSEADDR is always set: on Linux it lets a bind pass over connections in TIME_WAIT, and never over a socket that
+//! listens (socket(7)), so a restart does not fail and two livelets do not share a port by accident.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::str::FromStr;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// How many connections the kernel may hold before they are accepted; it takes the lesser of this and
+/// net.core.somaxconn (listen(2)).
+const BACKLOG: i32 = 1024;
+
+/// Where to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Every address of the machine, IPv6 and IPv4 on one socket; IPv4 alone where there is no IPv6.
+    Port(u16),
+    /// This address; `[::]` takes IPv4 too.
+    Address(SocketAddr),
+}
+
+impl Listen {
+    /// The port; 0 takes a free one.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self {
+            Listen::Port(port) => *port,
+            Listen::Address(address) => address.port(),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = ();
+
+    /// `9090`, `:9090`, `127.0.0.1:9090` or `[::1]:9090`.
+    fn from_str(text: &str) -> Result<Listen, ()> {
+        let port = text.strip_prefix(':').unwrap_or(text);
+        if port.bytes().all(|b| b.is_ascii_digit()) {
+            return port.parse().map(Listen::Port).map_err(drop);
+        }
+        text.parse().map(Listen::Address).map_err(drop)
+    }
+}
+
+/// Why an address could not be listened on.
+#[derive(Debug)]
+pub struct ListenError {
+    address: SocketAddr,
+    cause: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ListenError { address, cause } = self;
+        write!(f, "listen: {address}: {cause}; ")?;
+        match Errno::from_io_error(cause) {
+            Some(Errno::ADDRINUSE) => {
+                f.write_str("another process holds it; --listen takes another address")
+            }
+            Some(Errno::ACCESS) => f.write_str("ports under 1024 are for root; see --listen"),
+            _ => f.write_str("--listen takes another address"),
+        }
+    }
+}
+
+/// Binds and listens. With `reuse_port` other sockets that also set SO_REUSEPORT may share the port.
+///
+/// # Errors
+/// What socket(2), bind(2) or listen(2) failed with, and the address.
+pub fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> {
+    let open = |address: SocketAddr| {
+        socket(address, reuse_port).map_err(|cause| ListenError { address, cause })
+    };
+    match listen {
+        Listen::Address(address) => open(address),
+        Listen::Port(port) => match open((Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(error) if has_no_ipv6(&error.cause) => open((Ipv4Addr::UNSPECIFIED, port).into()),
+            outcome => outcome,
+        },
+    }
+}
+
+/// A kernel without IPv6 has no such address family; some sandboxes have the family and no address in it.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+    )
+}
+
+fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // The default is the machine's to choose (net.ipv6.bindv6only).
+        socket.set_only_v6(false)?;
+    }
+    // Accepted sockets inherit it, which saves a call for each: an answer never waits for the last one's ACK.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let accepted = [
+            ("9090", Listen::Port(9090)),
+            (":9090", Listen::Port(9090)),
+            ("0", Listen::Port(0)),
+            (
+                "127.0.0.1:9090",
+                Listen::Address(([127, 0, 0, 1], 9090).into()),
+            ),
+            (
+                "[::1]:80",
+                Listen::Address((Ipv6Addr::LOCALHOST, 80).into()),
+            ),
+        ];
+        for (text, expected) in accepted {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        let refused = [
+            "",
+            ":",
+            "x",
+            "65536",
+            "+80",
+            "-1",
+            " 80",
+            "::9090",
+            "::1:80",
+            "1.2.3.4",
+            "[::1]",
+            "localhost:9090",
+            "127.0.0.1:",
+            "127.0.0.1:+80",
+            "127.0.0.1:65536",
+        ];
+        for text in refused {
+            assert_eq!(text.parse::<Listen>(), Err(()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The livelet program: dispatch and exit code.
+
+use std::env;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use livelet::cli::{self, Command};
+use livelet::{log, run};
+
+/// livelet's own failure, as `docker run` and tini's successors report theirs.
+const EXIT_FAILURE: u8 = 125;
+
+fn main() -> ExitCode {
+    let outcome = match cli::parse(env::args_os(), |name| env::var_os(name)) {
+        Ok(Command::Run(config)) => {
+            log::set_level(config.log);
+            run::run(&config).map_err(|error| error.to_string())
+        }
+        Ok(Command::Help) => print(&cli::help()),
+        Ok(Command::Version) => print(cli::VERSION),
+        Err(error) => Err(error.to_string()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            log::failure(format_args!("{message}"));
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| format!("stdout: cannot write: {error}"))
+}

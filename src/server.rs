@@ -1,0 +1,422 @@
+//! The accept loop, the open connections, and who gives way at the limit.
+//!
+//! Everything runs on the executor's one thread. A connection is a task that steps its [`Conn`]; what the server wants
+//! of it (a deadline has passed, a drain has begun, it has to give way) it finds out when it is woken. Its table entry
+//! says when that has to happen, so that one timer serves all of them.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::{Shutdown, TcpListener};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_net::TcpStream;
+use httpdate::HttpDate;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, accept_with};
+use slab::Slab;
+use smol::future::yield_now;
+use smol::io::{AsyncRead as _, AsyncWrite as _};
+use smol::stream::Stream as _;
+use smol::{Async, LocalExecutor, Timer};
+
+use crate::conn::{Buffers, Conn, Site, Step};
+use crate::health::{self, Snapshot};
+use crate::http::{Rejection, Request, Response};
+use crate::log;
+
+/// How long accepting rests when the machine is out of something that no connection here can give back.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How many connections are accepted, or steps of one connection taken, before the others have their turn.
+const TURN: usize = 16;
+/// The most connections that the end of the listening socket can leave in its queue; the bound on accepting them.
+const QUEUE: usize = 4096;
+
+/// The server: shared by the accept loops and the connections.
+pub(crate) struct Server {
+    executor: Rc<LocalExecutor<'static>>,
+    max_connections: usize,
+    snapshot: Cell<Snapshot>,
+    draining: Cell<bool>,
+    connections: RefCell<Slab<Entry>>,
+    buffers: RefCell<Buffers>,
+    /// Accept loops still listening.
+    listening: Cell<usize>,
+    /// When the timer of [`Server::keep_time`] fires.
+    timer: Cell<Option<Instant>>,
+    /// Woken when a connection's deadline comes before that.
+    timekeeper: RefCell<Option<Waker>>,
+    /// Woken when a drain begins.
+    acceptors: RefCell<Vec<Waker>>,
+    /// Woken when the last connection has closed.
+    drained: RefCell<Option<Waker>>,
+}
+
+/// What the server knows of an open connection.
+struct Entry {
+    waker: Waker,
+    /// When to wake it; `None` once that has been done.
+    deadline: Option<Instant>,
+    precedence: (bool, Instant),
+    /// It was chosen to give way: it closes as soon as it would have to wait.
+    gives_way: bool,
+}
+
+impl Server {
+    /// Serves nothing yet.
+    pub(crate) fn new(executor: Rc<LocalExecutor<'static>>, max_connections: usize) -> Rc<Server> {
+        Rc::new(Server {
+            executor,
+            max_connections,
+            snapshot: Cell::default(),
+            draining: Cell::new(false),
+            connections: RefCell::default(),
+            buffers: RefCell::default(),
+            listening: Cell::new(0),
+            timer: Cell::new(None),
+            timekeeper: RefCell::default(),
+            acceptors: RefCell::default(),
+            drained: RefCell::default(),
+        })
+    }
+
+    /// Starts to accept connections from a listening socket.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) failed with.
+    pub(crate) fn accept_from(self: &Rc<Server>, listener: TcpListener) -> io::Result<()> {
+        let listener = Async::new_nonblocking(listener)?;
+        self.listening.set(self.listening.get() + 1);
+        let server = Rc::clone(self);
+        self.executor
+            .spawn(async move {
+                server.accept_loop(&listener).await;
+                drop(listener);
+                server.listening.set(server.listening.get() - 1);
+                server.tell_if_drained();
+            })
+            .detach();
+        Ok(())
+    }
+
+    /// Publishes the state that answers depend on.
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        self.snapshot.set(snapshot);
+    }
+
+    /// Begins to drain: the accept loops take what is queued and stop, open connections finish.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        self.acceptors.take().into_iter().for_each(Waker::wake);
+        for (_, entry) in self.connections.borrow().iter() {
+            entry.waker.wake_by_ref();
+        }
+    }
+
+    /// Waits until a drain has left no connection open.
+    pub(crate) async fn drained(&self) {
+        poll_fn(|cx| {
+            if self.is_drained() {
+                return Poll::Ready(());
+            }
+            self.drained.replace(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// How many connections are open.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Wakes each connection at its deadline; runs as long as the server.
+    pub(crate) async fn keep_time(self: Rc<Server>) {
+        let mut timer = Timer::never();
+        poll_fn(|cx| -> Poll<()> {
+            self.timekeeper.replace(Some(cx.waker().clone()));
+            let next = self.wake_expired(Instant::now());
+            self.timer.set(next);
+            match next {
+                Some(deadline) => timer.set_at(deadline),
+                None => timer.clear(),
+            }
+            if Pin::new(&mut timer).poll_next(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Wakes the connections whose deadline has passed and returns the next one's.
+    fn wake_expired(&self, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        for (_, entry) in self.connections.borrow_mut().iter_mut() {
+            match entry.deadline {
+                Some(deadline) if deadline <= now => {
+                    entry.deadline = None;
+                    entry.waker.wake_by_ref();
+                }
+                Some(deadline) => {
+                    next = Some(next.map_or(deadline, |at: Instant| at.min(deadline)))
+                }
+                None => {}
+            }
+        }
+        next
+    }
+
+    async fn accept_loop(self: &Rc<Server>, listener: &Async<TcpListener>) {
+        let mut turn = 0;
+        let mut queued = 0;
+        while queued < QUEUE {
+            self.make_room().await;
+            match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => {
+                    self.open(socket.into());
+                    turn += 1;
+                    queued += usize::from(self.draining.get());
+                    if turn % TURN == 0 {
+                        yield_now().await;
+                    }
+                }
+                Err(Errno::AGAIN) if self.draining.get() => return,
+                Err(Errno::AGAIN) => self.acceptable(listener).await,
+                Err(error) => self.accept_failed(error).await,
+            }
+        }
+    }
+
+    /// Waits until there may be a connection to accept, or a drain begins.
+    async fn acceptable(&self, listener: &Async<TcpListener>) {
+        poll_fn(|cx| {
+            if self.draining.get() {
+                return Poll::Ready(());
+            }
+            let mut acceptors = self.acceptors.borrow_mut();
+            if !acceptors.iter().any(|waker| waker.will_wake(cx.waker())) {
+                acceptors.push(cx.waker().clone());
+            }
+            // An error is accept's to report.
+            listener.poll_readable(cx).map(drop)
+        })
+        .await;
+    }
+
+    /// An error of accept4(2) is the queued connection's own, and the next may be fine; or the machine is short of
+    /// something. Then a connection here gives way, as it may be a descriptor that is missing; and where none is open,
+    /// accepting rests.
+    async fn accept_failed(&self, error: Errno) {
+        match error {
+            Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::NONET
+            | Errno::TIMEDOUT => return,
+            _ => {}
+        }
+        let error = io::Error::from(error);
+        log::detail(format_args!("accept: {error}"));
+        if !self.let_one_give_way() {
+            Timer::after(ACCEPT_REST).await;
+        }
+        yield_now().await;
+    }
+
+    async fn make_room(&self) {
+        let is_full = || self.open_connections() >= self.max_connections;
+        if is_full() {
+            // Those accepted a moment ago have not been read from yet.
+            yield_now().await;
+        }
+        while is_full() {
+            self.let_one_give_way();
+            yield_now().await;
+        }
+    }
+
+    /// Asks one connection to give way; false where none is left to ask.
+    fn let_one_give_way(&self) -> bool {
+        let mut connections = self.connections.borrow_mut();
+        let open = connections.iter_mut().map(|(_, entry)| entry);
+        let chosen = open
+            .filter(|entry| !entry.gives_way)
+            .min_by_key(|entry| entry.precedence);
+        let Some(entry) = chosen else { return false };
+        entry.gives_way = true;
+        entry.waker.wake_by_ref();
+        true
+    }
+
+    fn open(self: &Rc<Server>, socket: std::net::TcpStream) {
+        let stream = match Async::new_nonblocking(socket) {
+            Ok(stream) => TcpStream::from(stream),
+            Err(error) => return log::detail(format_args!("connection: epoll: {error}")),
+        };
+        let conn = Conn::new(Instant::now());
+        let key = self.connections.borrow_mut().insert(Entry {
+            waker: Waker::noop().clone(),
+            deadline: None,
+            precedence: conn.precedence(),
+            gives_way: false,
+        });
+        let connection = Connection {
+            server: Rc::clone(self),
+            key,
+            conn,
+            stream,
+        };
+        self.executor.spawn(connection).detach();
+    }
+
+    /// Whether a connection has to give way.
+    fn gives_way(&self, key: usize) -> bool {
+        self.connections
+            .borrow()
+            .get(key)
+            .is_some_and(|entry| entry.gives_way)
+    }
+
+    /// A connection waits: keeps what is needed to wake it.
+    fn note(&self, key: usize, conn: &Conn, waker: &Waker) {
+        let deadline = conn.deadline();
+        if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
+            entry.deadline = Some(deadline);
+            entry.precedence = conn.precedence();
+            entry.waker.clone_from(waker);
+        }
+        if self.timer.get().is_none_or(|at| deadline < at) {
+            self.timekeeper.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn closed(&self, key: usize) {
+        self.connections.borrow_mut().try_remove(key);
+        self.tell_if_drained();
+    }
+
+    fn is_drained(&self) -> bool {
+        self.draining.get() && self.listening.get() == 0 && self.open_connections() == 0
+    }
+
+    fn tell_if_drained(&self) {
+        if self.is_drained() {
+            self.drained.take().into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Site for Server {
+    fn respond(&self, request: &Request<'_>) -> Response {
+        let response = health::respond(request, self.snapshot.get());
+        log::detail(format_args!(
+            "request: {}: {}",
+            request.path,
+            response.status.line()
+        ));
+        response
+    }
+
+    fn reject(&self, rejection: &Rejection) -> Response {
+        log::detail(format_args!(
+            "request: {}: {}",
+            rejection.status.line(),
+            rejection.reason
+        ));
+        Response {
+            status: rejection.status,
+            body: rejection.reason,
+        }
+    }
+
+    fn date(&self) -> HttpDate {
+        /// 9999-12-31 23:59:59, in seconds of Unix time.
+        const LAST_HTTP_DATE: u64 = 253_402_300_799;
+        // httpdate panics on what HTTP has no notation for, and a machine's clock can be set to anything.
+        let last = UNIX_EPOCH + Duration::from_secs(LAST_HTTP_DATE);
+        SystemTime::now().clamp(UNIX_EPOCH, last).into()
+    }
+}
+
+/// The task of one connection.
+struct Connection {
+    server: Rc<Server>,
+    key: usize,
+    conn: Conn,
+    stream: TcpStream,
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Connection {
+            server,
+            key,
+            conn,
+            stream,
+        } = &mut *self;
+        let gives_way = server.gives_way(*key);
+        if gives_way || server.draining.get() {
+            conn.drain();
+        }
+        let mut buffers = server.buffers.borrow_mut();
+        conn.borrow(&mut buffers);
+        let outcome = advance(conn, stream, server, cx);
+        conn.give_back(&mut buffers);
+        if outcome.is_ready() || gives_way {
+            return Poll::Ready(());
+        }
+        server.note(*key, conn, cx.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.server.closed(self.key);
+    }
+}
+
+/// Takes a connection as far as it gets without waiting; ready when it is over.
+fn advance(
+    conn: &mut Conn,
+    stream: &mut TcpStream,
+    site: &Server,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let now = Instant::now();
+    if now >= conn.deadline() {
+        conn.expired(now, site);
+    }
+    for _ in 0..TURN {
+        let outcome = match conn.step(now, site) {
+            Step::Read(room) => match Pin::new(&mut *stream).poll_read(cx, room) {
+                Poll::Pending if conn.starved(now) => return Poll::Ready(()),
+                read => ready!(read).map(|count| conn.received(count, now)),
+            },
+            Step::Send(bytes) => {
+                let written = ready!(Pin::new(&mut *stream).poll_write(cx, bytes));
+                written.map(|count| conn.sent(count, now))
+            }
+            Step::ShutDown => stream.shutdown(Shutdown::Write),
+            Step::Close => return Poll::Ready(()),
+        };
+        if outcome.is_err() {
+            // The client is gone.
+            return Poll::Ready(());
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
