@@ -174,9 +174,9 @@ impl Server {
         let mut turn = 0;
         let mut queued = 0;
         while queued < QUEUE {
-            self.make_room().await;
             match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(socket) => {
+                    self.make_room().await;
                     self.open(socket.into());
                     turn += 1;
                     queued += usize::from(self.draining.get());

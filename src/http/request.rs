@@ -206,9 +206,9 @@ fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
         return Ok(None);
     };
     let line = head.get(..end).unwrap_or_default();
-    let version = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-    match version {
-        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+    let mut words = line.split(|&b| b == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             Err((
@@ -216,7 +216,7 @@ fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
                 "only HTTP/1.0 and HTTP/1.1 are spoken here",
             ))
         }
-        _ => Err(bad("malformed HTTP version")),
+        _ => Err(bad("malformed request line")),
     }
 }
 
@@ -277,7 +277,7 @@ fn is_host(value: &[u8]) -> bool {
         }
         None => {
             let (host, port) = value.split_at(value.find(':').unwrap_or(value.len()));
-            (!host.is_empty() && host.bytes().all(is_reg_name), port)
+            (is_reg_name(host.as_bytes()), port)
         }
     };
     let port_is_valid = match port.strip_prefix(':') {
@@ -290,9 +290,23 @@ fn is_host(value: &[u8]) -> bool {
     host_is_valid && port_is_valid
 }
 
-/// unreserved, sub-delims and the percent sign; the comma is left out, as it would join two hosts in a list.
-fn is_reg_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&byte)
+/// unreserved, pct-encoded and sub-delims (RFC 3986 §2), but no comma, which would join two hosts to a list.
+fn is_reg_name(host: &[u8]) -> bool {
+    let mut rest = host;
+    while let [first, after @ ..] = rest {
+        rest = match (first, after) {
+            (b'%', [high, low, after @ ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                after
+            }
+            (byte, after) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) => {
+                after
+            }
+            _ => return false,
+        };
+    }
+    !host.is_empty()
 }
 
 /// What the header fields say about the message's length and the connection (RFC 9112 §6, §9).
@@ -459,6 +473,8 @@ mod tests {
             (b"GET / HTTP/2.0\r", 0),
             (b"GET / HTTP/2.0\r\n", 505),
             (b"GET / HTTP/x.0\r\n", 400),
+            (b"GET /  HTTP/2.0\r\n", 400),
+            (b"GET / a HTTP/2.0\r\n", 400),
             (b"\x16\x03\x01\x02\x00", 400),
         ]);
     }
@@ -515,7 +531,7 @@ mod tests {
         ];
         let refused = [
             "", ":80", "a b", "a:b", "a:65536", "a:+1", "a/b", "u@a", "a,b", "[::1", "[::g]",
-            "[::1]a", "::1", "[]", "a\u{e9}", "a:80:80", "a\"",
+            "[::1]a", "::1", "[]", "a\u{e9}", "a:80:80", "a\"", "%", "a%4", "%zz",
         ];
         for value in accepted {
             assert!(is_host(value.as_bytes()), "{value}");
