@@ -183,12 +183,11 @@ impl Conn {
         }
     }
 
-    /// There is nothing to read yet. True where that ends the connection: it is idle and the server drains. One that
-    /// was accepted a moment ago is given the time for its first request to arrive.
-    #[must_use]
-    pub fn starved(&self, now: Instant) -> bool {
-        let is_idle = self.state == State::Open && self.filled == 0;
-        is_idle && self.draining && (self.has_asked || now >= self.deadline())
+    /// There is nothing to read yet: in a drain the end of an idle connection.
+    pub fn starved(&mut self) {
+        if self.draining && self.has_asked && self.state == State::Open && self.filled == 0 {
+            self.state = State::Closed;
+        }
     }
 
     /// `count` bytes of the last [`Step::Send`] have left.
@@ -372,7 +371,8 @@ mod tests {
             let at = loop {
                 match self.conn.step(self.now, &Fixed) {
                     Step::Read(_) if bytes.is_empty() => {
-                        if self.conn.starved(self.now) {
+                        self.conn.starved();
+                        if self.conn.state == State::Closed {
                             break At::Closed;
                         }
                         break At::Reading;

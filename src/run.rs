@@ -41,6 +41,8 @@ impl fmt::Display for RunError {
 /// # Errors
 /// It could not start; nothing was served then.
 pub fn run(config: &Config) -> Result<(), RunError> {
+    // First, so that no signal is lost: the kernel drops what PID 1 has no handler for.
+    let signals = Signals::new().map_err(|cause| RunError::System("signals", cause))?;
     let sockets = config
         .listen
         .iter()
@@ -50,9 +52,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let executor = Rc::new(LocalExecutor::new());
     let server = Server::new(Rc::clone(&executor), config.max_connections);
     smol::block_on(executor.run(async {
-        // Before the ready line, so that a signal sent in answer to it already starts a drain.
-        let signals = Signals::new().map_err(|error| RunError::System("signals", error))?;
-        serve(&server, sockets).map_err(|error| RunError::System("listening socket", error))?;
+        serve(&server, sockets).map_err(|cause| RunError::System("listening socket", cause))?;
         executor.spawn(Rc::clone(&server).keep_time()).detach();
         supervise(&server, signals, Lifecycle::new(config.drain)).await;
         Ok(())

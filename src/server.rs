@@ -10,7 +10,7 @@ use std::io;
 use std::net::{Shutdown, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_net::TcpStream;
@@ -207,27 +207,17 @@ impl Server {
         .await;
     }
 
-    /// An error of accept4(2) is the queued connection's own, and the next may be fine; or the machine is short of
-    /// something. Then a connection here gives way, as it may be a descriptor that is missing; and where none is open,
+    /// An error of accept4(2) may be the queued connection's own, and the next one fine. Where the machine is short of
+    /// something, a connection here gives way, as it may be its descriptor that is missing; where that is no help,
     /// accepting rests.
     async fn accept_failed(&self, error: Errno) {
-        match error {
-            Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::PROTO
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH
-            | Errno::NOPROTOOPT
-            | Errno::OPNOTSUPP
-            | Errno::NONET
-            | Errno::TIMEDOUT => return,
-            _ => {}
-        }
-        let error = io::Error::from(error);
-        log::detail(format_args!("accept: {error}"));
-        if !self.let_one_give_way() {
+        log::detail(format_args!("accept: {}", io::Error::from(error)));
+        let may_help = match error {
+            Errno::INTR | Errno::CONNABORTED | Errno::PROTO => true,
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => self.let_one_give_way(),
+            _ => false,
+        };
+        if !may_help {
             Timer::after(ACCEPT_REST).await;
         }
         yield_now().await;
@@ -396,26 +386,34 @@ fn advance(
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     let now = Instant::now();
-    if now >= conn.deadline() {
-        conn.expired(now, site);
-    }
     for _ in 0..TURN {
         let outcome = match conn.step(now, site) {
-            Step::Read(room) => match Pin::new(&mut *stream).poll_read(cx, room) {
-                Poll::Pending if conn.starved(now) => return Poll::Ready(()),
-                read => ready!(read).map(|count| conn.received(count, now)),
-            },
-            Step::Send(bytes) => {
-                let written = ready!(Pin::new(&mut *stream).poll_write(cx, bytes));
-                written.map(|count| conn.sent(count, now))
+            Step::Read(room) => {
+                let read = Pin::new(&mut *stream).poll_read(cx, room);
+                if read.is_pending() {
+                    conn.starved();
+                }
+                read.map_ok(|count| conn.received(count, now))
             }
-            Step::ShutDown => stream.shutdown(Shutdown::Write),
+            Step::Send(bytes) => {
+                let written = Pin::new(&mut *stream).poll_write(cx, bytes);
+                written.map_ok(|count| conn.sent(count, now))
+            }
+            Step::ShutDown => Poll::Ready(stream.shutdown(Shutdown::Write)),
             Step::Close => return Poll::Ready(()),
         };
-        if outcome.is_err() {
+        match outcome {
+            Poll::Ready(Ok(())) => {}
             // The client is gone.
-            return Poll::Ready(());
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            // Only now: what has arrived by the deadline still counts.
+            Poll::Pending if now >= conn.deadline() => conn.expired(now, site),
+            Poll::Pending => return Poll::Pending,
         }
+    }
+    // A client that always has more to send must not outlive its deadline, nor keep the others from their turn.
+    if now >= conn.deadline() {
+        conn.expired(now, site);
     }
     cx.waker().wake_by_ref();
     Poll::Pending

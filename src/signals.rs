@@ -1,7 +1,11 @@
 //! Signals as a stream: signal-hook's handler writes to a socket pair, the executor reads it.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::backend::SignalDelivery;
@@ -12,7 +16,12 @@ use smol::Async;
 const STOPPING: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
 
 /// The signals that arrived.
-pub(crate) struct Signals(SignalDelivery<Async<UnixStream>, SignalOnly>);
+pub(crate) struct Signals {
+    delivery: SignalDelivery<Async<UnixStream>, SignalOnly>,
+    /// Set by the handler too: requests that were queued together with a signal must see it, and the socket pair only
+    /// wakes with its turn in epoll.
+    arrived: Arc<AtomicBool>,
+}
 
 impl Signals {
     /// Takes the signals over: from here on they no longer end the process.
@@ -22,16 +31,25 @@ impl Signals {
     pub(crate) fn new() -> io::Result<Signals> {
         let (read, write) = UnixStream::pair()?;
         let read = Async::new(read)?;
-        Ok(Signals(SignalDelivery::with_pipe(
-            read, write, SignalOnly, STOPPING,
-        )?))
+        let arrived = Arc::new(AtomicBool::new(false));
+        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, STOPPING)?;
+        for signal in STOPPING {
+            signal_hook::flag::register(signal, Arc::clone(&arrived))?;
+        }
+        Ok(Signals { delivery, arrived })
     }
 
     /// Waits for signals and returns all that have arrived; the kernel keeps at most one of a kind (signal(7)).
     pub(crate) async fn next(&mut self) -> impl Iterator<Item = i32> + use<> {
-        // The pipe only wakes: it can't end, and pending() empties it.
-        let _ = self.0.get_read().readable().await;
-        self.0.pending()
+        poll_fn(|cx| {
+            if self.arrived.swap(false, Ordering::SeqCst) {
+                return Poll::Ready(());
+            }
+            // The socket pair only wakes: it can't end, and pending() empties it.
+            self.delivery.get_read().poll_readable(cx).map(drop)
+        })
+        .await;
+        self.delivery.pending()
     }
 }
 

@@ -1,0 +1,186 @@
+//! A probe is answered however many connections are held, by the limit's rule and without descriptors too.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use support::{
+    Livelet, SOON, Socket, assert_closed, binary, livelet, probe, proc_stat, read_response,
+    sockets_at, wait_for, wait_until_read,
+};
+
+const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
+
+/// These tests hold hundreds of descriptors each: in turn, they fit in the usual limit of 1024.
+fn in_turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A new connection on which `sent` was sent, if livelet did not cut it before.
+fn idle(livelet: &Livelet, sent: &[u8]) -> TcpStream {
+    let mut stream = livelet.connect();
+    let _ = stream.write_all(sent);
+    stream
+}
+
+fn ask(stream: &mut TcpStream) {
+    stream.write_all(REQUEST).unwrap();
+    assert_eq!(read_response(stream).status, 200);
+}
+
+/// How many connections livelet holds.
+fn held(addr: SocketAddr) -> usize {
+    let sockets = sockets_at(addr.port());
+    let accepted = |s: &&Socket| s.state == Socket::ESTABLISHED && s.inode != 0;
+    sockets.iter().filter(accepted).count()
+}
+
+fn probes_are_answered_over(sent: &[u8]) {
+    let _turn = in_turn();
+    let livelet = Livelet::start(&["--max-connections", "64"]);
+    let mut streams: Vec<_> = (0..500).map(|_| idle(&livelet, sent)).collect();
+    for _ in 0..100 {
+        assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+        streams.push(idle(&livelet, sent));
+    }
+    assert_eq!(probe(livelet.addr(), "/readyz").status, 200);
+    wait_for("no more than 64 connections", || held(livelet.addr()) <= 64);
+    drop(streams);
+    assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+}
+
+#[test]
+fn probes_are_answered_over_silent_connections() {
+    probes_are_answered_over(b"");
+}
+
+#[test]
+fn probes_are_answered_over_half_sent_heads() {
+    probes_are_answered_over(b"GET /livez HTTP/1.1\r\nHo");
+}
+
+#[test]
+fn probes_are_answered_over_answered_connections() {
+    let _turn = in_turn();
+    let livelet = Livelet::start(&["--max-connections", "64"]);
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        let mut stream = livelet.connect();
+        ask(&mut stream);
+        streams.push(stream);
+        assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+    }
+}
+
+#[test]
+fn a_connection_that_asks_in_time_is_kept() {
+    let _turn = in_turn();
+    let livelet = Livelet::start(&["--max-connections", "64"]);
+    let mut asking = livelet.connect();
+    ask(&mut asking);
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.extend((0..20).map(|_| idle(&livelet, b"")));
+        // Every connection before it was accepted by now: the queue is first in, first out.
+        assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+        ask(&mut asking);
+    }
+}
+
+#[test]
+fn the_one_that_waited_longest_gives_way() {
+    let _turn = in_turn();
+    let livelet = Livelet::start(&["--max-connections", "4"]);
+    let mut streams: Vec<_> = (0..4)
+        .map(|_| {
+            let stream = livelet.connect();
+            wait_until_read(&stream);
+            stream
+        })
+        .collect();
+    ask(&mut streams[0]);
+    // A part of a request is none.
+    streams[1].write_all(b"GET /livez HT").unwrap();
+    wait_until_read(&streams[1]);
+
+    streams.push(livelet.connect());
+    assert_closed(&mut streams[1]);
+    for kept in [0, 2, 3, 4] {
+        ask(&mut streams[kept]);
+    }
+    // Now the first is the one that waited longest.
+    streams.push(livelet.connect());
+    assert_closed(&mut streams[0]);
+    for kept in [2, 3, 4, 5] {
+        ask(&mut streams[kept]);
+    }
+}
+
+#[test]
+fn a_limit_of_one_connection() {
+    let _turn = in_turn();
+    let livelet = Livelet::start(&["--max-connections", "1"]);
+    for sent in [&b""[..], b"G", REQUEST] {
+        for _ in 0..20 {
+            let mut stream = idle(&livelet, sent);
+            if sent == REQUEST {
+                assert_eq!(read_response(&mut stream).status, 200);
+            } else {
+                wait_until_read(&stream);
+            }
+            assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+            assert_closed(&mut stream);
+        }
+    }
+}
+
+/// The processor time it has used, in seconds. /proc counts in ticks of 1/100 s on every Linux port.
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = proc_stat(pid);
+    let ticks: u64 = stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap();
+    ticks as f64 / 100.0
+}
+
+#[test]
+fn probes_are_answered_without_descriptors() {
+    for sent in [&b""[..], b"GET /livez HT"] {
+        let _turn = in_turn();
+        // Takes from livelet() that no variable of the developer's shell is passed on.
+        let mut command = Command::new("sh");
+        for (name, _) in livelet().get_envs() {
+            command.env_remove(name);
+        }
+        command
+            .args(["-c", "ulimit -n 24; exec \"$0\" \"$@\"", &binary()])
+            .args(["--listen", "127.0.0.1:0"])
+            .stdin(std::process::Stdio::null());
+        let mut livelet = Livelet::start_command(&mut command, 1);
+        let mut streams: Vec<_> = (0..100).map(|_| idle(&livelet, sent)).collect();
+        for _ in 0..10 {
+            assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+            streams.push(idle(&livelet, sent));
+        }
+        let before = cpu_seconds(livelet.pid());
+        std::thread::sleep(Duration::from_secs(1));
+        let used = cpu_seconds(livelet.pid()) - before;
+        assert!(used < 0.3, "{used} s of processor time in a second");
+
+        drop(streams);
+        for _ in 0..50 {
+            assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+        }
+        livelet.signal("TERM");
+        assert_eq!(livelet.wait(SOON).code(), Some(0));
+    }
+}

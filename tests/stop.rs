@@ -1,0 +1,345 @@
+//! How a livelet without a worker stops: which signals end it, and what becomes of its connections.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{
+    KillOnDrop, Livelet, SOON, assert_closed, connect, livelet, probe, read_response, read_to_end,
+    split_responses, wait_for, wait_until_not_listening, wait_until_read,
+};
+
+const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
+const HALF: &[u8] = b"GET /livez HTTP/1.1\r\nHo";
+
+/// "At once", on a machine that is busy with other tests.
+const AT_ONCE: Duration = Duration::from_millis(900);
+
+/// A connection on which livelet has read half a head.
+fn half_asked(livelet: &Livelet) -> TcpStream {
+    let mut stream = livelet.connect();
+    stream.write_all(HALF).unwrap();
+    wait_until_read(&stream);
+    stream
+}
+
+/// A keep-alive connection on which one request was answered.
+fn asked_once(livelet: &Livelet) -> TcpStream {
+    let mut stream = livelet.connect();
+    stream.write_all(REQUEST).unwrap();
+    assert_eq!(read_response(&mut stream).status, 200);
+    stream
+}
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[test]
+fn each_stop_signal_ends_an_idle_livelet_with_0() {
+    for name in ["TERM", "INT", "HUP", "QUIT", "USR2"] {
+        let mut livelet = Livelet::start(&[]);
+        assert_eq!(probe(livelet.addr(), "/livez").status, 200, "{name}");
+        let from = Instant::now();
+        livelet.signal(name);
+        let (code, took) = livelet.wait_timed(from);
+        assert_eq!(code, Some(0), "{name}");
+        assert!(took < AT_ONCE, "{name}: {took:?}");
+    }
+}
+
+#[test]
+fn a_request_that_was_half_sent_is_answered() {
+    for cut in [1, 10, HALF.len(), REQUEST.len() - 1] {
+        for earlier_request in [false, true] {
+            let case = format!("cut at {cut}, a request before it: {earlier_request}");
+            let mut livelet = Livelet::start(&[]);
+            let mut stream = if earlier_request {
+                asked_once(&livelet)
+            } else {
+                livelet.connect()
+            };
+            stream.write_all(&REQUEST[..cut]).unwrap();
+            wait_until_read(&stream);
+            livelet.signal("TERM");
+            wait_until_not_listening(livelet.addr());
+
+            stream.write_all(&REQUEST[cut..]).unwrap();
+            let response = read_response(&mut stream);
+            assert_eq!(response.status, 200, "{case}");
+            assert_eq!(response.body, "ok\n", "{case}");
+            assert_eq!(response.field("connection"), Some("close"), "{case}");
+            assert_closed(&mut stream);
+            assert_eq!(livelet.wait(SOON).code(), Some(0), "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_never_finishes_is_cut_at_the_deadline() {
+    let table: [(&[&str], Duration, Duration); 5] = [
+        (&[], ms(4800), ms(5900)),
+        (&["--drain", "5s"], ms(4800), ms(5900)),
+        (&["--drain", "1s"], ms(900), ms(1900)),
+        (&["--drain", "250ms"], ms(200), ms(1100)),
+        (&["--drain", "0s"], ms(0), AT_ONCE),
+    ];
+    std::thread::scope(|scope| {
+        for (args, earliest, latest) in table {
+            scope.spawn(move || {
+                let mut livelet = Livelet::start(args);
+                let mut stream = half_asked(&livelet);
+                let from = Instant::now();
+                livelet.signal("TERM");
+                let (code, took) = livelet.wait_timed(from);
+                assert_eq!(code, Some(0), "{args:?}");
+                assert!(took >= earliest && took <= latest, "{args:?}: {took:?}");
+                let answer = read_to_end(&mut stream);
+                // The deadline of a head, 5 s as well, may come first.
+                let late = earliest >= ms(4800) && answer.starts_with("HTTP/1.1 408 ");
+                assert!(answer.is_empty() || late, "{args:?}: {answer:?}");
+            });
+        }
+    });
+}
+
+#[test]
+fn an_idle_connection_is_closed_at_once() {
+    let mut livelet = Livelet::start(&[]);
+    let mut stream = asked_once(&livelet);
+    let from = Instant::now();
+    livelet.signal("TERM");
+    assert_closed(&mut stream);
+    let (code, took) = livelet.wait_timed(from);
+    assert_eq!(code, Some(0));
+    assert!(took < AT_ONCE, "{took:?}");
+}
+
+#[test]
+fn many_idle_connections_are_closed_at_once() {
+    let mut livelet = Livelet::start(&[]);
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        streams.push(asked_once(&livelet));
+        let silent = livelet.connect();
+        wait_until_read(&silent);
+        streams.push(silent);
+    }
+    let from = Instant::now();
+    livelet.signal("TERM");
+    for stream in &mut streams {
+        assert_closed(stream);
+    }
+    let (code, took) = livelet.wait_timed(from);
+    assert_eq!(code, Some(0));
+    assert!(took < AT_ONCE, "{took:?}");
+}
+
+#[test]
+fn idle_connections_are_closed_while_another_is_waited_for() {
+    let mut livelet = Livelet::start(&[]);
+    let mut idle = asked_once(&livelet);
+    let mut busy = half_asked(&livelet);
+    livelet.signal("TERM");
+    assert_closed(&mut idle);
+    assert!(livelet.is_running());
+    busy.write_all(&REQUEST[HALF.len()..]).unwrap();
+    assert_eq!(read_response(&mut busy).status, 200);
+    assert_eq!(livelet.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_second_term_or_int_ends_the_drain_at_once() {
+    for (first, second) in [
+        ("TERM", "TERM"),
+        ("INT", "INT"),
+        ("TERM", "INT"),
+        ("INT", "TERM"),
+    ] {
+        let mut livelet = Livelet::start(&[]);
+        let _stream = half_asked(&livelet);
+        livelet.signal(first);
+        wait_until_not_listening(livelet.addr());
+        assert!(livelet.is_running(), "{first}, then {second}");
+        let from = Instant::now();
+        livelet.signal(second);
+        let (code, took) = livelet.wait_timed(from);
+        assert_eq!(code, Some(0), "{first}, then {second}");
+        assert!(took < AT_ONCE, "{first}, then {second}: {took:?}");
+    }
+}
+
+#[test]
+fn a_second_hup_or_usr2_does_not_end_the_drain() {
+    for name in ["HUP", "USR2"] {
+        let mut livelet = Livelet::start(&[]);
+        let mut stream = half_asked(&livelet);
+        livelet.signal(name);
+        wait_until_not_listening(livelet.addr());
+        livelet.signal(name);
+        let until = Instant::now() + ms(500);
+        while Instant::now() < until {
+            assert!(livelet.is_running(), "{name} twice");
+            std::thread::sleep(ms(5));
+        }
+        stream.write_all(&REQUEST[HALF.len()..]).unwrap();
+        assert_eq!(read_response(&mut stream).status, 200, "{name} twice");
+        assert_eq!(livelet.wait(SOON).code(), Some(0), "{name} twice");
+    }
+}
+
+#[test]
+fn a_draining_livelet_refuses_new_connections() {
+    let mut livelet = Livelet::start(&[]);
+    let mut stream = half_asked(&livelet);
+    livelet.signal("TERM");
+    wait_for("a connection to be refused", || {
+        match TcpStream::connect(livelet.addr()) {
+            Ok(_) => false,
+            Err(error) => {
+                // A handshake that crossed the close is reset; the next one is refused.
+                error.kind() == ErrorKind::ConnectionRefused
+            }
+        }
+    });
+    assert!(livelet.is_running(), "refused because it had ended");
+    stream.write_all(&REQUEST[HALF.len()..]).unwrap();
+    assert_eq!(read_response(&mut stream).status, 200);
+    assert_eq!(livelet.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn queued_connections_are_answered() {
+    let mut livelet = Livelet::start(&[]);
+    livelet.freeze();
+    let paths = ["/livez", "/livez", "/livez", "/livez", "/readyz"];
+    let mut queued = Vec::new();
+    for path in paths.iter().cycle().take(50) {
+        let mut stream = livelet.connect();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        queued.push((path, stream));
+    }
+    livelet.signal("TERM");
+    livelet.signal("CONT");
+    for (i, (path, stream)) in queued.iter_mut().enumerate() {
+        let response = read_response(stream);
+        assert_eq!(response.field("connection"), Some("close"), "{i} {path}");
+        if **path == "/livez" {
+            assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+        } else {
+            assert_not_ready(response.status, &response.body);
+        }
+        assert_closed(stream);
+    }
+    assert_eq!(livelet.wait(SOON).code(), Some(0));
+}
+
+fn assert_not_ready(status: u16, body: &str) {
+    assert_eq!(status, 503);
+    assert!(body.lines().any(|line| line.starts_with("[-]")), "{body:?}");
+    assert!(body.contains("readyz check failed"), "{body:?}");
+}
+
+#[test]
+fn readyz_fails_from_the_signal_on() {
+    let mut livelet = Livelet::start(&[]);
+    let mut stream = livelet.connect();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHo").unwrap();
+    wait_until_read(&stream);
+    livelet.signal("TERM");
+    wait_until_not_listening(livelet.addr());
+    stream.write_all(b"st: test\r\n\r\n").unwrap();
+    let response = read_response(&mut stream);
+    assert_not_ready(response.status, &response.body);
+    assert_eq!(livelet.wait(SOON).code(), Some(0));
+}
+
+/// Sends 20 requests to a livelet that stands still, lets it go on with a TERM, and reads all that comes.
+fn pipeline_over_a_stop(mut livelet: Livelet, mut stream: TcpStream) {
+    stream.write_all(&REQUEST.repeat(20)).unwrap();
+    livelet.signal("TERM");
+    livelet.signal("CONT");
+    let responses = split_responses(&read_to_end(&mut stream));
+    assert_eq!(responses.len(), 20);
+    for (i, response) in responses.iter().enumerate() {
+        assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+        // RFC 9112 §9.6: what follows a response with `close` is ignored, so only the last may have it. It need not:
+        // the kernel may hand the signal to one thread while the other already answers.
+        assert!(
+            i == 19 || response.field("connection").is_none(),
+            "response {i}"
+        );
+    }
+    assert_eq!(livelet.wait(SOON).code(), Some(0));
+}
+
+#[test]
+fn pipelined_requests_of_a_queued_connection_are_answered() {
+    let livelet = Livelet::start(&[]);
+    livelet.freeze();
+    let stream = livelet.connect();
+    pipeline_over_a_stop(livelet, stream);
+}
+
+#[test]
+fn pipelined_requests_of_an_idle_connection_are_answered() {
+    let livelet = Livelet::start(&[]);
+    let stream = asked_once(&livelet);
+    livelet.freeze();
+    pipeline_over_a_stop(livelet, stream);
+}
+
+#[test]
+fn a_closed_stderr_stops_nothing() {
+    for args in [&[][..], &["-v"]] {
+        let mut child = KillOnDrop(
+            livelet()
+                .args(["--listen", "127.0.0.1:0"])
+                .args(args)
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
+        let mut stderr = BufReader::new(child.0.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        drop(stderr);
+        let url = line.trim_end().rsplit("http://").next().unwrap();
+        let addr: SocketAddr = url.parse().unwrap();
+
+        for path in ["/livez", "/readyz"] {
+            assert_eq!(probe(addr, path).status, 200, "{args:?}");
+        }
+        let mut stream = connect(addr);
+        stream.write_all(HALF).unwrap();
+        wait_until_read(&stream);
+        let status = Command::new("kill")
+            .args(["-s", "TERM", &child.0.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        wait_until_not_listening(addr);
+        stream.write_all(&REQUEST[HALF.len()..]).unwrap();
+        assert_eq!(read_response(&mut stream).status, 200, "{args:?}");
+
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        let mut code = None;
+        wait_for("the process to end", || {
+            code = child.0.try_wait().unwrap().map(|status| status.code());
+            code.is_some()
+        });
+        assert_eq!(code, Some(Some(0)), "{args:?}");
+    }
+}

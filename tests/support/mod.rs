@@ -1,0 +1,418 @@
+//! Runs the real binary for a test and ends it with the test.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that should happen at once.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// The binary under test: `LIVELET_BIN` where it is set (another build of the same program), else cargo's own.
+pub fn binary() -> String {
+    std::env::var("LIVELET_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_livelet").to_string())
+}
+
+/// A command for the binary in which no variable of the developer's shell changes the outcome.
+pub fn livelet() -> Command {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LIVELET_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A running livelet; killed when dropped.
+pub struct Livelet {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    /// Where it listens, one address a ready line.
+    pub addrs: Vec<SocketAddr>,
+}
+
+impl Livelet {
+    /// Starts on a free port of 127.0.0.1 with further arguments.
+    pub fn start(args: &[&str]) -> Livelet {
+        Livelet::start_on(&["127.0.0.1:0"], args)
+    }
+
+    /// Starts on the given `--listen` values and waits for a ready line for each.
+    pub fn start_on(listen: &[&str], args: &[&str]) -> Livelet {
+        let mut command = livelet();
+        for addr in listen {
+            command.args(["--listen", addr]);
+        }
+        let mut child = command
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut addrs = Vec::new();
+        while addrs.len() < listen.len() {
+            let mut line = String::new();
+            stderr.read_line(&mut line).unwrap();
+            let url = line
+                .trim_end()
+                .strip_prefix("livelet: listening on http://")
+                .unwrap_or_else(|| panic!("not a ready line: {line:?}"));
+            addrs.push(url.parse().unwrap());
+        }
+        Livelet {
+            child,
+            stderr,
+            addrs,
+        }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The first address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// A new connection to it on which a read fails after [`SOON`].
+    pub fn connect(&self) -> TcpStream {
+        connect(self.addr())
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the end of the process and returns how it ended.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "livelet still runs after {limit:?}"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What it wrote to stderr after the ready lines; call it when the process has ended.
+    pub fn log(&mut self) -> String {
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).unwrap();
+        log
+    }
+}
+
+impl Drop for Livelet {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A new connection on which a read fails after [`SOON`].
+pub fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Writes `request`, ends the sending side and reads everything up to the end of the stream.
+pub fn exchange(addr: SocketAddr, request: &[u8]) -> String {
+    let mut stream = connect(addr);
+    stream.write_all(request).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    read_to_end(&mut stream)
+}
+
+/// Everything up to the end of the stream.
+pub fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// One response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Response {
+    /// The value of a header field, if it is there exactly once.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut values = self.head.lines().skip(1).filter_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then_some(value.trim())
+        });
+        let value = values.next();
+        assert!(values.next().is_none(), "{name} twice in {:?}", self.head);
+        value
+    }
+}
+
+/// Reads one response whose request was not HEAD, and no byte more.
+pub fn read_response(stream: &mut TcpStream) -> Response {
+    let response = read_head(stream);
+    let length = response.field("content-length").unwrap_or("0");
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    Response {
+        body: String::from_utf8(body).unwrap(),
+        ..response
+    }
+}
+
+/// Reads the head of one response, and no byte more.
+pub fn read_head(stream: &mut TcpStream) -> Response {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        let n = stream.read(&mut byte).unwrap();
+        assert_eq!(
+            n,
+            1,
+            "the stream ended in a head: {:?}",
+            String::from_utf8_lossy(&head)
+        );
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3))
+        .unwrap()
+        .parse()
+        .unwrap();
+    Response {
+        status,
+        head,
+        body: String::new(),
+    }
+}
+
+/// Splits what came back on a connection into its responses (none of them to HEAD).
+pub fn split_responses(mut text: &str) -> Vec<Response> {
+    let mut responses = Vec::new();
+    while !text.is_empty() {
+        let end = text.find("\r\n\r\n").expect("a whole head") + 4;
+        let (head, rest) = text.split_at(end);
+        let mut response = Response {
+            status: head[9..12].parse().unwrap(),
+            head: head.to_string(),
+            body: String::new(),
+        };
+        let length = response.field("content-length").unwrap_or("0");
+        let (body, rest) = rest.split_at(length.parse().unwrap());
+        response.body = body.to_string();
+        responses.push(response);
+        text = rest;
+    }
+    responses
+}
+
+impl Livelet {
+    /// Starts a prepared command and waits for `lines` ready lines.
+    pub fn start_command(command: &mut Command, lines: usize) -> Livelet {
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut livelet = Livelet {
+            child,
+            stderr,
+            addrs: Vec::new(),
+        };
+        while livelet.addrs.len() < lines {
+            let mut line = String::new();
+            livelet.stderr.read_line(&mut line).unwrap();
+            let url = line
+                .trim_end()
+                .strip_prefix("livelet: listening on http://")
+                .unwrap_or_else(|| panic!("not a ready line: {line:?}"));
+            livelet.addrs.push(url.parse().unwrap());
+        }
+        livelet
+    }
+
+    /// Stops it with SIGSTOP, and returns once it stands still.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+        wait_for("the process to stand still", || {
+            proc_stat(self.pid()).first().is_some_and(|s| s == "T")
+        });
+    }
+
+    /// Waits for the end of the process and returns its exit code and the time from now to then.
+    pub fn wait_timed(&mut self, from: Instant) -> (Option<i32>, Duration) {
+        let status = self.wait(SOON);
+        (status.code(), from.elapsed())
+    }
+}
+
+/// A child process that is killed when dropped.
+pub struct KillOnDrop(pub Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a command that ends by itself, and returns what it wrote; one that has not ended by then is killed.
+pub fn finish(command: &mut Command, limit: Duration) -> std::process::Output {
+    let deadline = Instant::now() + limit;
+    let mut child = KillOnDrop(
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let status = loop {
+        if let Some(status) = child.0.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() >= deadline {
+            let _ = child.0.kill();
+            let mut stderr = String::new();
+            let mut pipe = child.0.stderr.take().unwrap();
+            pipe.read_to_string(&mut stderr).unwrap();
+            panic!("{command:?} still runs after {limit:?}; its stderr: {stderr:?}");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let mut pipe = child.0.stdout.take().unwrap();
+    pipe.read_to_end(&mut stdout).unwrap();
+    let mut pipe = child.0.stderr.take().unwrap();
+    pipe.read_to_end(&mut stderr).unwrap();
+    std::process::Output {
+        status,
+        stdout,
+        stderr,
+    }
+}
+
+/// Polls until `condition` holds; fails after [`SOON`].
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The fields of /proc/PID/stat from the state on (proc(5)): the state first, utime and stime at 11 and 12.
+pub fn proc_stat(pid: u32) -> Vec<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    fields.split_whitespace().map(String::from).collect()
+}
+
+/// One row of /proc/net/tcp.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Socket {
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub state: u8,
+    /// Bytes that arrived and that nobody has read.
+    pub unread: u32,
+    /// 0 until the connection was accepted, and again when no process holds it.
+    pub inode: u64,
+}
+
+impl Socket {
+    pub const ESTABLISHED: u8 = 0x01;
+    pub const TIME_WAIT: u8 = 0x06;
+    pub const LISTEN: u8 = 0x0a;
+}
+
+/// The kernel's IPv4 sockets whose own port this is.
+pub fn sockets_at(port: u16) -> Vec<Socket> {
+    let hex_port = |addr: &str| u16::from_str_radix(addr.rsplit(':').next().unwrap(), 16).unwrap();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let mut field = || fields.next().unwrap();
+        Socket {
+            local_port: hex_port(field()),
+            remote_port: hex_port(field()),
+            state: u8::from_str_radix(field(), 16).unwrap(),
+            unread: u32::from_str_radix(field().rsplit(':').next().unwrap(), 16).unwrap(),
+            inode: fields.nth(4).unwrap().parse().unwrap(),
+        }
+    });
+    rows.filter(|socket| socket.local_port == port).collect()
+}
+
+/// Waits until the other side of a connection was accepted and has read all that was sent to it.
+pub fn wait_until_read(stream: &TcpStream) {
+    let (here, there) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+    wait_for("the connection to be accepted and read", || {
+        sockets_at(there.port()).iter().any(|socket| {
+            socket.remote_port == here.port() && socket.inode != 0 && socket.unread == 0
+        })
+    });
+}
+
+/// Waits until no socket listens on the port of this IPv4 address: the drain has begun.
+pub fn wait_until_not_listening(addr: SocketAddr) {
+    wait_for("the listening socket to go", || {
+        sockets_at(addr.port())
+            .iter()
+            .all(|socket| socket.state != Socket::LISTEN)
+    });
+}
+
+/// Asks once on a connection of its own, `Connection: close`, and leaves the closing to the server.
+pub fn probe(addr: SocketAddr, path: &str) -> Response {
+    let mut stream = connect(addr);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let response = read_response(&mut stream);
+    assert_eq!(read_to_end(&mut stream), "", "bytes after the answer");
+    response
+}
+
+/// Asserts that the other side closes the connection within a second, without a byte more.
+pub fn assert_closed(stream: &mut TcpStream) {
+    stream
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let mut byte = [0];
+    let read = stream.read(&mut byte);
+    assert!(matches!(read, Ok(0)), "not the end of the stream: {read:?}");
+}
