@@ -128,6 +128,19 @@ fn the_one_that_waited_longest_gives_way() {
 }
 
 #[test]
+fn as_many_connections_as_allowed_stay_open() {
+    let _turn = in_turn();
+    for limit in [1, 2, 16] {
+        let livelet = Livelet::start(&["--max-connections", &limit.to_string()]);
+        let mut streams: Vec<_> = (0..limit).map(|_| livelet.connect()).collect();
+        streams.iter().for_each(wait_until_read);
+        for _ in 0..3 {
+            streams.iter_mut().for_each(ask);
+        }
+    }
+}
+
+#[test]
 fn a_limit_of_one_connection() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "1"]);

@@ -1,0 +1,15 @@
+//! What the responder says on the wire, request by request.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod bodies;
+mod client;
+mod connections;
+mod messages;
+#[path = "../support/mod.rs"]
+mod support;
+mod time;

@@ -1,0 +1,150 @@
+//! Deadlines of heads, idle connections and unread answers.
+
+use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::client::*;
+use crate::connections::*;
+use crate::support::Livelet;
+
+#[test]
+fn a_head_has_five_seconds() {
+    // What is answered before with 200, the bytes sent at once, and those sent one every 500 ms.
+    #[rustfmt::skip]
+    const ROWS: &[(&str, &[u8], &[u8])] = &[
+        ("", b"G", b""),
+        ("", b"GET /livez HTTP/1.1\r\nHost: h\r\n", b""),
+        ("", b"GET /livez HTTP/1.1\r\nHost: h\r\n\r", b""),
+        ("", b"GET /livez", b""),
+        ("", b"G", b"ET /livez HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("", b"GET /livez HTTP/1.1\r\nHost: h\r\nX: ", b"aaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("", b"GET /", b"aaaaaaaaaaaaaaaaaaaaaaaa"),
+        ("g", b"GET /livez HTTP/1.1\r\n", b""),
+        ("g", b"G", b"ET /livez HTTP/1.1\r\nHost: h\r\n\r\n"),
+        ("ggg", b"GET /livez HTTP/1.1\r\nHost: h\r\nX: ", b"aaaaaaaaaaaaaaaaaaaaaaaa"),
+    ];
+    let livelet = Livelet::start(&[]);
+    each(
+        ROWS,
+        |(before, start, trickle)| format!("{before:?} {} + {}", show(start), show(trickle)),
+        |(before, start, trickle)| {
+            let mut client = Client::open(livelet.addr());
+            for c in before.chars() {
+                client.send(&spell(&c.to_string()))?;
+                ensure(client.reply(false)?.status == 200, || {
+                    "no 200 before".to_string()
+                })?;
+            }
+            let first_byte = Instant::now();
+            client.send(start)?;
+            client
+                .stream
+                .set_read_timeout(Some(Duration::from_millis(500)))
+                .unwrap();
+            let mut trickle = trickle.iter();
+            while client.read().is_err() {
+                let waited = first_byte.elapsed();
+                ensure(waited < Duration::from_secs(8), || {
+                    format!("nothing after {waited:?}")
+                })?;
+                if let Some(byte) = trickle.next() {
+                    client.send(&[*byte])?;
+                }
+            }
+            let waited = first_byte.elapsed();
+            client.stream.set_read_timeout(Some(AT_ONCE)).unwrap();
+            let reply = client.reply(false)?;
+            ensure(reply.status == 408, || {
+                format!("got {:?} after {waited:?}", reply.head)
+            })?;
+            let in_time = (4.5..7.0).contains(&waited.as_secs_f64());
+            ensure(in_time, || format!("408 came after {waited:?}"))?;
+            client.end()
+        },
+    );
+}
+
+#[test]
+fn idle_keep_alive_has_fifteen_seconds() {
+    #[rustfmt::skip]
+    const ROWS: &[(&str, &[u64])] = &[
+        ("g", &[]),
+        ("h", &[]),
+        ("o", &[]),
+        ("n", &[]),
+        ("k", &[]),
+        ("ggg", &[]),
+        ("g", &[4]),
+    ];
+    let livelet = Livelet::start(&[]);
+    each(
+        ROWS,
+        |row| format!("{row:?}"),
+        |(script, more_after)| {
+            let mut client = Client::open(livelet.addr());
+            client
+                .stream
+                .set_read_timeout(Some(Duration::from_secs(20)))
+                .unwrap();
+            client.send(&spell(script))?;
+            for c in script.chars() {
+                client.reply(letter(c).0.starts_with("HEAD"))?;
+            }
+            // Another request starts the time again.
+            for seconds in *more_after {
+                std::thread::sleep(Duration::from_secs(*seconds));
+                client.send(&spell("g"))?;
+                client.reply(false)?;
+            }
+            let answered = Instant::now();
+            client.end()?;
+            let idle = answered.elapsed();
+            ensure((14.0..17.0).contains(&idle.as_secs_f64()), || {
+                format!("closed after {idle:?}")
+            })
+        },
+    );
+}
+
+#[test]
+fn an_unread_response_has_five_seconds() {
+    let livelet = Livelet::start(&[]);
+    // Little room here, so that the server's side is full soon.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&livelet.addr().into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream
+        .set_write_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let requests = spell("g").repeat(100);
+    let mut progress = Instant::now();
+    let mut sent = 0;
+    let error = loop {
+        // Whole requests only matter to the server's parser: go on where a short write stopped.
+        match stream.write(&requests[sent % requests.len()..]) {
+            Ok(n) => (sent, progress) = (sent + n, Instant::now()),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
+            Err(e) => break e,
+        }
+        let stalled = progress.elapsed();
+        assert!(
+            stalled < Duration::from_secs(12),
+            "still open, {stalled:?} after the last of {sent} bytes was taken"
+        );
+    };
+    let stalled = progress.elapsed();
+    let gone = matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    );
+    assert!(
+        gone && stalled > Duration::from_secs(4),
+        "{error} {stalled:?} after the last of {sent} bytes was taken"
+    );
+}
