@@ -10,7 +10,7 @@ mod support;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{
-    KillOnDrop, Livelet, SOON, assert_closed, binary, finish, livelet, probe, wait_for,
+    KillOnDrop, Livelet, SOON, assert_closed, binary, finish, livelet, probe, wait_until_listening,
     wait_until_not_listening, wait_until_read,
 };
 
@@ -313,16 +313,6 @@ fn every_address_is_served() {
 }
 
 #[test]
-fn a_fixed_port_is_taken_as_given() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = free.local_addr().unwrap();
-    drop(free);
-    let livelet = Livelet::start_on(&[&addr.to_string()], &[]);
-    assert_eq!(livelet.addr(), addr);
-    assert_eq!(probe(addr, "/livez").status, 200);
-}
-
-#[test]
 fn a_flag_wins_over_its_variable() {
     for value in ["127.0.0.2:0", "x", "127.0.0.2:0 x"] {
         let mut command = livelet();
@@ -451,16 +441,12 @@ fn verbose_says_a_line_for_each_request() {
     assert!(!logs_requests(&[], &[]));
 }
 
-/// Quiet has no ready line: starts on a port that was free a moment ago, and waits for an answer.
 fn assert_quiet_serves(args: &[&str], env: &[(&str, &str)]) {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = free.local_addr().unwrap();
-    drop(free);
     let mut command = livelet();
-    command.args(["--listen", &addr.to_string()]).args(args);
+    command.args(["--listen", "127.0.0.1:0"]).args(args);
     command.envs(env.iter().copied());
     let mut livelet = Livelet::start_command(&mut command, 0);
-    wait_for("a connection", || TcpStream::connect(addr).is_ok());
+    let addr = wait_until_listening(livelet.pid());
     assert_eq!(probe(addr, "/livez").status, 200, "{args:?} {env:?}");
     livelet.signal("TERM");
     assert_eq!(livelet.wait(SOON).code(), Some(0), "{args:?} {env:?}");

@@ -41,7 +41,7 @@ fn ask(stream: &mut TcpStream) {
 
 /// How many connections livelet holds.
 fn held(addr: SocketAddr) -> usize {
-    let sockets = sockets_at(addr.port());
+    let sockets = sockets_at(addr);
     let accepted = |s: &&Socket| s.state == Socket::ESTABLISHED && s.inode != 0;
     sockets.iter().filter(accepted).count()
 }

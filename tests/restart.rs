@@ -14,9 +14,12 @@ use std::time::Duration;
 
 use support::{Livelet, SOON, Socket, finish, livelet, probe, read_response, sockets_at};
 
+/// Not 127.0.0.1, where between two starts another test's outgoing connection could be given the port.
+const ADDR: &str = "127.0.0.7:0";
+
 #[test]
 fn two_hundred_restarts_on_one_port() {
-    let mut livelet = Livelet::start(&[]);
+    let mut livelet = Livelet::start_on(&[ADDR], &[]);
     let addr = livelet.addr();
     let listen = addr.to_string();
     let mut rounds_over_time_wait = 0;
@@ -25,7 +28,7 @@ fn two_hundred_restarts_on_one_port() {
         if round > 0 {
             livelet = Livelet::start_on(&[&listen], &[]);
             assert_eq!(livelet.addr(), addr, "round {round}");
-            let sockets = sockets_at(addr.port());
+            let sockets = sockets_at(addr);
             if sockets.iter().any(|s| s.state == Socket::TIME_WAIT) {
                 rounds_over_time_wait += 1;
             }
@@ -49,7 +52,7 @@ fn two_hundred_restarts_on_one_port() {
 
 #[test]
 fn a_restart_over_connections_that_were_cut() {
-    let mut livelet = Livelet::start(&["--drain", "0s"]);
+    let mut livelet = Livelet::start_on(&[ADDR], &["--drain", "0s"]);
     let listen = livelet.addr().to_string();
     for round in 0..20 {
         let mut half = livelet.connect();
@@ -63,7 +66,7 @@ fn a_restart_over_connections_that_were_cut() {
 
 #[test]
 fn a_restart_after_a_kill() {
-    let mut livelet = Livelet::start(&[]);
+    let mut livelet = Livelet::start_on(&[ADDR], &[]);
     let listen = livelet.addr().to_string();
     for round in 0..20 {
         assert_eq!(probe(livelet.addr(), "/livez").status, 200, "round {round}");

@@ -345,7 +345,7 @@ pub fn proc_stat(pid: u32) -> Vec<String> {
 /// One row of /proc/net/tcp.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Socket {
-    pub local_port: u16,
+    pub local: SocketAddr,
     pub remote_port: u16,
     pub state: u8,
     /// Bytes that arrived and that nobody has read.
@@ -358,42 +358,79 @@ impl Socket {
     pub const ESTABLISHED: u8 = 0x01;
     pub const TIME_WAIT: u8 = 0x06;
     pub const LISTEN: u8 = 0x0a;
+
+    fn parse(row: &str) -> Socket {
+        let hex = |digits: &str| u32::from_str_radix(digits, 16).unwrap();
+        let fields: Vec<&str> = row.split_whitespace().collect();
+        let (local_ip, local_port) = fields[1].split_once(':').unwrap();
+        let (_, remote_port) = fields[2].split_once(':').unwrap();
+        let (_, unread) = fields[4].split_once(':').unwrap();
+        // The address is printed as the number that its bytes in network order are on this machine.
+        let local_ip = std::net::IpAddr::from(hex(local_ip).to_ne_bytes());
+        Socket {
+            local: SocketAddr::new(local_ip, hex(local_port) as u16),
+            remote_port: hex(remote_port) as u16,
+            state: hex(fields[3]) as u8,
+            unread: hex(unread),
+            inode: fields[9].parse().unwrap(),
+        }
+    }
 }
 
-/// The kernel's IPv4 sockets whose own port this is.
-pub fn sockets_at(port: u16) -> Vec<Socket> {
-    let hex_port = |addr: &str| u16::from_str_radix(addr.rsplit(':').next().unwrap(), 16).unwrap();
+/// The kernel's sockets whose own address is this IPv4 address.
+pub fn sockets_at(addr: SocketAddr) -> Vec<Socket> {
+    let port = format!(":{:04X} ", addr.port());
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows = table.lines().skip(1).map(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let mut field = || fields.next().unwrap();
-        Socket {
-            local_port: hex_port(field()),
-            remote_port: hex_port(field()),
-            state: u8::from_str_radix(field(), 16).unwrap(),
-            unread: u32::from_str_radix(field().rsplit(':').next().unwrap(), 16).unwrap(),
-            inode: fields.nth(4).unwrap().parse().unwrap(),
-        }
+    // A busy machine has 100,000 rows: only those that may match are parsed.
+    let rows = table.lines().skip(1).filter(|row| row.contains(&port));
+    rows.map(Socket::parse)
+        .filter(|socket| socket.local == addr)
+        .collect()
+}
+
+/// The kernel's listening IPv4 sockets.
+fn listening_sockets() -> Vec<Socket> {
+    let table = std::fs::File::open("/proc/net/tcp").unwrap();
+    let rows = BufReader::new(table).lines().skip(1);
+    // They are the first rows.
+    rows.map(|row| Socket::parse(&row.unwrap()))
+        .take_while(|socket| socket.state == Socket::LISTEN)
+        .collect()
+}
+
+/// Where a process listens on IPv4, once it does: the way to learn it without a ready line.
+pub fn wait_until_listening(pid: u32) -> SocketAddr {
+    let mut found = None;
+    wait_for("the process to listen", || {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let held: Vec<_> = descriptors
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .collect();
+        found = listening_sockets().into_iter().find(|socket| {
+            let name = format!("socket:[{}]", socket.inode);
+            held.iter().any(|link| link.as_os_str() == name.as_str())
+        });
+        found.is_some()
     });
-    rows.filter(|socket| socket.local_port == port).collect()
+    found.unwrap().local
 }
 
 /// Waits until the other side of a connection was accepted and has read all that was sent to it.
 pub fn wait_until_read(stream: &TcpStream) {
     let (here, there) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
     wait_for("the connection to be accepted and read", || {
-        sockets_at(there.port()).iter().any(|socket| {
+        sockets_at(there).iter().any(|socket| {
             socket.remote_port == here.port() && socket.inode != 0 && socket.unread == 0
         })
     });
 }
 
-/// Waits until no socket listens on the port of this IPv4 address: the drain has begun.
+/// Waits until no socket listens on this IPv4 address: the drain has begun.
 pub fn wait_until_not_listening(addr: SocketAddr) {
     wait_for("the listening socket to go", || {
-        sockets_at(addr.port())
+        listening_sockets()
             .iter()
-            .all(|socket| socket.state != Socket::LISTEN)
+            .all(|socket| socket.local != addr)
     });
 }
 
@@ -413,6 +450,12 @@ pub fn assert_closed(stream: &mut TcpStream) {
         .set_read_timeout(Some(Duration::from_secs(1)))
         .unwrap();
     let mut byte = [0];
-    let read = stream.read(&mut byte);
+    // socket(7): with a timeout set, a signal that nobody handles ends a read too.
+    let read = loop {
+        match stream.read(&mut byte) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            read => break read,
+        }
+    };
     assert!(matches!(read, Ok(0)), "not the end of the stream: {read:?}");
 }
