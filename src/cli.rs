@@ -11,6 +11,7 @@ use lexopt::{Arg, Parser};
 
 use crate::listen::Listen;
 use crate::log::Level;
+use crate::signals;
 
 /// What `--version` prints.
 pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
@@ -39,6 +40,22 @@ pub struct Config {
     pub max_connections: usize,
     /// How much is said on stderr.
     pub log: Level,
+    /// How long to wait for a port that is held.
+    pub bind_wait: Duration,
+    /// Replace a healthy livelet that holds the port.
+    pub takeover: bool,
+    /// The worker's command and arguments; empty for a responder.
+    pub command: Vec<OsString>,
+    /// Signals to forward as another one, from and to; 0 drops it.
+    pub rewrites: Vec<(i32, i32)>,
+    /// Exit codes of the worker to report as 0.
+    pub ok_exits: Vec<u8>,
+    /// Signal the worker alone, not its process group.
+    pub single: bool,
+    /// When the worker is killed after it was asked to stop.
+    pub grace: Option<Duration>,
+    /// How long it is not ready before the worker is told to stop.
+    pub lame_duck: Duration,
 }
 
 impl Default for Config {
@@ -49,6 +66,14 @@ impl Default for Config {
             reuse_port: false,
             max_connections: 256,
             log: Level::Normal,
+            bind_wait: Duration::from_secs(10),
+            takeover: false,
+            command: Vec::new(),
+            rewrites: Vec::new(),
+            ok_exits: Vec::new(),
+            single: false,
+            grace: None,
+            lame_duck: Duration::ZERO,
         }
     }
 }
@@ -69,22 +94,29 @@ struct Flag {
 enum Id {
     Listen,
     Drain,
+    BindWait,
+    Takeover,
     ReusePort,
     MaxConnections,
+    Signal,
+    OkExit,
+    Single,
+    Grace,
+    LameDuck,
     Quiet,
     Verbose,
     Help,
     Version,
 }
 
-const FLAGS: [Flag; 8] = [
+const FLAGS: [Flag; 15] = [
     Flag {
         id: Id::Listen,
         short: Some('l'),
         long: "listen",
         variable: Some("LIVELET_LISTEN"),
         value: "ADDR",
-        help: "9090, :9090, 127.0.0.1:9090 or [::1]:9090;\nrepeatable (default 9090)",
+        help: "9090, :9090, [::1]:9090; repeatable (default 9090)",
     },
     Flag {
         id: Id::Drain,
@@ -93,6 +125,22 @@ const FLAGS: [Flag; 8] = [
         variable: Some("LIVELET_DRAIN"),
         value: "DUR",
         help: "deadline for open connections (default and most 5s)",
+    },
+    Flag {
+        id: Id::BindWait,
+        short: None,
+        long: "bind-wait",
+        variable: Some("LIVELET_BIND_WAIT"),
+        value: "DUR",
+        help: "how long to wait for a held port (default 10s)",
+    },
+    Flag {
+        id: Id::Takeover,
+        short: None,
+        long: "takeover",
+        variable: Some("LIVELET_TAKEOVER"),
+        value: "",
+        help: "replace a healthy livelet that holds the port",
     },
     Flag {
         id: Id::ReusePort,
@@ -109,6 +157,46 @@ const FLAGS: [Flag; 8] = [
         variable: Some("LIVELET_MAX_CONNECTIONS"),
         value: "N",
         help: "open connections at once (default 256)",
+    },
+    Flag {
+        id: Id::Signal,
+        short: None,
+        long: "signal",
+        variable: Some("LIVELET_SIGNAL"),
+        value: "FROM=TO",
+        help: "forward a signal as another; TERM=0 drops it",
+    },
+    Flag {
+        id: Id::OkExit,
+        short: None,
+        long: "ok-exit",
+        variable: Some("LIVELET_OK_EXIT"),
+        value: "CODE",
+        help: "report this exit code as 0; repeatable",
+    },
+    Flag {
+        id: Id::Single,
+        short: None,
+        long: "single",
+        variable: Some("LIVELET_SINGLE"),
+        value: "",
+        help: "signal the command alone, not its process group",
+    },
+    Flag {
+        id: Id::Grace,
+        short: None,
+        long: "grace",
+        variable: Some("LIVELET_GRACE"),
+        value: "DUR",
+        help: "asked to stop, it is killed after this; else never",
+    },
+    Flag {
+        id: Id::LameDuck,
+        short: None,
+        long: "lame-duck",
+        variable: Some("LIVELET_LAME_DUCK"),
+        value: "DUR",
+        help: "on TERM: not ready for this long before it is told",
     },
     Flag {
         id: Id::Quiet,
@@ -168,12 +256,17 @@ impl fmt::Display for UsageError {
     }
 }
 
-const UNEXPECTED: &str = "unexpected argument; see --help";
+const UNEXPECTED: &str = "unexpected argument; a command goes after --; see --help";
+const NO_COMMAND: &str = "no command after it; accepted: -- COMMAND [ARG]...";
 const ADDR: &str = "not an address; accepted: 9090, :9090, 127.0.0.1:9090 or [::1]:9090";
 const ADDR_TWICE: &str = "given twice; one socket an address";
 const DRAIN: &str = "not a duration up to 5s; accepted: 0s to 5s, such as 250ms or 5s";
 const CONNECTIONS: &str = "not a number of connections; accepted: 1 to 1000000";
 const SWITCH: &str = "not a switch; accepted: 1, true, yes, on or 0, false, no, off";
+const DUR: &str = "not a duration up to 8760h; accepted: such as 250ms, 5s, 2m or 1h";
+const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=QUIT, or FROM=0";
+const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
+const EXIT_CODE: &str = "not an exit code; accepted: 1 to 255";
 const LOG: &str = "not a log level; accepted: quiet or verbose";
 
 /// Parses a command line, its first word being the program's name, and the variables of `variable`.
@@ -187,7 +280,21 @@ pub fn parse(
     let mut config = Config::default();
     let mut given = Vec::new();
     let mut parser = Parser::from_iter(args);
-    while let Some(arg) = parser.next().map_err(from_lexopt)? {
+    loop {
+        if let Some(command) = after_dashes(&mut parser) {
+            if command.is_empty() {
+                return Err(UsageError {
+                    culprit: "--".to_string(),
+                    value: None,
+                    accepted: NO_COMMAND,
+                });
+            }
+            config.command = command;
+            break;
+        }
+        let Some(arg) = parser.next().map_err(from_lexopt)? else {
+            break;
+        };
         let flag = match arg {
             Arg::Long(name) => FLAGS.iter().find(|flag| flag.long == name),
             Arg::Short(name) => FLAGS.iter().find(|flag| flag.short == Some(name)),
@@ -221,6 +328,16 @@ pub fn parse(
     Ok(Command::Run(config))
 }
 
+/// All that follows a `--`, if that is what comes next: the worker's, whatever it looks like.
+fn after_dashes(parser: &mut Parser) -> Option<Vec<OsString>> {
+    let mut rest = parser.try_raw_args()?;
+    if rest.peek()? != "--" {
+        return None;
+    }
+    rest.next();
+    Some(rest.collect())
+}
+
 /// Applies the variables of flags that were not given. An empty one counts as unset.
 fn variables(
     config: &mut Config,
@@ -233,10 +350,11 @@ fn variables(
             continue;
         };
         let refused = |accepted| wrong(name.to_string(), value.clone(), accepted);
-        if flag.id == Id::Listen {
-            let text = value.to_str().ok_or(ADDR).map_err(refused)?;
-            for (index, address) in text.split_ascii_whitespace().enumerate() {
-                set(config, flag.id, OsStr::new(address), index == 0).map_err(refused)?;
+        if matches!(flag.id, Id::Listen | Id::Signal | Id::OkExit) {
+            // What is not UTF-8 is no value of any of them.
+            let text = value.to_str().unwrap_or("?");
+            for (index, one) in text.split_ascii_whitespace().enumerate() {
+                set(config, flag.id, OsStr::new(one), index == 0).map_err(refused)?;
             }
         } else {
             set(config, flag.id, &value, true).map_err(refused)?;
@@ -272,6 +390,23 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
             let most = Config::default().drain;
             config.drain = duration(text).filter(|&d| d <= most).ok_or(DRAIN)?;
         }
+        Id::BindWait => config.bind_wait = any_duration(text)?,
+        Id::Grace => config.grace = Some(any_duration(text)?),
+        Id::LameDuck => config.lame_duck = any_duration(text)?,
+        Id::Takeover => config.takeover = switch(text).ok_or(SWITCH)?,
+        Id::Single => config.single = switch(text).ok_or(SWITCH)?,
+        Id::Signal => {
+            let rewrite = rewrite(text).ok_or(SIGNAL)?;
+            if config.rewrites.iter().any(|&(from, _)| from == rewrite.0) {
+                return Err(SIGNAL_TWICE);
+            }
+            config.rewrites.push(rewrite);
+        }
+        Id::OkExit => {
+            let code = whole_number(text).and_then(|code| u8::try_from(code).ok());
+            let code = code.filter(|&code| code > 0).ok_or(EXIT_CODE)?;
+            config.ok_exits.push(code);
+        }
         Id::MaxConnections => {
             let number = whole_number(text).ok_or(CONNECTIONS)?;
             config.max_connections = usize::try_from(number)
@@ -285,6 +420,19 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
         Id::Help | Id::Version => {}
     }
     Ok(())
+}
+
+/// FROM=TO, of which FROM can be caught and TO is a signal or 0.
+fn rewrite(text: &str) -> Option<(i32, i32)> {
+    let (from, to) = text.split_once('=')?;
+    let from = signals::number(from).filter(|&from| from != 0 && signals::can_be_caught(from))?;
+    Some((from, signals::number(to)?))
+}
+
+/// A duration that can be added to any moment without an overflow.
+fn any_duration(text: &str) -> Result<Duration, &'static str> {
+    const YEAR: Duration = Duration::from_secs(8760 * 3600);
+    duration(text).filter(|&d| d <= YEAR).ok_or(DUR)
 }
 
 /// DUR: a whole number and its unit, `250ms`, `5s`, `2m` or `1h`.
@@ -351,7 +499,8 @@ fn from_lexopt(error: lexopt::Error) -> UsageError {
 pub fn help() -> String {
     const COLUMN: usize = 27;
     let mut text = String::from(
-        "Usage: livelet [OPTIONS]\nAnswers health probes over HTTP, on port 9090 unless told otherwise.\n\n",
+        "Usage: livelet [OPTIONS] [-- COMMAND [ARG]...]\n\
+         Answers health probes over HTTP, for itself or for the command that it runs.\n\n",
     );
     for flag in &FLAGS {
         let short = flag.short.map_or("   ".to_string(), |c| format!("-{c},"));
@@ -363,16 +512,10 @@ pub fn help() -> String {
             let _ = writeln!(text, "  {:COLUMN$}{line}", "");
         }
     }
-    text.push_str("\nA flag wins over its variable: ");
-    let variables = FLAGS.iter().filter_map(|flag| flag.variable);
-    for (index, name) in variables.chain([LOG_VARIABLE]).enumerate() {
-        text.push_str(match index {
-            0 => "",
-            2 => ",\n",
-            _ => ", ",
-        });
-        text.push_str(name);
-    }
-    text.push_str(".\nPaths: /livez /readyz /startupz. Stops on TERM, INT, HUP, QUIT and USR2.\n");
+    text.push_str(
+        "\nEach option with a value, and each switch without a letter, has a variable:\n\
+         --bind-wait is LIVELET_BIND_WAIT. A flag wins over its variable.\n\
+         Paths: /livez /readyz /startupz.\n",
+    );
     text
 }

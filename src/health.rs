@@ -7,6 +7,8 @@ use crate::http::{Method, Request, Response, Status};
 pub struct Snapshot {
     /// A stop was asked for: not ready any more, but alive.
     pub stopping: bool,
+    /// The worker has ended.
+    pub worker_ended: bool,
 }
 
 /// What is asked about.
@@ -36,6 +38,14 @@ const STOPPING: Response = Response {
     status: Status::ServiceUnavailable,
     body: "[-]shutdown failed: livelet is stopping\nreadyz check failed",
 };
+const WORKER_NOT_LIVE: Response = Response {
+    status: Status::ServiceUnavailable,
+    body: "[-]worker failed: it has ended\nlivez check failed",
+};
+const WORKER_NOT_READY: Response = Response {
+    status: Status::ServiceUnavailable,
+    body: "[-]worker failed: it has ended\nreadyz check failed",
+};
 const OPTIONS: Response = Response {
     status: Status::NoContent,
     body: "",
@@ -62,6 +72,8 @@ pub fn respond(request: &Request<'_>, snapshot: Snapshot) -> Response {
         (Method::Options, Some(_)) => OPTIONS,
         (Method::Options, None) if request.path == "*" => OPTIONS,
         (_, None) => NOT_FOUND,
+        (_, Some(Endpoint::Live)) if snapshot.worker_ended => WORKER_NOT_LIVE,
+        (_, Some(Endpoint::Ready)) if snapshot.worker_ended => WORKER_NOT_READY,
         (_, Some(Endpoint::Ready)) if snapshot.stopping => STOPPING,
         (_, Some(Endpoint::Live | Endpoint::Ready | Endpoint::Startup)) => OK,
     }

@@ -10,6 +10,8 @@ pub mod http;
 pub mod lifecycle;
 pub mod listen;
 pub mod log;
+mod procfs;
 pub mod run;
 mod server;
 mod signals;
+pub mod worker;

@@ -7,30 +7,31 @@ use std::process::ExitCode;
 use livelet::cli::{self, Command};
 use livelet::{log, run};
 
-/// livelet's own failure, as `docker run` and tini's successors report theirs.
+/// livelet's own failure, as `docker run` reports its own.
 const EXIT_FAILURE: u8 = 125;
 
 fn main() -> ExitCode {
     let outcome = match cli::parse(env::args_os(), |name| env::var_os(name)) {
         Ok(Command::Run(config)) => {
             log::set_level(config.log);
-            run::run(&config).map_err(|error| error.to_string())
+            run::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
         }
         Ok(Command::Help) => print(&cli::help()),
         Ok(Command::Version) => print(cli::VERSION),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err((EXIT_FAILURE, error.to_string())),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Ok(code) => ExitCode::from(code),
+        Err((code, message)) => {
             log::failure(format_args!("{message}"));
-            ExitCode::from(EXIT_FAILURE)
+            ExitCode::from(code)
         }
     }
 }
 
-fn print(text: &str) -> Result<(), String> {
+fn print(text: &str) -> Result<u8, (u8, String)> {
     std::io::stdout()
         .write_all(text.as_bytes())
-        .map_err(|error| format!("stdout: cannot write: {error}"))
+        .map(|()| 0)
+        .map_err(|error| (EXIT_FAILURE, format!("stdout: cannot write: {error}")))
 }

@@ -40,7 +40,9 @@ pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
     max_connections: usize,
     snapshot: Cell<Snapshot>,
-    draining: Cell<bool>,
+    phase: Cell<Phase>,
+    /// Connections from before the drain that are still open.
+    drain_waits_for: Cell<usize>,
     connections: RefCell<Slab<Entry>>,
     buffers: RefCell<Buffers>,
     /// Accept loops still listening.
@@ -49,10 +51,22 @@ pub(crate) struct Server {
     timer: Cell<Option<Instant>>,
     /// Woken when a connection's deadline comes before that.
     timekeeper: RefCell<Option<Waker>>,
-    /// Woken when a drain begins.
+    /// Woken when listening is to end.
     acceptors: RefCell<Vec<Waker>>,
     /// Woken when the last connection has closed.
     drained: RefCell<Option<Waker>>,
+}
+
+/// What is done about new connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// They are served.
+    Serving,
+    /// They get one answer, as long as the ones from before the drain have not finished: until then livelet lives, and
+    /// refusing them would help nobody.
+    Draining,
+    /// Those in the queue get their answer, and the listening sockets are closed.
+    Closing,
 }
 
 /// What the server knows of an open connection.
@@ -61,6 +75,8 @@ struct Entry {
     /// When to wake it; `None` once that has been done.
     deadline: Option<Instant>,
     precedence: (bool, Instant),
+    /// It is from before the drain, which waits for it.
+    is_waited_for: bool,
     /// It was chosen to give way: it closes as soon as it would have to wait.
     gives_way: bool,
 }
@@ -72,7 +88,8 @@ impl Server {
             executor,
             max_connections,
             snapshot: Cell::default(),
-            draining: Cell::new(false),
+            phase: Cell::new(Phase::Serving),
+            drain_waits_for: Cell::new(0),
             connections: RefCell::default(),
             buffers: RefCell::default(),
             listening: Cell::new(0),
@@ -107,13 +124,32 @@ impl Server {
         self.snapshot.set(snapshot);
     }
 
-    /// Begins to drain: the accept loops take what is queued and stop, open connections finish.
+    /// Begins to drain: open connections finish, then listening ends.
     pub(crate) fn drain(&self) {
-        self.draining.set(true);
-        self.acceptors.take().into_iter().for_each(Waker::wake);
-        for (_, entry) in self.connections.borrow().iter() {
+        let mut connections = self.connections.borrow_mut();
+        self.drain_waits_for.set(connections.len());
+        for (_, entry) in connections.iter_mut() {
+            entry.is_waited_for = true;
             entry.waker.wake_by_ref();
         }
+        self.phase.set(Phase::Draining);
+        if connections.is_empty() {
+            self.end_listening();
+        }
+    }
+
+    /// Ends the drain: closes what is still open.
+    pub(crate) fn cut(&self) {
+        for (_, entry) in self.connections.borrow_mut().iter_mut() {
+            entry.gives_way = true;
+            entry.waker.wake_by_ref();
+        }
+        self.end_listening();
+    }
+
+    fn end_listening(&self) {
+        self.phase.set(Phase::Closing);
+        self.acceptors.take().into_iter().for_each(Waker::wake);
     }
 
     /// Waits until a drain has left no connection open.
@@ -179,22 +215,22 @@ impl Server {
                     self.make_room().await;
                     self.open(socket.into());
                     turn += 1;
-                    queued += usize::from(self.draining.get());
+                    queued += usize::from(self.phase.get() == Phase::Closing);
                     if turn % TURN == 0 {
                         yield_now().await;
                     }
                 }
-                Err(Errno::AGAIN) if self.draining.get() => return,
+                Err(Errno::AGAIN) if self.phase.get() == Phase::Closing => return,
                 Err(Errno::AGAIN) => self.acceptable(listener).await,
                 Err(error) => self.accept_failed(error).await,
             }
         }
     }
 
-    /// Waits until there may be a connection to accept, or a drain begins.
+    /// Waits until there may be a connection to accept, or listening is to end.
     async fn acceptable(&self, listener: &Async<TcpListener>) {
         poll_fn(|cx| {
-            if self.draining.get() {
+            if self.phase.get() == Phase::Closing {
                 return Poll::Ready(());
             }
             let mut acceptors = self.acceptors.borrow_mut();
@@ -258,6 +294,7 @@ impl Server {
             waker: Waker::noop().clone(),
             deadline: None,
             precedence: conn.precedence(),
+            is_waited_for: false,
             gives_way: false,
         });
         let connection = Connection {
@@ -291,12 +328,21 @@ impl Server {
     }
 
     fn closed(&self, key: usize) {
-        self.connections.borrow_mut().try_remove(key);
+        let entry = self.connections.borrow_mut().try_remove(key);
+        if entry.is_some_and(|entry| entry.is_waited_for) {
+            let left = self.drain_waits_for.get().saturating_sub(1);
+            self.drain_waits_for.set(left);
+            if left == 0 {
+                self.end_listening();
+            }
+        }
         self.tell_if_drained();
     }
 
     fn is_drained(&self) -> bool {
-        self.draining.get() && self.listening.get() == 0 && self.open_connections() == 0
+        self.phase.get() == Phase::Closing
+            && self.listening.get() == 0
+            && self.open_connections() == 0
     }
 
     fn tell_if_drained(&self) {
@@ -357,7 +403,7 @@ impl Future for Connection {
             stream,
         } = &mut *self;
         let gives_way = server.gives_way(*key);
-        if gives_way || server.draining.get() {
+        if gives_way || server.phase.get() != Phase::Serving {
             conn.drain();
         }
         let mut buffers = server.buffers.borrow_mut();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use support::{
     KillOnDrop, Livelet, SOON, assert_closed, binary, finish, livelet, probe, wait_until_listening,
-    wait_until_not_listening, wait_until_read,
+    wait_until_read,
 };
 
 /// Runs livelet and asserts that it ends before it binds anything, with 125 and one line that holds `named`.
@@ -113,6 +113,39 @@ const BAD_MAX_CONNECTIONS: &[(&str, &str)] = &[
     ("64\nevil", "evil"),
 ];
 
+const BAD_DURATION: &[(&str, &str)] = &[
+    ("5", "5"),
+    ("-1s", "-1s"),
+    ("8761h", "8761h"),
+    ("18446744073709551615h", "18446744073709551615h"),
+    ("1s 1s", "1s 1s"),
+    ("5s\nevil", "evil"),
+];
+
+const BAD_SIGNAL: &[(&str, &str)] = &[
+    ("TERM", "TERM"),
+    ("TERM=", "TERM="),
+    ("=TERM", "=TERM"),
+    ("TERM=NOPE", "NOPE"),
+    ("NOPE=TERM", "NOPE"),
+    ("KILL=TERM", "KILL"),
+    ("STOP=TERM", "STOP"),
+    ("CHLD=TERM", "CHLD"),
+    ("0=TERM", "0=TERM"),
+    ("65=TERM", "65"),
+    ("TERM=65", "65"),
+    ("TERM=-1", "-1"),
+    ("TERM=QUIT=INT", "QUIT=INT"),
+];
+
+const BAD_OK_EXIT: &[(&str, &str)] = &[
+    ("0", "0"),
+    ("256", "256"),
+    ("-1", "-1"),
+    ("TERM", "TERM"),
+    ("1,2", "1,2"),
+];
+
 #[test]
 fn bad_flags_are_refused() {
     let table: &[(&[&str], &[&str])] = &[
@@ -132,7 +165,15 @@ fn bad_flags_are_refused() {
         (&["--quiet=1"], &["--quiet", "1"]),
         (&["--verbose=1"], &["--verbose", "1"]),
         (&["--reuse-port", "yes"], &["yes"]),
-        (&["stray"], &["stray"]),
+        (&["stray"], &["stray", "--"]),
+        (&["--"], &["--", "COMMAND"]),
+        (&["stray", "--", "true"], &["stray"]),
+        (&["--drain", "--", "true"], &["--drain"]),
+        (
+            &["--signal", "TERM=QUIT", "--signal", "TERM=INT"],
+            &["TERM"],
+        ),
+        (&["--takeover=x"], &["--takeover", "x"]),
         (&["stray\nevil"], &["evil"]),
         (&["-q", "stray", "-q"], &["stray"]),
         (&[""], &[]),
@@ -174,6 +215,11 @@ fn bad_values_are_refused_as_a_flag_and_as_a_variable() {
             "LIVELET_MAX_CONNECTIONS",
             BAD_MAX_CONNECTIONS,
         ),
+        ("--bind-wait", "LIVELET_BIND_WAIT", BAD_DURATION),
+        ("--grace", "LIVELET_GRACE", BAD_DURATION),
+        ("--lame-duck", "LIVELET_LAME_DUCK", BAD_DURATION),
+        ("--signal", "LIVELET_SIGNAL", BAD_SIGNAL),
+        ("--ok-exit", "LIVELET_OK_EXIT", BAD_OK_EXIT),
     ] {
         for (value, shown) in values {
             assert_args_refused(&[flag, value], &[flag, shown]);
@@ -194,6 +240,10 @@ fn bad_variables_are_refused() {
         ("LIVELET_LISTEN", "127.0.0.1:0,127.0.0.1:0", ","),
         ("LIVELET_REUSE_PORT", "maybe", "maybe"),
         ("LIVELET_REUSE_PORT", "maybe\nevil", "evil"),
+        ("LIVELET_TAKEOVER", "maybe", "maybe"),
+        ("LIVELET_SINGLE", "maybe", "maybe"),
+        ("LIVELET_SIGNAL", "TERM=QUIT TERM=INT", "TERM=INT"),
+        ("LIVELET_OK_EXIT", "143 x", "x"),
         ("LIVELET_LOG", "loud", "loud"),
         ("LIVELET_LOG", "QUIET", "QUIET"),
         ("LIVELET_LOG", "quiet verbose", "quiet verbose"),
@@ -419,7 +469,6 @@ fn logs_requests(args: &[&str], env: &[(&str, &str)]) -> bool {
         probe(livelet.addr(), path);
     }
     livelet.signal("TERM");
-    wait_until_not_listening(livelet.addr());
     assert_eq!(livelet.wait(SOON).code(), Some(0), "{args:?} {env:?}");
     let log = livelet.log();
     let lines = |path: &str| log.lines().filter(|line| line.contains(path)).count();
@@ -493,6 +542,13 @@ fn help_names_every_option_on_one_screen() {
         "--drain",
         "--max-connections",
         "--reuse-port",
+        "--bind-wait",
+        "--takeover",
+        "--signal",
+        "--ok-exit",
+        "--single",
+        "--grace",
+        "--lame-duck",
         "-q",
         "--quiet",
         "-v",
@@ -501,10 +557,8 @@ fn help_names_every_option_on_one_screen() {
         "--help",
         "-V",
         "--version",
-        "LIVELET_LISTEN",
-        "LIVELET_DRAIN",
-        "LIVELET_MAX_CONNECTIONS",
-        "LIVELET_REUSE_PORT",
+        // The rule for all the others, and the one that is no option's.
+        "LIVELET_BIND_WAIT",
         "LIVELET_LOG",
     ] {
         assert!(help.contains(name), "no {name} in {help}");

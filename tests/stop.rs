@@ -8,14 +8,14 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::{
     KillOnDrop, Livelet, SOON, assert_closed, connect, livelet, probe, read_response, read_to_end,
-    split_responses, wait_for, wait_until_not_listening, wait_until_read,
+    split_responses, wait_for, wait_until_draining, wait_until_read,
 };
 
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -71,7 +71,7 @@ fn a_request_that_was_half_sent_is_answered() {
             stream.write_all(&REQUEST[..cut]).unwrap();
             wait_until_read(&stream);
             livelet.signal("TERM");
-            wait_until_not_listening(livelet.addr());
+            wait_until_draining(livelet.addr());
 
             stream.write_all(&REQUEST[cut..]).unwrap();
             let response = read_response(&mut stream);
@@ -168,7 +168,7 @@ fn a_second_term_or_int_ends_the_drain_at_once() {
         let mut livelet = Livelet::start(&[]);
         let _stream = half_asked(&livelet);
         livelet.signal(first);
-        wait_until_not_listening(livelet.addr());
+        wait_until_draining(livelet.addr());
         assert!(livelet.is_running(), "{first}, then {second}");
         let from = Instant::now();
         livelet.signal(second);
@@ -184,7 +184,7 @@ fn a_second_hup_or_usr2_does_not_end_the_drain() {
         let mut livelet = Livelet::start(&[]);
         let mut stream = half_asked(&livelet);
         livelet.signal(name);
-        wait_until_not_listening(livelet.addr());
+        wait_until_draining(livelet.addr());
         livelet.signal(name);
         let until = Instant::now() + ms(500);
         while Instant::now() < until {
@@ -198,23 +198,24 @@ fn a_second_hup_or_usr2_does_not_end_the_drain() {
 }
 
 #[test]
-fn a_draining_livelet_refuses_new_connections() {
+fn new_connections_get_one_answer_as_long_as_the_drain_waits_for_older_ones() {
     let mut livelet = Livelet::start(&[]);
-    let mut stream = half_asked(&livelet);
+    let mut waited_for = half_asked(&livelet);
     livelet.signal("TERM");
-    wait_for("a connection to be refused", || {
-        match TcpStream::connect(livelet.addr()) {
-            Ok(_) => false,
-            Err(error) => {
-                // A handshake that crossed the close is reset; the next one is refused.
-                error.kind() == ErrorKind::ConnectionRefused
-            }
-        }
-    });
-    assert!(livelet.is_running(), "refused because it had ended");
-    stream.write_all(&REQUEST[HALF.len()..]).unwrap();
-    assert_eq!(read_response(&mut stream).status, 200);
-    assert_eq!(livelet.wait(SOON).code(), Some(0));
+    wait_until_draining(livelet.addr());
+    let mut newer = livelet.connect();
+    newer.write_all(REQUEST).unwrap();
+    let response = read_response(&mut newer);
+    assert_eq!(response.status, 200);
+    assert_eq!(response.field("connection"), Some("close"));
+    assert_closed(&mut newer);
+    let from = Instant::now();
+    waited_for.write_all(&REQUEST[HALF.len()..]).unwrap();
+    assert_eq!(read_response(&mut waited_for).status, 200);
+    let (code, took) = livelet.wait_timed(from);
+    assert_eq!(code, Some(0));
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(TcpStream::connect(livelet.addr()).is_err());
 }
 
 #[test]
@@ -257,7 +258,7 @@ fn readyz_fails_from_the_signal_on() {
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHo").unwrap();
     wait_until_read(&stream);
     livelet.signal("TERM");
-    wait_until_not_listening(livelet.addr());
+    wait_until_draining(livelet.addr());
     stream.write_all(b"st: test\r\n\r\n").unwrap();
     let response = read_response(&mut stream);
     assert_not_ready(response.status, &response.body);
@@ -329,7 +330,7 @@ fn a_closed_stderr_stops_nothing() {
             .status()
             .unwrap();
         assert!(status.success());
-        wait_until_not_listening(addr);
+        wait_until_draining(addr);
         stream.write_all(&REQUEST[HALF.len()..]).unwrap();
         assert_eq!(read_response(&mut stream).status, 200, "{args:?}");
 

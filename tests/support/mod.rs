@@ -425,13 +425,9 @@ pub fn wait_until_read(stream: &TcpStream) {
     });
 }
 
-/// Waits until no socket listens on this IPv4 address: the drain has begun.
-pub fn wait_until_not_listening(addr: SocketAddr) {
-    wait_for("the listening socket to go", || {
-        listening_sockets()
-            .iter()
-            .all(|socket| socket.local != addr)
-    });
+/// Waits until a new connection is told that livelet stops: the drain has begun.
+pub fn wait_until_draining(addr: SocketAddr) {
+    wait_for("/readyz to fail", || probe(addr, "/readyz").status == 503);
 }
 
 /// Asks once on a connection of its own, `Connection: close`, and leaves the closing to the server.

@@ -1,0 +1,301 @@
+//! The worker: spawned, signalled, reaped. All of it on one thread: std's spawn waits for the child itself where exec
+//! fails, so nothing else may wait meanwhile.
+//!
+//! As PID 1 livelet gets every orphan of its container; elsewhere it makes itself their subreaper, so that what the
+//! worker leaves behind is livelet's to end and to reap (prctl(2)).
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libc::{SIGCONT, SIGSTOP};
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpgrp, getpid, getppid, getsid, set_child_subreaper,
+    set_parent_process_death_signal, wait,
+};
+use rustix::stdio::stdin;
+use rustix::termios::{tcgetpgrp, tcsetpgrp};
+
+use crate::lifecycle::ended_by;
+use crate::log;
+use crate::procfs;
+use crate::signals::{self, Mask};
+
+/// Why the worker could not be started.
+#[derive(Debug)]
+pub struct SpawnError {
+    program: OsString,
+    cause: io::Error,
+}
+
+impl SpawnError {
+    /// 127 where there is no such program, 126 where it can't be executed, as shells and tini report it; 125 where the
+    /// system had no process to give.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match Errno::from_io_error(&self.cause) {
+            Some(Errno::NOENT | Errno::NOTDIR) => 127,
+            Some(Errno::AGAIN | Errno::NOMEM) => 125,
+            _ => 126,
+        }
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let program = self.program.to_string_lossy();
+        write!(f, "worker: {program}: cannot start it: {}", self.cause)?;
+        let is_bare = !self.program.as_bytes().contains(&b'/');
+        if is_bare && self.exit_code() == 127 {
+            f.write_str("; it is in no directory of PATH")?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether the program can be started, before anything is taken from another livelet for it. exec looks again.
+///
+/// # Errors
+/// What execvp(3) would fail with.
+pub fn find(program: &OsStr) -> Result<(), SpawnError> {
+    let Some(path) = std::env::var_os("PATH") else {
+        // The C library has a path of its own then.
+        return Ok(());
+    };
+    let candidates: Vec<PathBuf> = if program.is_empty() {
+        Vec::new()
+    } else if program.as_bytes().contains(&b'/') {
+        vec![PathBuf::from(program)]
+    } else {
+        std::env::split_paths(&path)
+            .map(|directory| directory.join(program))
+            .collect()
+    };
+    let mut cause = Errno::NOENT;
+    for candidate in &candidates {
+        match executable(candidate) {
+            Ok(()) => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(error) => cause = error,
+        }
+    }
+    Err(SpawnError {
+        program: program.to_os_string(),
+        cause: cause.into(),
+    })
+}
+
+fn executable(path: &Path) -> Result<(), Errno> {
+    access(path, Access::EXEC_OK)?;
+    if path.is_dir() {
+        return Err(Errno::ACCESS);
+    }
+    Ok(())
+}
+
+/// How the worker has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Exited(u8),
+    Killed(i32),
+}
+
+impl Ending {
+    /// As a shell reports it.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Ending::Exited(code) => code,
+            Ending::Killed(signal) => ended_by(signal),
+        }
+    }
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Exited(code) => write!(f, "exited with code {code}"),
+            Ending::Killed(signal) => write!(f, "killed by {}", signals::name(*signal)),
+        }
+    }
+}
+
+/// What [`reap`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Reaped {
+    /// The worker has ended.
+    pub(crate) ending: Option<Ending>,
+    /// The worker was stopped, by Ctrl-Z as like as not.
+    pub(crate) has_stopped: bool,
+    /// No child is left, and so no descendant: each of them would have a child of livelet's above it.
+    pub(crate) is_childless: bool,
+}
+
+/// Takes the exit status of every child that has ended, whoever its parent was.
+pub(crate) fn reap(worker: Option<&Worker>) -> Reaped {
+    let mut reaped = Reaped::default();
+    loop {
+        match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            Ok(Some((pid, status))) if worker.is_some_and(|worker| worker.pid == pid) => {
+                reaped.has_stopped = status.stopped();
+                let exited = status.exit_status().map(|code| Ending::Exited(code as u8));
+                let killed = status.terminating_signal().map(Ending::Killed);
+                reaped.ending = exited.or(killed);
+            }
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) => return reaped,
+            Err(_) => {
+                reaped.is_childless = true;
+                return reaped;
+            }
+        }
+    }
+}
+
+/// A worker that was started.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pid: Pid,
+    /// Signals are for it alone, not for its process group.
+    single: bool,
+    /// It was given the terminal of stdin.
+    has_terminal: bool,
+}
+
+impl Worker {
+    /// Starts it in a process group of its own, with the signal mask that livelet was started with; the group has the
+    /// terminal where livelet's had it.
+    pub(crate) fn spawn(
+        command: &[OsString],
+        single: bool,
+        mask: Mask,
+    ) -> Result<Worker, SpawnError> {
+        let (program, args) = command.split_first().ok_or_else(|| SpawnError {
+            program: OsString::new(),
+            cause: Errno::NOENT.into(),
+        })?;
+        let own = getpid();
+        if !own.is_init() {
+            // Without it (before Linux 3.4) only the leftovers are not livelet's to end.
+            let _ = set_child_subreaper(Some(own));
+        }
+        let has_terminal = tcgetpgrp(stdin()).is_ok_and(|foreground| foreground == getpgrp());
+        let mut prepared = Command::new(program);
+        prepared.args(args).process_group(0);
+        before_exec(&mut prepared, own, has_terminal, mask);
+        match prepared.spawn() {
+            // The handle would only be good for waiting, which reap does.
+            Ok(child) => Ok(Worker {
+                pid: Pid::from_child(&child),
+                single,
+                has_terminal,
+            }),
+            Err(cause) => Err(SpawnError {
+                program: program.clone(),
+                cause,
+            }),
+        }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw_pid()
+    }
+
+    /// Sends it, or its group, a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        if signal == SIGCONT {
+            self.give_terminal_back();
+        }
+        kill(if self.single { self.pid() } else { -self.pid() }, signal);
+    }
+
+    /// Kills it and every descendant.
+    pub(crate) fn kill(&self) {
+        kill(-self.pid(), libc::SIGKILL);
+        signal_descendants(libc::SIGKILL);
+    }
+
+    /// The worker was stopped. Where it has the terminal, livelet stops too: the shell that started livelet waits for
+    /// that before it prompts again. Where no shell did, nobody could continue either of them, so the worker goes on.
+    pub(crate) fn follow_stop(&self) {
+        if !self.has_terminal || tcgetpgrp(stdin()) != Ok(self.pid) {
+            return;
+        }
+        let own = getpid();
+        if own.is_init() || getsid(None) == Ok(own) {
+            kill(-self.pid(), SIGCONT);
+        } else {
+            kill(0, SIGSTOP);
+        }
+    }
+
+    /// `fg` has made livelet the foreground and continued it: the terminal is the worker's.
+    fn give_terminal_back(&self) {
+        if self.has_terminal && tcgetpgrp(stdin()) == Ok(getpgrp()) {
+            set_foreground(self.pid);
+        }
+    }
+
+    /// The worker has ended: Ctrl-C is livelet's again.
+    pub(crate) fn take_terminal(&self) {
+        if self.has_terminal {
+            set_foreground(getpgrp());
+        }
+    }
+}
+
+/// Sends a signal to every descendant.
+pub(crate) fn signal_descendants(signal: i32) {
+    let own = getpid();
+    if own.is_init() {
+        // All of the container but livelet itself, in one call that no fork can slip through.
+        kill(-1, signal);
+        return;
+    }
+    match procfs::descendants(own.as_raw_pid()) {
+        Ok(pids) => pids.into_iter().for_each(|pid| kill(pid, signal)),
+        Err(cause) => log::notice(format_args!("worker: processes it left: /proc: {cause}")),
+    }
+}
+
+/// kill(2): a process, a group (negative), livelet's own group (0) or all (-1). Where nobody is left to get it, nothing
+/// is left to do.
+#[allow(unsafe_code)]
+fn kill(target: i32, signal: i32) {
+    // SAFETY: kill(2) takes two numbers. rustix has it for named signals alone.
+    unsafe { libc::kill(target, signal) };
+}
+
+/// Makes a group the foreground of the terminal; from the background that takes SIGTTOU being blocked (tcsetpgrp(3)).
+fn set_foreground(group: Pid) {
+    let before = Mask::all().set();
+    // A terminal that was lost is nobody's.
+    let _ = tcsetpgrp(stdin(), group);
+    before.set();
+}
+
+/// Has the child do what only it can, between fork and exec.
+#[allow(unsafe_code)]
+fn before_exec(command: &mut Command, livelet: Pid, takes_terminal: bool, mask: Mask) {
+    let prepare = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // livelet may have died before that: the signal would never come.
+        if getppid() != Some(livelet) {
+            return Err(Errno::SRCH.into());
+        }
+        if takes_terminal {
+            set_foreground(getpgrp());
+        }
+        mask.set();
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed (signal-safety(7)): these are bare system
+    // calls, without allocation or lock.
+    unsafe { command.pre_exec(prepare) };
+}

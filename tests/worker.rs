@@ -1,0 +1,96 @@
+//! The companion: what becomes of the worker's exit code, arguments and environment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use support::{Livelet, SOON, finish, livelet, probe};
+
+/// Runs livelet around a command and returns its exit code, and what the command printed.
+fn run(args: &[&str], command: &[&OsStr]) -> (Option<i32>, Vec<u8>) {
+    let mut livelet = livelet();
+    livelet.args(["--listen", "127.0.0.1:0"]).args(args);
+    let output = finish(livelet.arg("--").args(command), SOON);
+    (output.status.code(), output.stdout)
+}
+
+fn sh(script: &str) -> [&OsStr; 3] {
+    ["sh", "-c", script].map(OsStr::new)
+}
+
+#[test]
+fn the_exit_code_is_the_workers() {
+    let table: [(&str, i32); 9] = [
+        ("exit 0", 0),
+        ("exit 1", 1),
+        ("exit 75", 75),
+        ("exit 255", 255),
+        ("kill -TERM $$", 143),
+        ("kill -KILL $$", 137),
+        ("kill -SEGV $$", 139),
+        ("kill -HUP $$", 129),
+        ("kill -PIPE $$", 141),
+    ];
+    for (script, code) in table {
+        assert_eq!(run(&[], &sh(script)).0, Some(code), "{script}");
+    }
+    for (args, script, code) in [
+        (&["--ok-exit", "143"][..], "kill -TERM $$", 0),
+        (&["--ok-exit", "143"], "exit 1", 1),
+        (&["--ok-exit", "1", "--ok-exit", "2"], "exit 2", 0),
+    ] {
+        assert_eq!(run(args, &sh(script)).0, Some(code), "{args:?} {script}");
+    }
+}
+
+#[test]
+fn what_cannot_be_started_has_its_code_and_its_reason() {
+    for (program, code) in [
+        ("/no/such/program", 127),
+        ("no-such-program", 127),
+        ("/etc/passwd/x", 127),
+        ("/etc/passwd", 126),
+        ("/etc", 126),
+        ("", 127),
+    ] {
+        let mut livelet = livelet();
+        livelet.args(["--listen", "127.0.0.1:0", "--", program]);
+        let output = finish(&mut livelet, SOON);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{program}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(program), "{stderr}");
+    }
+}
+
+#[test]
+fn arguments_reach_the_worker_as_they_are() {
+    let odd = OsStr::from_bytes(b"\xff\n--drain");
+    let command = ["printf", "%s|", "--help", "--", "-l"].map(OsStr::new);
+    let command: Vec<&OsStr> = command.into_iter().chain([odd]).collect();
+    let (code, printed) = run(&[], &command);
+    assert_eq!(code, Some(0));
+    assert_eq!(printed, b"--help|--|-l|\xff\n--drain|");
+}
+
+#[test]
+fn it_answers_for_the_worker_until_that_has_ended() {
+    let script = "trap 'exit 7' TERM; while :; do sleep 0.01; done";
+    let mut livelet = Livelet::start(&["--", "sh", "-c", script]);
+    for path in ["/livez", "/readyz", "/startupz"] {
+        assert_eq!(probe(livelet.addr(), path).status, 200, "{path}");
+    }
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(7));
+    let log = livelet.log();
+    for part in ["signal: TERM: received", "exited with code 7"] {
+        assert!(log.contains(part), "no {part:?} in {log}");
+    }
+}
