@@ -41,7 +41,7 @@ pub trait Site {
 /// What the connection wants done next.
 #[derive(Debug)]
 pub enum Step<'c> {
-    /// Read into this, then call [`Conn::received`], or [`Conn::starved`] where there is nothing to read yet.
+    /// Read into this, then call [`Conn::received`].
     Read(&'c mut [u8]),
     /// Send from this, then call [`Conn::sent`].
     Send(&'c [u8]),
@@ -87,7 +87,8 @@ pub struct Conn {
     /// When it asked its last whole request; before the first, when it was accepted.
     asked_at: Instant,
     has_asked: bool,
-    draining: bool,
+    /// In a drain: how long another request is waited for.
+    drain_until: Option<Instant>,
 }
 
 impl Conn {
@@ -103,7 +104,7 @@ impl Conn {
             since: now,
             asked_at: now,
             has_asked: false,
-            draining: false,
+            drain_until: None,
         }
     }
 
@@ -133,8 +134,11 @@ impl Conn {
         let limit = match self.state {
             _ if !self.unsent().is_empty() => SEND_LIMIT,
             State::Open if self.filled > 0 => HEAD_LIMIT,
-            State::Open if self.draining && !self.has_asked => FIRST_REQUEST_GRACE,
-            State::Open => IDLE_LIMIT,
+            State::Open => match self.drain_until {
+                Some(until) if self.has_asked => return until,
+                Some(until) => return until.max(self.since + FIRST_REQUEST_GRACE),
+                None => IDLE_LIMIT,
+            },
             State::Ending { .. } | State::Lingering => LINGER_LIMIT,
             State::Closed => Duration::ZERO,
         };
@@ -183,13 +187,6 @@ impl Conn {
         }
     }
 
-    /// There is nothing to read yet: in a drain the end of an idle connection.
-    pub fn starved(&mut self) {
-        if self.draining && self.has_asked && self.state == State::Open && self.filled == 0 {
-            self.state = State::Closed;
-        }
-    }
-
     /// `count` bytes of the last [`Step::Send`] have left.
     pub fn sent(&mut self, count: usize, now: Instant) {
         self.sent += count;
@@ -217,9 +214,10 @@ impl Conn {
         }
     }
 
-    /// The server stops: what has been asked is answered, and said to be the last.
-    pub fn drain(&mut self) {
-        self.draining = true;
+    /// The server stops: what has been asked is answered, and said to be the last. One that is idle may still ask until
+    /// then: what a client that does not know of the stop has under way would be lost.
+    pub fn drain(&mut self, until: Instant) {
+        self.drain_until = Some(until);
     }
 
     fn unsent(&self) -> &[u8] {
@@ -252,7 +250,7 @@ impl Conn {
                     let goes_on = request.keep_alive
                         && is_safe
                         && !request.has_body
-                        && !(self.draining && is_last_here);
+                        && !(self.drain_until.is_some() && is_last_here);
                     let connection = if goes_on {
                         Connection::KeepAlive(request.version)
                     } else {
@@ -371,11 +369,10 @@ mod tests {
             let at = loop {
                 match self.conn.step(self.now, &Fixed) {
                     Step::Read(_) if bytes.is_empty() => {
-                        self.conn.starved();
-                        if self.conn.state == State::Closed {
-                            break At::Closed;
+                        if self.now < self.conn.deadline() {
+                            break At::Reading;
                         }
-                        break At::Reading;
+                        self.conn.expired(self.now, &Fixed);
                     }
                     Step::Read(room) => {
                         let count = room.len().min(bytes.len());
@@ -406,6 +403,10 @@ mod tests {
                 self.conn.expired(self.now, &Fixed);
             }
             self.feed(b"")
+        }
+
+        fn drain(&mut self, ms: u64) {
+            self.conn.drain(self.now + Duration::from_millis(ms));
         }
 
         fn statuses(&self) -> Vec<&str> {
@@ -487,7 +488,7 @@ mod tests {
     #[test]
     fn draining() {
         let mut fresh = Simulated::new();
-        fresh.conn.drain();
+        fresh.drain(0);
         assert_eq!(
             fresh.pass(99),
             At::Reading,
@@ -497,18 +498,29 @@ mod tests {
 
         let mut used = Simulated::new();
         used.feed(GET);
-        used.conn.drain();
+        used.drain(0);
         assert_eq!(used.feed(b""), At::Closed);
+
+        let mut waited_for = Simulated::new();
+        waited_for.feed(GET);
+        waited_for.drain(2000);
+        assert_eq!(waited_for.pass(1999), At::Reading);
+        assert_eq!(waited_for.pass(1), At::Closed);
+        let mut asking_again = Simulated::new();
+        asking_again.feed(GET);
+        asking_again.drain(2000);
+        assert_eq!(asking_again.feed(GET), At::Closed);
+        assert_eq!(asking_again.sent.matches("Connection: close").count(), 1);
 
         let mut asking = Simulated::new();
         asking.feed(&GET[..5]);
-        asking.conn.drain();
+        asking.drain(0);
         assert_eq!(asking.pass(4000), At::Reading);
         assert_eq!(asking.feed(&GET[5..]), At::Closed);
         assert!(asking.sent.contains("Connection: close"));
 
         let mut pipelined = Simulated::new();
-        pipelined.conn.drain();
+        pipelined.drain(0);
         assert_eq!(pipelined.feed(&GET.repeat(20)), At::Closed);
         assert_eq!(pipelined.statuses(), ["200"; 20]);
         assert_eq!(pipelined.sent.matches("Connection: close").count(), 1);

@@ -4,7 +4,9 @@
 //! [`lifecycle`] and publishes a [`health::Snapshot`]; connections only read snapshots.
 
 pub mod cli;
+mod condition;
 pub mod conn;
+pub mod handover;
 pub mod health;
 pub mod http;
 pub mod lifecycle;

@@ -166,7 +166,12 @@ impl Lifecycle {
                 actions.push(Action::Exit(code));
                 State::Exited
             }
-            _ => State::Starting,
+            // Where an offered socket was withdrawn after all, the worker runs before every address is bound.
+            Event::WorkerEnded(code) => {
+                actions.push(Action::Exit(code));
+                State::Exited
+            }
+            Event::Forward(_) | Event::Childless | Event::Drained | Event::Tick => State::Starting,
         }
     }
 

@@ -5,20 +5,25 @@ use std::future::pending;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libc::{SIGCHLD, SIGINT, SIGTERM};
 use smol::future::or;
 use smol::{LocalExecutor, Timer};
 
 use crate::cli::Config;
+use crate::handover::{Holder, Listener, Predecessor, Taken};
 use crate::health::Snapshot;
 use crate::lifecycle::{Action, Event, Lifecycle, Plan};
-use crate::listen::{self, ListenError};
+use crate::listen::{self, Found, Listen, ListenError, Wait};
 use crate::log;
 use crate::server::Server;
 use crate::signals::{self, STOPPING, Signals};
 use crate::worker::{self, Ending, SpawnError, Worker};
+
+/// How long an idle connection is waited for in a drain after the socket went to a successor: its client need not know
+/// of the change, and what it asks meanwhile is answered.
+const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
 /// Why it could not start.
 #[derive(Debug)]
@@ -57,10 +62,13 @@ impl fmt::Display for RunError {
 /// # Errors
 /// It could not start; nothing was served then.
 pub fn run(config: &Config) -> Result<u8, RunError> {
+    // Before anything is opened: their numbers are all that is known of them.
+    let inherited =
+        listen::take_inherited().map_err(|cause| RunError::System("LISTEN_FDS", cause))?;
     if let Some(program) = config.command.first() {
         worker::find(program).map_err(RunError::Spawn)?;
     }
-    // Before anything else is begun, so that no signal is lost: the kernel drops what PID 1 has no handler for.
+    // Before anything is begun, so that no signal is lost: the kernel drops what PID 1 has no handler for.
     let signals = Signals::new(!config.command.is_empty())
         .map_err(|cause| RunError::System("signals", cause))?;
     let executor = Rc::new(LocalExecutor::new());
@@ -74,36 +82,44 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
             lame_duck: config.lame_duck,
         }),
         server: Server::new(Rc::clone(&executor), config.max_connections),
+        holder: Holder::new(Rc::clone(&executor)),
         worker: None,
+        executor: Rc::clone(&executor),
     };
-    smol::block_on(executor.run(async {
-        executor
-            .spawn(Rc::clone(&process.server).keep_time())
-            .detach();
-        process.start_and_supervise().await
-    }))
+    smol::block_on(executor.run(process.start_and_supervise(inherited)))
+}
+
+/// Where a listening socket comes from.
+enum Origin {
+    Bound,
+    Inherited,
+    TakenOver(i32, Predecessor),
 }
 
 /// The process: the only one that changes state.
 struct Process<'c> {
     config: &'c Config,
+    executor: Rc<LocalExecutor<'static>>,
     signals: Signals,
     lifecycle: Lifecycle,
     server: Rc<Server>,
+    holder: Rc<Holder>,
     /// While it runs.
     worker: Option<Worker>,
 }
 
 impl Process<'_> {
-    async fn start_and_supervise(mut self) -> Result<u8, RunError> {
-        let sockets = self
-            .config
-            .listen
-            .iter()
-            .map(|&address| listen::listen(address, self.config.reuse_port))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(RunError::Listen)?;
-        self.start_worker()?;
+    async fn start_and_supervise(mut self, inherited: Vec<TcpListener>) -> Result<u8, RunError> {
+        let sockets = if inherited.is_empty() {
+            match self.listen().await? {
+                Ok(sockets) => sockets,
+                Err(code) => return Ok(code),
+            }
+        } else {
+            self.start_worker()?;
+            let sockets = inherited.into_iter();
+            sockets.map(|socket| (socket, Origin::Inherited)).collect()
+        };
         self.serve(sockets)
             .map_err(|cause| RunError::System("listening socket", cause))?;
         if let Some(worker) = &self.worker {
@@ -112,17 +128,73 @@ impl Process<'_> {
         let mut events = vec![Event::Started];
         loop {
             for event in events {
-                for action in self.lifecycle.step(event, Instant::now()) {
-                    if let Some(code) = self.act(action) {
-                        return Ok(code);
-                    }
+                let actions = self.lifecycle.step(event, Instant::now());
+                if self.lifecycle.is_stopping() {
+                    self.holder.stop();
                 }
                 self.server.publish(Snapshot {
                     stopping: self.lifecycle.is_stopping(),
                     worker_ended: self.has_worker() && self.lifecycle.is_draining(),
                 });
+                for action in actions {
+                    if let Some(code) = self.act(action) {
+                        return Ok(code);
+                    }
+                }
             }
             events = self.next_events().await;
+        }
+    }
+
+    /// Gets a listening socket for every address, and starts the worker as soon as they are at hand: a socket that
+    /// another livelet offers is taken once the worker runs. The exit code, where a signal ends the wait.
+    async fn listen(&mut self) -> Result<Result<Vec<(TcpListener, Origin)>, u8>, RunError> {
+        let wait = Wait {
+            limit: self.config.bind_wait,
+            takeover: self.config.takeover,
+            reuse_port: self.config.reuse_port,
+        };
+        let mut missing: Vec<Listen> = self.config.listen.clone();
+        let mut sockets = Vec::new();
+        while !missing.is_empty() {
+            let found = async { Ok(listen::find(&missing, wait).await) };
+            let signalled = async { Err(self.signalled_at_start().await) };
+            let found = match or(signalled, found).await {
+                Ok(found) => found.map_err(RunError::Listen)?,
+                Err(code) => return Ok(Err(code)),
+            };
+            self.start_worker()?;
+            let mut lapsed = Vec::new();
+            for (address, found) in missing.into_iter().zip(found) {
+                match found {
+                    Found::Bound(socket) => sockets.push((socket, Origin::Bound)),
+                    Found::Offered(offer) => {
+                        let pid = offer.pid();
+                        match offer.take() {
+                            Some((socket, before)) => {
+                                sockets.push((socket, Origin::TakenOver(pid, before)));
+                            }
+                            None => lapsed.push(address),
+                        }
+                    }
+                }
+            }
+            missing = lapsed;
+        }
+        Ok(Ok(sockets))
+    }
+
+    /// Waits for what ends livelet before it serves, and returns the exit code.
+    async fn signalled_at_start(&mut self) -> u8 {
+        loop {
+            let arrived: Vec<i32> = self.signals.next().await.collect();
+            for event in self.events_of(&arrived) {
+                for action in self.lifecycle.step(event, Instant::now()) {
+                    if let Action::Exit(code) = action {
+                        return code;
+                    }
+                }
+            }
         }
     }
 
@@ -131,7 +203,7 @@ impl Process<'_> {
     }
 
     fn start_worker(&mut self) -> Result<(), RunError> {
-        if self.has_worker() {
+        if self.has_worker() && self.worker.is_none() {
             let Config {
                 command, single, ..
             } = self.config;
@@ -141,13 +213,49 @@ impl Process<'_> {
         Ok(())
     }
 
-    fn serve(&self, sockets: Vec<TcpListener>) -> io::Result<()> {
-        for socket in sockets {
-            let address = socket.local_addr()?;
-            self.server.accept_from(socket)?;
-            log::notice(format_args!("listening on http://{address}"));
+    fn serve(&self, sockets: Vec<(TcpListener, Origin)>) -> io::Result<()> {
+        for (socket, origin) in sockets {
+            let listener = Listener::new(socket)?;
+            self.server.accept_from(Rc::clone(&listener));
+            let address = listener.address();
+            match origin {
+                Origin::Inherited => {
+                    log::notice(format_args!("listening on http://{address} (inherited)"));
+                }
+                Origin::Bound => {
+                    log::notice(format_args!("listening on http://{address}"));
+                    if !self.config.reuse_port {
+                        self.holder.answer_for(&listener, None);
+                    }
+                }
+                Origin::TakenOver(pid, before) => {
+                    log::notice(format_args!(
+                        "listening on http://{address} (taken over from pid {pid})"
+                    ));
+                    self.holder.answer_for(&listener, Some(before));
+                }
+            }
         }
+        let keep_time = Rc::clone(&self.server).keep_time();
+        self.executor.spawn(keep_time).detach();
         Ok(())
+    }
+
+    /// Lets open connections finish; listening ends once no older one is left, nor a successor that may take the socket.
+    fn drain(&self) {
+        let idle_until = if self.holder.has_successor() {
+            Instant::now() + HANDOVER_GRACE.min(self.config.drain)
+        } else {
+            Instant::now()
+        };
+        self.server.drain(idle_until);
+        let (server, holder) = (Rc::clone(&self.server), Rc::clone(&self.holder));
+        let end = async move {
+            server.older_finished().await;
+            holder.alone().await;
+            server.end_listening();
+        };
+        self.executor.spawn(end).detach();
     }
 
     /// Does what the lifecycle wants done; the exit code is the last it wants.
@@ -164,7 +272,7 @@ impl Process<'_> {
             }
             (Action::Kill, None) => worker::signal_descendants(libc::SIGKILL),
             (Action::TerminateLeftovers, _) => worker::signal_descendants(SIGTERM),
-            (Action::Drain, _) => self.server.drain(),
+            (Action::Drain, _) => self.drain(),
             (Action::Cut, _) => {
                 let open = self.server.open_connections();
                 log::notice(format_args!("drain: {open} connections: cut; see --drain"));
@@ -176,33 +284,58 @@ impl Process<'_> {
     }
 
     async fn next_events(&mut self) -> Vec<Event> {
+        enum Happened {
+            Signals(Vec<i32>),
+            Taken(Vec<Taken>),
+            Other(Event),
+        }
         let Process {
             signals,
             lifecycle,
             server,
+            holder,
             ..
         } = self;
-        let mut arrived = Vec::new();
-        let signalled = async {
-            arrived.extend(signals.next().await);
-            Vec::new()
-        };
+        let signalled = async { Happened::Signals(signals.next().await.collect()) };
+        let taken = async { Happened::Taken(holder.taken().await) };
         let drained = async {
             if !lifecycle.awaits_connections() {
                 pending::<()>().await;
             }
             server.drained().await;
-            vec![Event::Drained]
+            Happened::Other(Event::Drained)
         };
         let due = async {
             lifecycle
                 .deadline()
                 .map_or_else(Timer::never, Timer::at)
                 .await;
-            vec![Event::Tick]
+            Happened::Other(Event::Tick)
         };
-        let mut events = or(signalled, or(drained, due)).await;
-        for signal in arrived {
+        match or(signalled, or(taken, or(drained, due))).await {
+            Happened::Signals(arrived) => self.events_of(&arrived),
+            Happened::Taken(taken) => self.handed_over(&taken),
+            Happened::Other(event) => vec![event],
+        }
+    }
+
+    /// A successor has sockets: it accepts, livelet does not any more.
+    fn handed_over(&self, taken: &[Taken]) -> Vec<Event> {
+        self.server.released();
+        for Taken { address, pid, .. } in taken {
+            log::notice(format_args!("handover: {address}: taken over by pid {pid}"));
+        }
+        let replaced = taken.iter().any(|taken| taken.by_takeover);
+        if replaced && !self.lifecycle.is_stopping() {
+            vec![Event::Terminate(SIGTERM)]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn events_of(&mut self, signals: &[i32]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for &signal in signals {
             match signal {
                 SIGCHLD => events.extend(self.reap()),
                 _ => events.extend(self.signalled(signal)),

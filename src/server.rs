@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -23,7 +23,9 @@ use smol::io::{AsyncRead as _, AsyncWrite as _};
 use smol::stream::Stream as _;
 use smol::{Async, LocalExecutor, Timer};
 
+use crate::condition::Condition;
 use crate::conn::{Buffers, Conn, Site, Step};
+use crate::handover::Listener;
 use crate::health::{self, Snapshot};
 use crate::http::{Rejection, Request, Response};
 use crate::log;
@@ -40,7 +42,10 @@ pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
     max_connections: usize,
     snapshot: Cell<Snapshot>,
-    phase: Cell<Phase>,
+    /// Listening ends.
+    is_closing: Cell<bool>,
+    /// How long an idle connection is waited for in a drain.
+    drain_until: Cell<Option<Instant>>,
     /// Connections from before the drain that are still open.
     drain_waits_for: Cell<usize>,
     connections: RefCell<Slab<Entry>>,
@@ -51,22 +56,10 @@ pub(crate) struct Server {
     timer: Cell<Option<Instant>>,
     /// Woken when a connection's deadline comes before that.
     timekeeper: RefCell<Option<Waker>>,
-    /// Woken when listening is to end.
-    acceptors: RefCell<Vec<Waker>>,
-    /// Woken when the last connection has closed.
-    drained: RefCell<Option<Waker>>,
-}
-
-/// What is done about new connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// They are served.
-    Serving,
-    /// They get one answer, as long as the ones from before the drain have not finished: until then livelet lives, and
-    /// refusing them would help nobody.
-    Draining,
-    /// Those in the queue get their answer, and the listening sockets are closed.
-    Closing,
+    /// What accept loops look at: the phase, and who has the listening socket.
+    acceptance: Condition,
+    /// What a drain waits for: connections, accept loops.
+    progress: Condition,
 }
 
 /// What the server knows of an open connection.
@@ -88,24 +81,21 @@ impl Server {
             executor,
             max_connections,
             snapshot: Cell::default(),
-            phase: Cell::new(Phase::Serving),
+            is_closing: Cell::new(false),
             drain_waits_for: Cell::new(0),
             connections: RefCell::default(),
             buffers: RefCell::default(),
             listening: Cell::new(0),
             timer: Cell::new(None),
             timekeeper: RefCell::default(),
-            acceptors: RefCell::default(),
-            drained: RefCell::default(),
+            drain_until: Cell::new(None),
+            acceptance: Condition::default(),
+            progress: Condition::default(),
         })
     }
 
-    /// Starts to accept connections from a listening socket.
-    ///
-    /// # Errors
-    /// What epoll_ctl(2) failed with.
-    pub(crate) fn accept_from(self: &Rc<Server>, listener: TcpListener) -> io::Result<()> {
-        let listener = Async::new_nonblocking(listener)?;
+    /// Accepts connections until a drain has ended, or a successor has taken the socket.
+    pub(crate) fn accept_from(self: &Rc<Server>, listener: Rc<Listener>) {
         self.listening.set(self.listening.get() + 1);
         let server = Rc::clone(self);
         self.executor
@@ -113,10 +103,14 @@ impl Server {
                 server.accept_loop(&listener).await;
                 drop(listener);
                 server.listening.set(server.listening.get() - 1);
-                server.tell_if_drained();
+                server.progress.changed();
             })
             .detach();
-        Ok(())
+    }
+
+    /// A successor has taken a listening socket.
+    pub(crate) fn released(&self) {
+        self.acceptance.changed();
     }
 
     /// Publishes the state that answers depend on.
@@ -124,18 +118,36 @@ impl Server {
         self.snapshot.set(snapshot);
     }
 
-    /// Begins to drain: open connections finish, then listening ends.
-    pub(crate) fn drain(&self) {
+    /// Begins to drain: open connections finish, idle ones are closed at `until`. New ones get one answer, as long as
+    /// livelet lives anyway: refusing them would help nobody.
+    pub(crate) fn drain(&self, until: Instant) {
         let mut connections = self.connections.borrow_mut();
+        self.drain_until.set(Some(until));
         self.drain_waits_for.set(connections.len());
         for (_, entry) in connections.iter_mut() {
             entry.is_waited_for = true;
             entry.waker.wake_by_ref();
         }
-        self.phase.set(Phase::Draining);
-        if connections.is_empty() {
-            self.end_listening();
-        }
+    }
+
+    /// Waits until the connections from before the drain have finished.
+    pub(crate) async fn older_finished(&self) {
+        self.progress
+            .until(|| self.drain_waits_for.get() == 0)
+            .await;
+    }
+
+    /// Ends listening: what is queued is accepted, the sockets are closed.
+    pub(crate) fn end_listening(&self) {
+        self.is_closing.set(true);
+        self.acceptance.changed();
+    }
+
+    /// Waits until listening has ended and no connection is open.
+    pub(crate) async fn drained(&self) {
+        self.progress
+            .until(|| self.listening.get() == 0 && self.open_connections() == 0)
+            .await;
     }
 
     /// Ends the drain: closes what is still open.
@@ -145,23 +157,6 @@ impl Server {
             entry.waker.wake_by_ref();
         }
         self.end_listening();
-    }
-
-    fn end_listening(&self) {
-        self.phase.set(Phase::Closing);
-        self.acceptors.take().into_iter().for_each(Waker::wake);
-    }
-
-    /// Waits until a drain has left no connection open.
-    pub(crate) async fn drained(&self) {
-        poll_fn(|cx| {
-            if self.is_drained() {
-                return Poll::Ready(());
-            }
-            self.drained.replace(Some(cx.waker().clone()));
-            Poll::Pending
-        })
-        .await;
     }
 
     /// How many connections are open.
@@ -206,39 +201,39 @@ impl Server {
         next
     }
 
-    async fn accept_loop(self: &Rc<Server>, listener: &Async<TcpListener>) {
+    async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut turn = 0;
         let mut queued = 0;
-        while queued < QUEUE {
-            match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        while queued < QUEUE && !listener.is_taken() {
+            match accept_with(
+                &listener.socket,
+                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            ) {
                 Ok(socket) => {
                     self.make_room().await;
                     self.open(socket.into());
                     turn += 1;
-                    queued += usize::from(self.phase.get() == Phase::Closing);
+                    queued += usize::from(self.is_closing.get());
                     if turn % TURN == 0 {
                         yield_now().await;
                     }
                 }
-                Err(Errno::AGAIN) if self.phase.get() == Phase::Closing => return,
+                Err(Errno::AGAIN) if self.is_closing.get() => return,
                 Err(Errno::AGAIN) => self.acceptable(listener).await,
                 Err(error) => self.accept_failed(error).await,
             }
         }
     }
 
-    /// Waits until there may be a connection to accept, or listening is to end.
-    async fn acceptable(&self, listener: &Async<TcpListener>) {
+    /// Waits until there may be a connection to accept, or none is to be accepted any more.
+    async fn acceptable(&self, listener: &Listener) {
         poll_fn(|cx| {
-            if self.phase.get() == Phase::Closing {
+            if self.is_closing.get() || listener.is_taken() {
                 return Poll::Ready(());
             }
-            let mut acceptors = self.acceptors.borrow_mut();
-            if !acceptors.iter().any(|waker| waker.will_wake(cx.waker())) {
-                acceptors.push(cx.waker().clone());
-            }
+            self.acceptance.wait(cx);
             // An error is accept's to report.
-            listener.poll_readable(cx).map(drop)
+            listener.socket.poll_readable(cx).map(drop)
         })
         .await;
     }
@@ -330,24 +325,10 @@ impl Server {
     fn closed(&self, key: usize) {
         let entry = self.connections.borrow_mut().try_remove(key);
         if entry.is_some_and(|entry| entry.is_waited_for) {
-            let left = self.drain_waits_for.get().saturating_sub(1);
-            self.drain_waits_for.set(left);
-            if left == 0 {
-                self.end_listening();
-            }
+            self.drain_waits_for.set(self.drain_waits_for.get() - 1);
         }
-        self.tell_if_drained();
-    }
-
-    fn is_drained(&self) -> bool {
-        self.phase.get() == Phase::Closing
-            && self.listening.get() == 0
-            && self.open_connections() == 0
-    }
-
-    fn tell_if_drained(&self) {
-        if self.is_drained() {
-            self.drained.take().into_iter().for_each(Waker::wake);
+        if self.drain_until.get().is_some() {
+            self.progress.changed();
         }
     }
 }
@@ -403,8 +384,10 @@ impl Future for Connection {
             stream,
         } = &mut *self;
         let gives_way = server.gives_way(*key);
-        if gives_way || server.phase.get() != Phase::Serving {
-            conn.drain();
+        if gives_way {
+            conn.drain(Instant::now());
+        } else if let Some(until) = server.drain_until.get() {
+            conn.drain(until);
         }
         let mut buffers = server.buffers.borrow_mut();
         conn.borrow(&mut buffers);
@@ -436,9 +419,6 @@ fn advance(
         let outcome = match conn.step(now, site) {
             Step::Read(room) => {
                 let read = Pin::new(&mut *stream).poll_read(cx, room);
-                if read.is_pending() {
-                    conn.starved();
-                }
                 read.map_ok(|count| conn.received(count, now))
             }
             Step::Send(bytes) => {

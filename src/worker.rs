@@ -23,6 +23,7 @@ use rustix::stdio::stdin;
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use crate::lifecycle::ended_by;
+use crate::listen;
 use crate::log;
 use crate::procfs;
 use crate::signals::{self, Mask};
@@ -187,6 +188,9 @@ impl Worker {
         let has_terminal = tcgetpgrp(stdin()).is_ok_and(|foreground| foreground == getpgrp());
         let mut prepared = Command::new(program);
         prepared.args(args).process_group(0);
+        for name in listen::VARIABLES {
+            prepared.env_remove(name);
+        }
         before_exec(&mut prepared, own, has_terminal, mask);
         match prepared.spawn() {
             // The handle would only be good for waiting, which reap does.

@@ -10,7 +10,6 @@ mod support;
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::time::Duration;
 
 use support::{Livelet, SOON, Socket, finish, livelet, probe, read_response, sockets_at};
 
@@ -100,8 +99,7 @@ fn a_port_of_another_program_fails() {
 
 /// Runs livelet, and asserts that it ends with 125 and one line that names the address.
 fn assert_held(args: &[&str], addr: &str) {
-    // A generous limit: how long it waits for a held port is no matter here.
-    let output = finish(livelet().args(args), Duration::from_secs(30));
+    let output = finish(livelet().args(["--bind-wait", "0s"]).args(args), SOON);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(125), "{args:?}: {stderr:?}");
     assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr:?}");

@@ -39,6 +39,10 @@ pub struct Livelet {
     stderr: BufReader<ChildStderr>,
     /// Where it listens, one address a ready line.
     pub addrs: Vec<SocketAddr>,
+    /// Where it has each of them from, as its ready line says.
+    pub origins: Vec<String>,
+    /// Other lines that were read.
+    pub said: String,
 }
 
 impl Livelet {
@@ -53,28 +57,67 @@ impl Livelet {
         for addr in listen {
             command.args(["--listen", addr]);
         }
+        Livelet::start_command(command.args(args), listen.len())
+    }
+
+    /// Starts a prepared command and waits for `lines` ready lines, the first that it says.
+    pub fn start_command(command: &mut Command, lines: usize) -> Livelet {
+        let mut livelet = Livelet::spawn(command);
+        livelet.wait_until_ready(lines);
+        assert_eq!(livelet.said, "", "{command:?}: said before it was ready");
+        livelet
+    }
+
+    /// Starts a prepared command and waits for nothing.
+    pub fn spawn(command: &mut Command) -> Livelet {
         let mut child = command
-            .args(args)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut addrs = Vec::new();
-        while addrs.len() < listen.len() {
-            let mut line = String::new();
-            stderr.read_line(&mut line).unwrap();
-            let url = line
-                .trim_end()
-                .strip_prefix("livelet: listening on http://")
-                .unwrap_or_else(|| panic!("not a ready line: {line:?}"));
-            addrs.push(url.parse().unwrap());
-        }
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         Livelet {
             child,
             stderr,
-            addrs,
+            addrs: Vec::new(),
+            origins: Vec::new(),
+            said: String::new(),
         }
+    }
+
+    /// Reads up to the `lines`th ready line.
+    pub fn wait_until_ready(&mut self, lines: usize) {
+        while self.addrs.len() < lines {
+            let line = self.read_line();
+            let Some(url) = line.strip_prefix("livelet: listening on http://") else {
+                self.said.push_str(&line);
+                continue;
+            };
+            let (addr, origin) = url
+                .trim_end()
+                .split_once(' ')
+                .unwrap_or((url.trim_end(), ""));
+            self.addrs.push(addr.parse().unwrap());
+            self.origins.push(origin.to_string());
+        }
+    }
+
+    /// Reads up to a line that holds this.
+    pub fn wait_until_said(&mut self, part: &str) {
+        loop {
+            let line = self.read_line();
+            self.said.push_str(&line);
+            if line.contains(part) {
+                return;
+            }
+        }
+    }
+
+    fn read_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
+        assert_ne!(line, "", "its stderr has ended after {:?}", self.said);
+        line
     }
 
     /// The process id.
@@ -241,31 +284,6 @@ pub fn split_responses(mut text: &str) -> Vec<Response> {
 }
 
 impl Livelet {
-    /// Starts a prepared command and waits for `lines` ready lines.
-    pub fn start_command(command: &mut Command, lines: usize) -> Livelet {
-        let mut child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut livelet = Livelet {
-            child,
-            stderr,
-            addrs: Vec::new(),
-        };
-        while livelet.addrs.len() < lines {
-            let mut line = String::new();
-            livelet.stderr.read_line(&mut line).unwrap();
-            let url = line
-                .trim_end()
-                .strip_prefix("livelet: listening on http://")
-                .unwrap_or_else(|| panic!("not a ready line: {line:?}"));
-            livelet.addrs.push(url.parse().unwrap());
-        }
-        livelet
-    }
-
     /// Stops it with SIGSTOP, and returns once it stands still.
     pub fn freeze(&self) {
         self.signal("STOP");

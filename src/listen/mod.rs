@@ -3,6 +3,9 @@
 //! SO_REUSEADDR is always set: on Linux it lets a bind pass over connections in TIME_WAIT, and never over a socket that
 //! listens (socket(7)), so a restart does not fail and two livelets do not share a port by accident.
 
+mod inherited;
+mod wait;
+
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -10,6 +13,9 @@ use std::str::FromStr;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
+
+pub(crate) use inherited::{VARIABLES, take as take_inherited};
+pub(crate) use wait::{Found, Wait, find};
 
 /// How many connections the kernel may hold before they are accepted; it takes the lesser of this and
 /// net.core.somaxconn (listen(2)).
@@ -53,18 +59,80 @@ impl FromStr for Listen {
 pub struct ListenError {
     address: SocketAddr,
     cause: io::Error,
+    held_by: HeldBy,
+}
+
+/// Who listens on an address already.
+#[derive(Debug)]
+enum HeldBy {
+    /// Not looked for, or /proc has nothing that listens there.
+    Unknown,
+    /// A livelet that serves.
+    Livelet {
+        pid: i32,
+        command: String,
+        seconds: u64,
+    },
+    /// Another program, or a livelet that could not be asked, and where it listens.
+    Process {
+        pid: i32,
+        command: String,
+        address: SocketAddr,
+    },
+    /// A process that /proc does not show, of this uid.
+    User(u32),
+}
+
+impl ListenError {
+    /// Somebody listens there already.
+    fn is_held(&self) -> bool {
+        Errno::from_io_error(&self.cause) == Some(Errno::ADDRINUSE)
+    }
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ListenError { address, cause } = self;
-        write!(f, "listen: {address}: {cause}; ")?;
+        let ListenError {
+            address,
+            cause,
+            held_by,
+        } = self;
+        write!(f, "listen: {address}: ")?;
+        match held_by {
+            HeldBy::Livelet {
+                pid,
+                command,
+                seconds,
+            } => {
+                return write!(
+                    f,
+                    "held by a healthy livelet, pid {pid} ({command}), for {seconds}s; --takeover replaces it"
+                );
+            }
+            HeldBy::Process {
+                pid,
+                command,
+                address: held,
+            } => {
+                write!(f, "held by pid {pid} ({command})")?;
+                if held != address {
+                    write!(f, ", which listens on {held}")?;
+                }
+            }
+            HeldBy::User(uid) => {
+                write!(f, "held by a process of uid {uid} that /proc does not show")?
+            }
+            HeldBy::Unknown if self.is_held() => {
+                f.write_str("held by a process that /proc does not show")?;
+            }
+            HeldBy::Unknown => write!(f, "{cause}")?,
+        }
         match Errno::from_io_error(cause) {
             Some(Errno::ADDRINUSE) => {
-                f.write_str("another process holds it; --listen takes another address")
+                f.write_str("; --bind-wait waits longer, --listen takes another address")
             }
-            Some(Errno::ACCESS) => f.write_str("ports under 1024 are for root; see --listen"),
-            _ => f.write_str("--listen takes another address"),
+            Some(Errno::ACCESS) => f.write_str("; ports under 1024 are for root; see --listen"),
+            _ => f.write_str("; --listen takes another address"),
         }
     }
 }
@@ -73,9 +141,13 @@ impl fmt::Display for ListenError {
 ///
 /// # Errors
 /// What socket(2), bind(2) or listen(2) failed with, and the address.
-pub fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> {
+fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> {
     let open = |address: SocketAddr| {
-        socket(address, reuse_port).map_err(|cause| ListenError { address, cause })
+        socket(address, reuse_port).map_err(|cause| ListenError {
+            address,
+            cause,
+            held_by: HeldBy::Unknown,
+        })
     };
     match listen {
         Listen::Address(address) => open(address),

@@ -1,0 +1,172 @@
+//! The unix socket between two livelets: packets, a descriptor, and who is at the other end (unix(7)).
+
+use std::fs::read_link;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
+};
+use rustix::process::{geteuid, getpid};
+use smol::Async;
+
+use super::message::{self, Message};
+
+/// How many peers the kernel keeps for a holder that has not accepted them.
+const BACKLOG: i32 = 8;
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        flags,
+        None,
+    )?)
+}
+
+fn rendezvous(address: SocketAddr) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new_abstract_name(
+        super::name(address).as_bytes(),
+    )?)
+}
+
+/// Where askers come to.
+pub(super) fn listen_for(address: SocketAddr) -> io::Result<Async<OwnedFd>> {
+    let socket = socket()?;
+    bind(&socket, &rendezvous(address)?)?;
+    listen(&socket, BACKLOG)?;
+    Async::new_nonblocking(socket)
+}
+
+/// One end of a conversation.
+#[derive(Debug)]
+pub(super) struct Channel {
+    socket: Async<OwnedFd>,
+}
+
+impl Channel {
+    /// To the holder of an address.
+    pub(super) fn connect(address: SocketAddr) -> io::Result<Channel> {
+        let socket = socket()?;
+        connect(&socket, &rendezvous(address)?)?;
+        let socket = Async::new_nonblocking(socket)?;
+        Ok(Channel { socket })
+    }
+
+    /// From an asker; an error of kind `WouldBlock` where none is there.
+    pub(super) fn accept(rendezvous: &Async<OwnedFd>) -> io::Result<Channel> {
+        let socket = accept_with(rendezvous, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        let socket = Async::new_nonblocking(socket)?;
+        Ok(Channel { socket })
+    }
+
+    pub(super) fn send(&self, message: Message) -> io::Result<()> {
+        self.send_with(message, &[])
+    }
+
+    /// Never waits: a peer that has no room for a message is no peer.
+    pub(super) fn send_with(
+        &self,
+        message: Message,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let text = message.to_string();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        let parts = [IoSlice::new(text.as_bytes())];
+        sendmsg(&self.socket, &parts, &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// The next message and the descriptor that came with it. `None` at the end; garbage ends a conversation too.
+    pub(super) async fn receive(&self) -> Option<(Message, Option<OwnedFd>)> {
+        self.socket.read_with(receive).await.ok().flatten()
+    }
+
+    /// A message that is there already.
+    pub(super) fn received(&self) -> Option<(Message, Option<OwnedFd>)> {
+        // The first call may report that the peer has closed before it returns what the peer had sent.
+        let socket = self.socket.get_ref();
+        receive(socket).or_else(|_| receive(socket)).ok().flatten()
+    }
+
+    /// From here on the peer can't send.
+    pub(super) fn stop_receiving(&self) {
+        // It fails only where the peer is gone.
+        let _ = shutdown(&self.socket, Shutdown::Read);
+    }
+
+    /// The process at the other end, where it is of this uid and this pid namespace and says what the kernel says.
+    pub(super) fn is_peer(&self, claimed: i32) -> bool {
+        peer(self.socket.as_fd()).is_some_and(|(pid, uid)| {
+            uid == geteuid().as_raw() && pid == claimed && shares_namespace(pid)
+        })
+    }
+}
+
+fn receive(socket: &OwnedFd) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
+    let mut bytes = [0; message::MAX];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let descriptor = control.drain().find_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Ok(None);
+    }
+    let message = bytes.get(..received.bytes).and_then(message::parse);
+    Ok(message.map(|message| (message, descriptor)))
+}
+
+/// The pid, 0 where this namespace has none for it, and the effective uid of the other end when it connected or
+/// listened.
+#[allow(unsafe_code)]
+fn peer(socket: BorrowedFd<'_>) -> Option<(i32, u32)> {
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: SO_PEERCRED writes at most `length` bytes to `credentials`, which are plain numbers. rustix's call can't
+    // represent pid 0.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    (outcome == 0 && credentials.pid != 0).then_some((credentials.pid, credentials.uid))
+}
+
+/// Whether a process lives in livelet's pid namespace, as far as /proc shows it: a process of a child namespace may say
+/// any number.
+fn shares_namespace(pid: i32) -> bool {
+    let own_name = getpid().as_raw_pid().to_string();
+    if read_link("/proc/self")
+        .ok()
+        .is_none_or(|name| name.as_os_str() != own_name.as_str())
+    {
+        // It is another namespace's /proc: its numbers are other processes.
+        return true;
+    }
+    let namespace = |pid: i32| read_link(format!("/proc/{pid}/ns/pid")).ok();
+    match (namespace(getpid().as_raw_pid()), namespace(pid)) {
+        (Some(own), Some(peers)) => own == peers,
+        _ => true,
+    }
+}

@@ -1,0 +1,144 @@
+//! The messages, to and from bytes. Pure.
+//!
+//! Text: `livelet VERSION WORD KEY=VALUE...`. A later version may add words and keys. Whoever gets a word it does not
+//! know closes; keys it does not know it passes over. A holder answers in the lesser of its own version and the asker's.
+
+use std::fmt;
+
+/// The version of what this livelet speaks.
+pub const VERSION: u32 = 1;
+/// The most bytes a message has.
+pub const MAX: usize = 512;
+
+/// One message. Process ids are the sender's own, as it sees itself: one that differs from what the kernel says of the
+/// sender shows that it lives in another pid namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// Asker: who asks, and whether a healthy holder shall make way.
+    Ask {
+        /// The asker.
+        pid: i32,
+        /// Asked to replace a healthy holder.
+        takeover: bool,
+    },
+    /// Holder: healthy, and since how many seconds.
+    Healthy {
+        /// The holder.
+        pid: i32,
+        /// Seconds since it began to serve.
+        seconds: u64,
+    },
+    /// Holder: the socket comes with this message.
+    Offer {
+        /// The holder.
+        pid: i32,
+    },
+    /// Asker: the socket is in use from now on.
+    Taken,
+    /// Holder: the offer has lapsed.
+    Withdrawn,
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "livelet {VERSION} ")?;
+        match self {
+            Message::Ask { pid, takeover } => {
+                write!(f, "ask pid={pid} takeover={}", u8::from(*takeover))
+            }
+            Message::Healthy { pid, seconds } => write!(f, "healthy pid={pid} seconds={seconds}"),
+            Message::Offer { pid } => write!(f, "offer pid={pid}"),
+            Message::Taken => f.write_str("taken"),
+            Message::Withdrawn => f.write_str("withdrawn"),
+        }
+    }
+}
+
+/// Parses a message of any version; `None` where it is none that is known here.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Option<Message> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut parts = text.split(' ');
+    let (magic, version, word) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_ours = magic == "livelet" && version.parse::<u32>().is_ok_and(|version| version >= 1);
+    if !is_ours {
+        return None;
+    }
+    let value = |key: &str| {
+        let mut pairs = parts.clone().filter_map(|part| part.split_once('='));
+        pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+    };
+    let pid = || value("pid")?.parse::<i32>().ok().filter(|&pid| pid > 0);
+    Some(match word {
+        "ask" => Message::Ask {
+            pid: pid()?,
+            takeover: value("takeover") == Some("1"),
+        },
+        "healthy" => Message::Healthy {
+            pid: pid()?,
+            seconds: value("seconds")?.parse().ok()?,
+        },
+        "offer" => Message::Offer { pid: pid()? },
+        "taken" => Message::Taken,
+        "withdrawn" => Message::Withdrawn,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGES: [Message; 6] = [
+        Message::Ask {
+            pid: 1,
+            takeover: false,
+        },
+        Message::Ask {
+            pid: i32::MAX,
+            takeover: true,
+        },
+        Message::Healthy {
+            pid: 7,
+            seconds: u64::MAX,
+        },
+        Message::Offer { pid: 7 },
+        Message::Taken,
+        Message::Withdrawn,
+    ];
+
+    #[test]
+    fn each_message_comes_back_as_it_went() {
+        for message in MESSAGES {
+            let text = message.to_string();
+            assert!(text.len() <= MAX);
+            assert_eq!(parse(text.as_bytes()), Some(message), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_understood_and_garbage_is_not() {
+        for (text, expected) in [
+            ("livelet 2 taken", Some(Message::Taken)),
+            (
+                "livelet 9 offer colour=red pid=7",
+                Some(Message::Offer { pid: 7 }),
+            ),
+            ("livelet 0 taken", None),
+            ("livelet -1 taken", None),
+            ("livelet 1 sing", None),
+            ("livelet 1", None),
+            ("livelet 1 ask", None),
+            ("livelet 1 ask pid=0 takeover=1", None),
+            ("livelet 1 ask pid=-7 takeover=1", None),
+            ("livelet 1 ask pid=99999999999 takeover=1", None),
+            ("livelet 1 healthy pid=1", None),
+            ("other 1 taken", None),
+            ("", None),
+            ("\0\0\0", None),
+        ] {
+            assert_eq!(parse(text.as_bytes()), expected, "{text:?}");
+        }
+        assert_eq!(parse(b"livelet 1 taken\xff"), None);
+    }
+}
