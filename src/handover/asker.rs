@@ -101,10 +101,13 @@ impl Predecessor {
     }
 }
 
-/// Whether it is what was asked for: whoever is at the rendezvous could send anything.
+/// Whether it is what was asked for, and can be accepted from without waiting: whoever is at the rendezvous could send
+/// anything.
 fn listens_on(socket: &OwnedFd, address: SocketAddr) -> bool {
-    let local = SockRef::from(socket).local_addr();
-    sockopt::socket_type(socket) == Ok(SocketType::STREAM)
-        && sockopt::socket_acceptconn(socket) == Ok(true)
+    let socket = SockRef::from(socket);
+    let local = socket.local_addr();
+    sockopt::socket_type(&*socket) == Ok(SocketType::STREAM)
+        && sockopt::socket_acceptconn(&*socket) == Ok(true)
         && local.is_ok_and(|local| local.as_socket() == Some(address))
+        && socket.set_nonblocking(true).is_ok()
 }

@@ -1,22 +1,12 @@
-//! One listening socket, from livelet to livelet: no connection is lost, and whatever dies, exactly one serves.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
+//! A chain of handovers under load.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Livelet, SOON, livelet};
-
-/// Not 127.0.0.1, where another test's outgoing connection could be given the port.
-const ADDR: &str = "127.0.0.8:0";
+use crate::ADDR;
+use crate::support::{Livelet, SOON, livelet};
 
 const REQUEST: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
 

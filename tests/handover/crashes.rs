@@ -1,0 +1,332 @@
+//! Either side dies, hangs or lies at each step of the protocol.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::ADDR;
+use crate::peer::{Peer, Rendezvous};
+use crate::support::{Livelet, SOON, finish, livelet, probe, proc_stat, wait_for};
+
+/// Beyond the time after which an offer lapses.
+const HUNG: Duration = Duration::from_millis(700);
+
+/// What serves there can still be replaced: it has been harmed in nothing.
+fn assert_unharmed(mut holder: Livelet, case: &str) {
+    let addr = holder.addr();
+    assert_eq!(probe(addr, "/livez").status, 200, "{case}");
+    let mut successor = successor(addr, &["--takeover"]);
+    successor.wait_until_ready(1);
+    assert!(successor.origins[0].contains("taken over from"), "{case}");
+    assert_eq!(holder.wait(SOON).code(), Some(0), "{case}");
+    assert_eq!(probe(addr, "/livez").status, 200, "{case}");
+}
+
+fn successor(addr: SocketAddr, args: &[&str]) -> Livelet {
+    Livelet::spawn(livelet().args(["--listen", &addr.to_string()]).args(args))
+}
+
+/// How far one side goes with the other before it dies.
+type Steps<'s> = &'s [(&'s str, &'s dyn Fn(&Peer))];
+
+#[test]
+fn an_asker_that_dies_or_hangs_before_it_has_taken_the_socket() {
+    let steps: Steps<'_> = &[
+        ("connected", &|_| ()),
+        ("asked", &|peer| peer.ask(false)),
+        ("asked for a takeover", &|peer| peer.ask(true)),
+        ("in line", &|peer| {
+            peer.ask(false);
+            peer.assert_receives("livelet 1 healthy ");
+        }),
+        ("offered", &|peer| {
+            peer.ask(true);
+            assert!(peer.assert_receives("livelet 1 offer ").is_some());
+        }),
+        ("hung before it asked", &|peer| peer.assert_closed()),
+        ("hung with an offer, and takes it too late", &|peer| {
+            peer.ask(true);
+            assert!(peer.assert_receives("livelet 1 offer ").is_some());
+            std::thread::sleep(HUNG);
+            assert!(!peer.send("livelet 1 taken"));
+            peer.assert_receives("livelet 1 withdrawn");
+            peer.assert_closed();
+        }),
+    ];
+    for (case, step) in steps {
+        let holder = Livelet::start_on(&[ADDR], &[]);
+        let peer = Peer::connect(holder.addr());
+        step(&peer);
+        drop(peer);
+        assert_unharmed(holder, case);
+    }
+}
+
+#[test]
+fn an_asker_that_dies_in_line_does_not_hold_the_end_up() {
+    for dies in [true, false] {
+        let mut holder = Livelet::start_on(&[ADDR], &[]);
+        let peer = Peer::connect(holder.addr());
+        peer.ask(false);
+        peer.assert_receives("livelet 1 healthy ");
+        let peer = (!dies).then_some(peer);
+        holder.signal("TERM");
+        assert_eq!(holder.wait(SOON).code(), Some(0));
+        if let Some(peer) = peer {
+            assert!(peer.assert_receives("livelet 1 offer ").is_some());
+            peer.assert_receives("livelet 1 withdrawn");
+        }
+    }
+}
+
+#[test]
+fn a_socket_that_was_taken_is_the_takers() {
+    let mut holder = Livelet::start_on(&[ADDR], &[]);
+    let addr = holder.addr();
+    let peer = Peer::connect(addr);
+    peer.ask(true);
+    let socket = TcpListener::from(peer.assert_receives("livelet 1 offer ").unwrap());
+    assert!(peer.send("livelet 1 taken"));
+    peer.assert_closed();
+    assert_eq!(holder.wait(SOON).code(), Some(0));
+    assert_eq!(socket.local_addr().unwrap(), addr);
+    // The taker dies: the port is free, whoever comes next has it.
+    drop(socket);
+    let next = Livelet::start_on(&[&addr.to_string()], &[]);
+    assert_eq!(probe(next.addr(), "/livez").status, 200);
+}
+
+#[test]
+fn who_is_not_understood_or_lies_about_itself_is_refused() {
+    let pid = std::process::id();
+    let long = format!("livelet 1 ask pid={pid} takeover=1 {}", "x".repeat(600));
+    let messages = [
+        String::from("\0"),
+        String::from("GET / HTTP/1.1\r\n\r\n"),
+        String::from("livelet 1 taken"),
+        format!("livelet 0 ask pid={pid} takeover=1"),
+        // The pid that a process of another pid namespace has there.
+        format!("livelet 1 ask pid={} takeover=1", pid + 1),
+        String::from("livelet 1 ask pid=1 takeover=1"),
+        long,
+    ];
+    let holder = Livelet::start_on(&[ADDR], &[]);
+    for message in messages {
+        let peer = Peer::connect(holder.addr());
+        assert!(peer.send(&message));
+        peer.assert_closed();
+    }
+    // More than are listened to, all of them silent.
+    let silent: Vec<Peer> = (0..16).map(|_| Peer::connect(holder.addr())).collect();
+    for peer in &silent {
+        peer.assert_closed();
+    }
+    assert_unharmed(holder, "garbage");
+}
+
+/// A version that is yet to come asks, with words that this one does not know.
+#[test]
+fn a_later_version_is_answered() {
+    let holder = Livelet::start_on(&[ADDR], &[]);
+    let peer = Peer::connect(holder.addr());
+    let pid = std::process::id();
+    peer.send(&format!("livelet 7 ask colour=red pid={pid} takeover=0"));
+    peer.assert_receives("livelet 1 healthy ");
+}
+
+/// A holder that the test plays: its socket, and where it is asked for it.
+fn played_holder() -> (TcpListener, SocketAddr, Rendezvous) {
+    let socket = TcpListener::bind(ADDR).unwrap();
+    let addr = socket.local_addr().unwrap();
+    (socket, addr, Rendezvous::new(addr))
+}
+
+#[test]
+fn a_holder_that_dies_at_each_step() {
+    let own = std::process::id();
+    let steps: Steps<'_> = &[
+        ("accepted", &|_| ()),
+        ("was asked", &|peer| drop(peer.receive())),
+        ("said that it is healthy", &|peer| {
+            peer.receive();
+            peer.send(&format!("livelet 1 healthy pid={own} seconds=1"));
+        }),
+        ("said what nobody knows", &|peer| {
+            peer.receive();
+            peer.send("livelet 1 sing");
+        }),
+    ];
+    for (case, step) in steps {
+        let (socket, addr, rendezvous) = played_holder();
+        let mut new = successor(addr, &[]);
+        step(&rendezvous.accept());
+        drop((rendezvous, socket));
+        new.wait_until_ready(1);
+        assert_eq!(new.origins, [""], "{case}");
+        assert_eq!(probe(addr, "/livez").status, 200, "{case}");
+    }
+}
+
+#[test]
+fn a_holder_that_dies_after_its_offer_leaves_the_socket_and_its_queue() {
+    let own = std::process::id();
+    for says_healthy_first in [false, true] {
+        let (socket, addr, rendezvous) = played_holder();
+        let mut queued = crate::support::connect(addr);
+        let mut new = successor(addr, &[]);
+        let peer = rendezvous.accept();
+        peer.assert_receives("livelet 1 ask ");
+        if says_healthy_first {
+            peer.send(&format!("livelet 1 healthy pid={own} seconds=1"));
+            new.wait_until_said("waiting");
+        }
+        let offer = format!("livelet 1 offer pid={own}");
+        assert!(peer.send_with(offer.as_bytes(), Some(socket.as_fd())));
+        drop((peer, rendezvous, socket));
+        new.wait_until_ready(1);
+        assert_eq!(new.origins, [format!("(taken over from pid {own})")]);
+        let request = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
+        std::io::Write::write_all(&mut queued, request).unwrap();
+        assert_eq!(crate::support::read_response(&mut queued).status, 200);
+        // It can be asked in its turn.
+        drop(queued);
+        assert_unharmed(new, "after its holder died");
+    }
+}
+
+#[test]
+fn an_offer_that_is_withdrawn_is_not_used() {
+    let own = std::process::id();
+    let (socket, addr, rendezvous) = played_holder();
+    let mut new = successor(addr, &[]);
+    let peer = rendezvous.accept();
+    peer.assert_receives("livelet 1 ask ");
+    // It stands still from before the offer until after its end.
+    new.freeze();
+    let offer = format!("livelet 1 offer pid={own}");
+    assert!(peer.send_with(offer.as_bytes(), Some(socket.as_fd())));
+    peer.send("livelet 1 withdrawn");
+    drop(peer);
+    new.signal("CONT");
+    // It asks again.
+    let peer = rendezvous.accept();
+    peer.assert_receives("livelet 1 ask ");
+    assert!(peer.send_with(offer.as_bytes(), Some(socket.as_fd())));
+    peer.assert_receives("livelet 1 taken");
+    drop((peer, rendezvous, socket));
+    new.wait_until_ready(1);
+    assert_eq!(probe(addr, "/livez").status, 200);
+}
+
+#[test]
+fn what_is_offered_has_to_be_the_socket_that_was_asked_for() {
+    let own = std::process::id();
+    let (socket, addr, rendezvous) = played_holder();
+    let elsewhere = TcpListener::bind(ADDR).unwrap();
+    let connected = crate::support::connect(addr);
+    let datagrams = UdpSocket::bind(addr).unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let offered = [
+        Some(elsewhere.as_fd()),
+        Some(connected.as_fd()),
+        Some(datagrams.as_fd()),
+        Some(file.as_fd()),
+        None,
+    ];
+    for descriptor in offered {
+        let mut command = livelet();
+        let addr = addr.to_string();
+        command.args(["--listen", &addr, "--bind-wait", "50ms", "--takeover"]);
+        let new = std::thread::spawn(move || finish(&mut command, SOON));
+        let peer = rendezvous.accept();
+        peer.assert_receives("livelet 1 ask ");
+        peer.send_with(format!("livelet 1 offer pid={own}").as_bytes(), descriptor);
+        peer.assert_closed();
+        let output = new.join().unwrap();
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+    }
+    // One that says another pid than its own lives in another pid namespace.
+    let mut command = livelet();
+    command.args(["--listen", &addr.to_string(), "--bind-wait", "50ms"]);
+    let new = std::thread::spawn(move || finish(&mut command, SOON));
+    let peer = rendezvous.accept();
+    peer.assert_receives("livelet 1 ask ");
+    peer.send_with(b"livelet 1 offer pid=1", Some(socket.as_fd()));
+    peer.assert_closed();
+    assert_eq!(new.join().unwrap().status.code(), Some(125));
+}
+
+#[test]
+fn a_holder_that_hangs_counts_as_another_program() {
+    let holder = Livelet::start_on(&[ADDR], &[]);
+    let addr = holder.addr();
+    drop(Peer::connect(addr));
+    holder.freeze();
+    for wait in ["0s", "800ms"] {
+        let mut command = livelet();
+        command.args([
+            "--listen",
+            &addr.to_string(),
+            "--bind-wait",
+            wait,
+            "--takeover",
+        ]);
+        let output = finish(&mut command, SOON);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{stderr}");
+        assert!(
+            stderr.contains(&format!("held by pid {} (", holder.pid())),
+            "{stderr}"
+        );
+        assert_eq!(
+            stderr.lines().count(),
+            1 + usize::from(wait != "0s"),
+            "{stderr}"
+        );
+    }
+    holder.signal("CONT");
+    assert_unharmed(holder, "after it hung");
+}
+
+#[test]
+fn a_hung_holder_that_is_killed_frees_the_port() {
+    let mut holder = Livelet::start_on(&[ADDR], &[]);
+    let addr = holder.addr();
+    holder.freeze();
+    let mut new = successor(addr, &[]);
+    new.wait_until_said("waiting");
+    holder.signal("KILL");
+    holder.wait(SOON);
+    new.wait_until_ready(1);
+    assert_eq!(probe(addr, "/livez").status, 200);
+}
+
+/// Kills one of the two at a moment that no step of the protocol sets.
+#[test]
+fn killed_at_any_moment_one_serves_afterwards() {
+    let mut holder = Livelet::start_on(&[ADDR], &[]);
+    let addr = holder.addr();
+    for round in 0..60u64 {
+        let case = format!("round {round}");
+        let mut new = successor(addr, &["--takeover"]);
+        // From the first instruction to well after the handover, in steps that no period of it divides.
+        std::thread::sleep(Duration::from_micros(round * 137 % 6000));
+        if round % 2 == 0 {
+            new.signal("KILL");
+            new.wait(SOON);
+            // The old one goes on, or had been replaced already: then its successor, dead now, has left the port free.
+            let mut third = successor(addr, &["--takeover"]);
+            third.wait_until_ready(1);
+            new = third;
+        } else {
+            holder.signal("KILL");
+            new.wait_until_ready(1);
+        }
+        assert_eq!(probe(addr, "/livez").status, 200, "{case}");
+        wait_for("the old one to end", || {
+            !holder.is_running() || proc_stat(holder.pid())[0] == "Z"
+        });
+        assert_eq!(probe(addr, "/livez").status, 200, "{case}");
+        holder = new;
+    }
+}

@@ -1,0 +1,276 @@
+//! Ports that somebody else holds, and sockets that were opened for livelet.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use support::{
+    Livelet, SOON, assert_closed, binary, connect, finish, livelet, probe, read_response, wait_for,
+};
+
+/// Not 127.0.0.1, where another test's outgoing connection could be given the port.
+const ADDR: &str = "127.0.0.6:0";
+
+fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
+/// What livelet says when it gives up.
+fn refused(args: &[&str]) -> String {
+    let output = finish(livelet().args(args), SOON);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{args:?}: {stderr}");
+    stderr
+}
+
+#[test]
+fn a_port_is_taken_as_soon_as_another_program_frees_it() {
+    let other = TcpListener::bind(ADDR).unwrap();
+    let addr = other.local_addr().unwrap();
+    let mut new = Livelet::spawn(livelet().args(["--listen", &addr.to_string()]));
+    new.wait_until_said("waiting up to 10s");
+    let holder = format!("held by pid {} (", std::process::id());
+    assert!(new.said.contains(&holder), "{}", new.said);
+    drop(other);
+    new.wait_until_ready(1);
+    assert_eq!(probe(addr, "/livez").status, 200);
+    assert_eq!(new.said.lines().count(), 1, "{}", new.said);
+}
+
+#[test]
+fn a_signal_ends_the_wait() {
+    let other = TcpListener::bind(ADDR).unwrap();
+    let addr = other.local_addr().unwrap().to_string();
+    for (signal, command, code) in [
+        ("TERM", &[][..], 0),
+        ("USR2", &[], 0),
+        ("TERM", &["--", "sleep", "100"], 143),
+        ("INT", &["--", "sleep", "100"], 130),
+    ] {
+        let mut new = Livelet::spawn(livelet().args(["--listen", &addr]).args(command));
+        new.wait_until_said("waiting");
+        new.signal(signal);
+        assert_eq!(new.wait(SOON).code(), Some(code), "{signal} {command:?}");
+    }
+}
+
+#[test]
+fn who_holds_the_port_is_named() {
+    let other = TcpListener::bind(ADDR).unwrap();
+    let addr = other.local_addr().unwrap().to_string();
+    let said = refused(&["--listen", &addr, "--bind-wait", "100ms"]);
+    let own = std::env::current_exe().unwrap();
+    assert_eq!(said.lines().count(), 2, "{said}");
+    for line in said.lines() {
+        for part in [
+            addr.as_str(),
+            &format!("pid {}", std::process::id()),
+            own.to_str().unwrap(),
+            "--bind-wait",
+        ] {
+            assert!(line.contains(part), "no {part} in {line}");
+        }
+    }
+
+    let healthy = Livelet::start_on(&[ADDR], &[]);
+    let addr = healthy.addr().to_string();
+    let said = refused(&["--listen", &addr, "--bind-wait", "0s"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    for part in [
+        addr.as_str(),
+        &format!("pid {}", healthy.pid()),
+        &binary(),
+        "for 0s",
+        "--takeover replaces it",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    assert_eq!(probe(healthy.addr(), "/livez").status, 200);
+}
+
+#[test]
+fn overlapping_addresses_are_named_and_not_taken_over() {
+    let pairs = [
+        ("127.0.0.6", "[::]"),
+        ("[::]", "127.0.0.6"),
+        ("0.0.0.0", "[::]"),
+        ("[::]", "0.0.0.0"),
+        ("[::1]", "[::]"),
+        ("0.0.0.0", "127.0.0.6"),
+        ("127.0.0.6", "0.0.0.0"),
+    ];
+    let has_ipv6 = has_ipv6();
+    let possible =
+        |pair: &&(&str, &str)| has_ipv6 || !(pair.0.contains(':') || pair.1.contains(':'));
+    for (held, wanted) in pairs.iter().filter(possible) {
+        let case = format!("{held} against {wanted}");
+        let holder = Livelet::start_on(&[&format!("{held}:0")], &[]);
+        let port = holder.addr().port();
+        let wanted = format!("{wanted}:{port}");
+        let said = refused(&["--listen", &wanted, "--takeover", "--bind-wait", "50ms"]);
+        let named = format!("pid {}", holder.pid());
+        for part in [&wanted, &named, &format!("listens on {held}:{port}")] {
+            assert!(said.contains(part), "{case}: no {part} in {said}");
+        }
+        let ip = held
+            .replace("0.0.0.0", "127.0.0.1")
+            .replace("[::]", "[::1]");
+        let addr = format!("{ip}:{port}").parse().unwrap();
+        assert_eq!(probe(addr, "/livez").status, 200, "{case}");
+    }
+    // What does not overlap is bound.
+    let holder = Livelet::start_on(&["127.0.0.6:0"], &[]);
+    let other = if has_ipv6 { "[::1]" } else { "127.0.0.5" };
+    let other = format!("{other}:{}", holder.addr().port());
+    let beside = Livelet::start_on(&[&other], &["--bind-wait", "0s"]);
+    assert_eq!(probe(beside.addr(), "/livez").status, 200);
+}
+
+#[test]
+fn each_kind_of_address_is_handed_over() {
+    let kinds = ["127.0.0.6:0", "0.0.0.0:0", "[::1]:0", "[::]:0", "0"];
+    let count = if has_ipv6() { kinds.len() } else { 2 };
+    for kind in &kinds[..count] {
+        let mut old = Livelet::start_on(&[kind], &[]);
+        let addr = old.addr().to_string();
+        let wanted = if *kind == "0" {
+            old.addr().port().to_string()
+        } else {
+            addr.clone()
+        };
+        let new = Livelet::start_on(&[&wanted], &["--takeover"]);
+        assert_eq!(new.addr().to_string(), addr, "{kind}");
+        assert_eq!(
+            new.origins,
+            [format!("(taken over from pid {})", old.pid())]
+        );
+        assert_eq!(old.wait(SOON).code(), Some(0), "{kind}");
+    }
+}
+
+#[test]
+fn several_addresses_of_which_some_are_held() {
+    let mut old = Livelet::start_on(&[ADDR, ADDR, ADDR], &[]);
+    let [a, b, c] = [0, 1, 2].map(|index| old.addrs[index].to_string());
+    // Two of its three, and one that is free.
+    let new = Livelet::start_on(&[&b, ADDR, &a], &["--takeover"]);
+    let taken = format!("(taken over from pid {})", old.pid());
+    assert_eq!(new.origins, [taken.as_str(), "", taken.as_str()]);
+    assert_eq!(old.wait(SOON).code(), Some(0));
+    assert!(TcpStream::connect(&c).is_err());
+    for addr in &new.addrs {
+        assert_eq!(probe(*addr, "/livez").status, 200);
+    }
+
+    // One is held by another program: nothing listens on the others meanwhile.
+    let other = TcpListener::bind(ADDR).unwrap();
+    let held = other.local_addr().unwrap().to_string();
+    let mut waiting = Livelet::spawn(livelet().args(["--listen", &c, "--listen", &held]));
+    waiting.wait_until_said("waiting");
+    wait_for("the free address to be let go", || {
+        TcpStream::connect(&c).is_err()
+    });
+    drop(other);
+    waiting.wait_until_ready(2);
+    assert_eq!(probe(waiting.addrs[0], "/livez").status, 200);
+}
+
+/// livelet with descriptor 3 being this, as a parent that knows nothing of pids starts it.
+fn with_inherited(descriptor: OwnedFd, variables: &str, args: &str) -> Command {
+    let mut command = Command::new("sh");
+    let script = format!("exec 3<&0 </dev/null; {variables} exec \"$0\" {args}");
+    command.args(["-c", &script, &binary()]);
+    command.stdin(Stdio::from(descriptor));
+    command
+}
+
+fn listening() -> (TcpListener, SocketAddr) {
+    let socket = TcpListener::bind(ADDR).unwrap();
+    let addr = socket.local_addr().unwrap();
+    (socket, addr)
+}
+
+#[test]
+fn inherited_sockets_serve_what_was_queued_before() {
+    for variables in ["LISTEN_FDS=1", "LISTEN_FDS=1 LISTEN_PID=$$"] {
+        let (socket, addr) = listening();
+        let mut queued = connect(addr);
+        queued
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut command = with_inherited(socket.into(), variables, "--listen 127.0.0.1:1");
+        let mut livelet = Livelet::start_command(&mut command, 1);
+        assert_eq!(livelet.addr(), addr, "{variables}");
+        assert_eq!(livelet.origins, ["(inherited)"], "{variables}");
+        assert_eq!(read_response(&mut queued).status, 200, "{variables}");
+        assert_closed(&mut queued);
+        livelet.signal("TERM");
+        assert_eq!(livelet.wait(SOON).code(), Some(0));
+    }
+}
+
+#[test]
+fn sockets_for_another_process_are_left_alone() {
+    let (socket, addr) = listening();
+    let variables = "LISTEN_FDS=1 LISTEN_PID=1";
+    let mut command = with_inherited(socket.into(), variables, "--listen 127.0.0.6:0");
+    let livelet = Livelet::start_command(&mut command, 1);
+    assert_ne!(livelet.addr(), addr);
+    assert_eq!(livelet.origins, [""]);
+}
+
+#[test]
+fn what_is_inherited_and_does_not_listen_is_refused() {
+    let (listening, addr) = listening();
+    let unusable: [OwnedFd; 3] = [
+        TcpStream::connect(addr).unwrap().into(),
+        UdpSocket::bind(ADDR).unwrap().into(),
+        std::fs::File::open("/dev/null").unwrap().into(),
+    ];
+    for descriptor in unusable {
+        let output = finish(&mut with_inherited(descriptor, "LISTEN_FDS=1", ""), SOON);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{stderr}");
+        assert!(stderr.contains("LISTEN_FDS"), "{stderr}");
+    }
+    // One of two is enough; the other is not there at all.
+    let mut command = with_inherited(listening.into(), "LISTEN_FDS=2", "");
+    let mut livelet = Livelet::spawn(&mut command);
+    livelet.wait_until_ready(1);
+    assert_eq!(livelet.addr(), addr);
+    assert!(livelet.said.contains("descriptor 4"), "{}", livelet.said);
+}
+
+#[test]
+fn nothing_of_livelets_reaches_the_worker() {
+    let (socket, _) = listening();
+    let script = "-- sh -c 'ls /proc/self/fd >&2; env | grep ^LISTEN >&2; echo end >&2; sleep 100'";
+    let mut command = with_inherited(socket.into(), "LISTEN_FDS=1 LISTEN_FDNAMES=x", script);
+    let mut livelet = Livelet::spawn(&mut command);
+    livelet.wait_until_said("end");
+    let numbers =
+        |text: &str| -> Vec<u32> { text.lines().filter_map(|line| line.parse().ok()).collect() };
+    // What a worker would have without livelet: whoever runs the tests may leave descriptors open, too.
+    let without = Command::new("sh")
+        .args(["-c", "exec sh -c 'ls /proc/self/fd'"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let without = String::from_utf8(without.stdout).unwrap();
+    assert_eq!(
+        numbers(&livelet.said),
+        numbers(&without),
+        "{}",
+        livelet.said
+    );
+    assert!(!livelet.said.contains("LISTEN_"), "{}", livelet.said);
+}
