@@ -218,23 +218,20 @@ impl Process<'_> {
             let listener = Listener::new(socket)?;
             self.server.accept_from(Rc::clone(&listener));
             let address = listener.address();
-            match origin {
-                Origin::Inherited => {
-                    log::notice(format_args!("listening on http://{address} (inherited)"));
-                }
+            let from = match origin {
+                Origin::Inherited => " (inherited)".to_string(),
                 Origin::Bound => {
-                    log::notice(format_args!("listening on http://{address}"));
                     if !self.config.reuse_port {
                         self.holder.answer_for(&listener, None);
                     }
+                    String::new()
                 }
                 Origin::TakenOver(pid, before) => {
-                    log::notice(format_args!(
-                        "listening on http://{address} (taken over from pid {pid})"
-                    ));
                     self.holder.answer_for(&listener, Some(before));
+                    format!(" (taken over from pid {pid})")
                 }
-            }
+            };
+            log::notice(format_args!("listening on http://{address}{from}"));
         }
         let keep_time = Rc::clone(&self.server).keep_time();
         self.executor.spawn(keep_time).detach();

@@ -49,6 +49,13 @@ impl Listener {
         }))
     }
 
+    /// Makes the rendezvous.
+    fn meet(&self) -> io::Result<()> {
+        let rendezvous = channel::listen_for(self.address)?;
+        self.rendezvous.replace(Some(rendezvous));
+        Ok(())
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -96,12 +103,14 @@ impl Holder {
         })
     }
 
-    /// Answers those who ask for this socket, from the moment on when a predecessor has left.
+    /// Answers those who ask for this socket, as soon as a predecessor has left.
     pub(crate) fn answer_for(
         self: &Rc<Holder>,
         listener: &Rc<Listener>,
         before: Option<Predecessor>,
     ) {
+        // At once where nobody is in the way: whoever knows of the socket may ask for it.
+        let is_met = before.is_none() && listener.meet().is_ok();
         let holder = Rc::clone(self);
         let listener = Rc::downgrade(listener);
         self.executor
@@ -109,12 +118,14 @@ impl Holder {
                 if let Some(predecessor) = before {
                     predecessor.left().await;
                 }
-                match meet(&listener).await {
-                    Ok(()) => holder.accept_loop(&listener).await,
-                    Err(cause) => log::notice(format_args!(
-                        "handover: rendezvous: {cause}; a successor will have to wait for the port"
-                    )),
+                if !is_met {
+                    if let Err(cause) = meet(&listener).await {
+                        return log::notice(format_args!(
+                            "handover: rendezvous: {cause}; a successor will have to wait for the port"
+                        ));
+                    }
                 }
+                holder.accept_loop(&listener).await;
             })
             .detach();
     }
@@ -254,11 +265,8 @@ async fn meet(listener: &Weak<Listener>) -> io::Result<()> {
         let Some(listener) = listener.upgrade() else {
             return Ok(());
         };
-        match channel::listen_for(listener.address) {
-            Ok(rendezvous) => {
-                listener.rendezvous.replace(Some(rendezvous));
-                return Ok(());
-            }
+        match listener.meet() {
+            Ok(()) => return Ok(()),
             Err(error) if failures == tries => return Err(error),
             Err(_) => failures += 1,
         }

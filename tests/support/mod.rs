@@ -13,6 +13,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// How long a test waits for something that should happen at once.
 pub const SOON: Duration = Duration::from_secs(10);
 
@@ -114,6 +116,12 @@ impl Livelet {
     }
 
     fn read_line(&mut self) -> String {
+        if self.stderr.buffer().is_empty() {
+            let mut polled = [PollFd::new(self.stderr.get_ref(), PollFlags::IN)];
+            let limit = Timespec::try_from(2 * SOON).unwrap();
+            let ready = poll(&mut polled, Some(&limit)).unwrap();
+            assert_eq!(ready, 1, "nothing more is said after {:?}", self.said);
+        }
         let mut line = String::new();
         self.stderr.read_line(&mut line).unwrap();
         assert_ne!(line, "", "its stderr has ended after {:?}", self.said);
@@ -137,11 +145,7 @@ impl Livelet {
 
     /// Sends a signal by its name, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args(["-s", name, &self.pid().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        send(self.pid(), name);
     }
 
     /// Waits for the end of the process and returns how it ended.
@@ -157,6 +161,18 @@ impl Livelet {
             );
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Closes the reading end of its stderr.
+    pub fn close_stderr(&mut self) {
+        let null = Stdio::null();
+        let mut gone = Command::new("true")
+            .stdout(null)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        self.stderr = BufReader::new(gone.stderr.take().unwrap());
+        gone.wait().unwrap();
     }
 
     /// Whether the process still runs.
@@ -472,4 +488,51 @@ pub fn assert_closed(stream: &mut TcpStream) {
         }
     };
     assert!(matches!(read, Ok(0)), "not the end of the stream: {read:?}");
+}
+
+/// The children of a process and theirs, parents first, zombies among them.
+pub fn descendants(of: u32) -> Vec<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let parents: Vec<(u32, u32)> = pids
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let (_, fields) = stat.rsplit_once(')')?;
+            Some((pid, fields.split_whitespace().nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let mut found = vec![of];
+    let mut next = 0;
+    while let Some(&current) = found.get(next) {
+        let children = parents.iter().filter(|(_, parent)| *parent == current);
+        found.extend(children.map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether a process runs, and is not a zombie.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// Sends a signal to a process, by its name or number.
+pub fn send(pid: u32, signal: &str) {
+    send_to(&pid.to_string(), signal);
+}
+
+/// Sends a signal to a process group.
+pub fn send_to_group(leader: u32, signal: &str) {
+    send_to(&format!("-{leader}"), signal);
+}
+
+fn send_to(target: &str, signal: &str) {
+    let kill = Command::new("kill")
+        .args(["-s", signal, "--", target])
+        .status();
+    assert!(kill.unwrap().success());
 }

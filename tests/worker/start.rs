@@ -1,17 +1,12 @@
-//! The companion: what becomes of the worker's exit code, arguments and environment.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
+//! What becomes of the worker's exit code, arguments and surroundings.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
 
-use support::{Livelet, SOON, finish, livelet, probe};
+use crate::support::{
+    Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, wait_for,
+};
 
 /// Runs livelet around a command and returns its exit code, and what the command printed.
 fn run(args: &[&str], command: &[&OsStr]) -> (Option<i32>, Vec<u8>) {
@@ -78,6 +73,73 @@ fn arguments_reach_the_worker_as_they_are() {
     let (code, printed) = run(&[], &command);
     assert_eq!(code, Some(0));
     assert_eq!(printed, b"--help|--|-l|\xff\n--drain|");
+}
+
+#[test]
+fn dispositions_are_the_defaults_but_for_an_ignored_hangup() {
+    for (ignored, raised, code) in [
+        ("", "HUP", 129),
+        ("HUP", "HUP", 0),
+        ("INT", "INT", 130),
+        ("QUIT", "QUIT", 131),
+        ("PIPE", "PIPE", 141),
+        ("CHLD", "TERM", 143),
+    ] {
+        let script = format!(
+            "trap '' {ignored} TTOU; exec \"$0\" -l 127.0.0.1:0 -- sh -c 'kill -{raised} $$; exit 0'"
+        );
+        let output = finish(Command::new("sh").args(["-c", &script, &binary()]), SOON);
+        assert_eq!(output.status.code(), Some(code), "{ignored} {raised}");
+    }
+}
+
+#[test]
+fn a_worker_that_leaves_its_stdio_or_becomes_another_program() {
+    for (script, code) in [
+        ("exec <&- >&- 2>&-; sleep 0.1; exit 3", 3),
+        ("exec sh -c 'exit 4'", 4),
+        (":", 0),
+        // Orphans of its own, gone before it.
+        (
+            "for i in 1 2 3 4 5 6 7 8 9; do (sh -c 'exit 1' &); done; exit 5",
+            5,
+        ),
+    ] {
+        for _ in 0..5 {
+            assert_eq!(run(&[], &sh(script)).0, Some(code), "{script}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_fills_stderr_does_not_stop_the_answers() {
+    let mut livelet = Livelet::start(&["--", "sh", "-c", "yes >&2"]);
+    let pid = livelet.pid();
+    wait_for("the pipe to be full", || {
+        let waits = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/wchan"));
+        descendants(pid)
+            .into_iter()
+            .any(|pid| waits(pid).is_ok_and(|wchan| wchan.contains("pipe")))
+    });
+    for _ in 0..20 {
+        assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+    }
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(143));
+}
+
+#[test]
+fn the_worker_dies_with_livelet() {
+    let mut livelet = Livelet::start(&[
+        "--",
+        "sh",
+        "-c",
+        "trap '' TERM HUP; while :; do sleep 0.01; done",
+    ]);
+    let worker = descendants(livelet.pid())[0];
+    livelet.signal("KILL");
+    livelet.wait(SOON);
+    wait_for("the worker to die", || !is_alive(worker));
 }
 
 #[test]

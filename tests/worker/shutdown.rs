@@ -1,0 +1,154 @@
+//! From TERM to the end, probed from outside while it happens.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Livelet, SOON, descendants, is_alive, livelet, probe, send, wait_for, wait_until_draining,
+};
+
+fn start(args: &[&str], script: &str) -> Livelet {
+    let mut command = livelet();
+    command.args(["--listen", "127.0.0.1:0"]).args(args);
+    let mut livelet = Livelet::spawn(command.args(["--", "sh", "-c", script]));
+    livelet.wait_until_ready(1);
+    if !livelet.said.contains("go\n") {
+        livelet.wait_until_said("go");
+    }
+    livelet
+}
+
+const IGNORES_TERM: &str = "trap '' TERM; echo go >&2; while :; do sleep 0.01; done";
+const EXITS_ON_USR1: &str =
+    "trap 'echo told >&2' TERM; trap 'exit 9' USR1; echo go >&2; while :; do sleep 0.01; done";
+
+#[test]
+fn it_serves_until_the_worker_has_ended() {
+    let mut livelet = start(&[], EXITS_ON_USR1);
+    let addr = livelet.addr();
+    assert_eq!(probe(addr, "/readyz").status, 200);
+    livelet.signal("TERM");
+    wait_until_draining(addr);
+    livelet.wait_until_said("told");
+    for _ in 0..20 {
+        assert_eq!(probe(addr, "/livez").status, 200);
+        let not_ready = probe(addr, "/readyz");
+        assert_eq!(not_ready.status, 503);
+        assert!(
+            not_ready.body.ends_with("readyz check failed\n"),
+            "{}",
+            not_ready.body
+        );
+    }
+    livelet.signal("USR1");
+    assert_eq!(livelet.wait(SOON).code(), Some(9));
+    assert!(std::net::TcpStream::connect(addr).is_err());
+}
+
+#[test]
+fn a_lame_duck_is_not_ready_and_the_worker_not_told() {
+    let mut livelet = start(&["--lame-duck", "1h"], EXITS_ON_USR1);
+    let addr = livelet.addr();
+    livelet.signal("TERM");
+    wait_until_draining(addr);
+    assert_eq!(probe(addr, "/livez").status, 200);
+    // Other signals are the worker's as before.
+    livelet.signal("USR2");
+    assert!(!livelet.said.contains("told"));
+    livelet.wait(SOON);
+
+    let mut livelet = start(&["--lame-duck", "1h"], EXITS_ON_USR1);
+    livelet.signal("TERM");
+    wait_until_draining(livelet.addr());
+    livelet.signal("TERM");
+    livelet.wait_until_said("told");
+    livelet.signal("USR1");
+    assert_eq!(livelet.wait(SOON).code(), Some(9));
+
+    let from = Instant::now();
+    let mut livelet = start(&["--lame-duck", "300ms"], "echo go >&2; exec sleep 1000");
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(143));
+    assert!(from.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
+fn without_a_grace_a_worker_that_ignores_term_is_left_alone() {
+    let mut livelet = start(&[], IGNORES_TERM);
+    for _ in 0..3 {
+        livelet.signal("TERM");
+    }
+    wait_until_draining(livelet.addr());
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+    }
+    send(descendants(livelet.pid())[0], "KILL");
+    assert_eq!(livelet.wait(SOON).code(), Some(137));
+}
+
+#[test]
+fn the_end_of_the_grace_is_the_end_of_all() {
+    // In its group, in a session of its own, and a child of that.
+    let script = format!(
+        "trap '' TERM; sh -c 'while :; do sleep 0.01; done' & setsid sh -c 'sleep 1000 & sleep 1000; :' & {IGNORES_TERM}"
+    );
+    let mut livelet = start(&["--grace", "400ms"], &script);
+    wait_for("all of them to run", || {
+        descendants(livelet.pid()).len() >= 5
+    });
+    let all = descendants(livelet.pid());
+    let from = Instant::now();
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(137));
+    assert!(from.elapsed() >= Duration::from_millis(400));
+    for pid in all {
+        wait_for("a descendant to die", || !is_alive(pid));
+    }
+}
+
+#[test]
+fn leftovers_are_asked_to_end_and_waited_for_with_a_grace_alone() {
+    // They take a moment to end; whether livelet waits for it shows in what it leaves.
+    let script = "(trap 'sleep 0.3; exit' TERM; echo go >&2; while :; do sleep 0.01; done) & \
+        setsid sh -c 'trap \"sleep 0.3; exit\" TERM; while :; do sleep 0.01; done' & \
+        trap 'exit 5' TERM; while :; do sleep 0.01; done";
+    for (args, waits) in [(&["--grace", "1h"][..], true), (&[], false)] {
+        let mut livelet = start(args, script);
+        wait_for("both to run", || descendants(livelet.pid()).len() >= 3);
+        let leftovers = descendants(livelet.pid()).split_off(1);
+        livelet.signal("TERM");
+        assert_eq!(livelet.wait(SOON).code(), Some(5));
+        if waits {
+            assert!(!leftovers.iter().any(|&pid| is_alive(pid)), "{args:?}");
+        }
+        for pid in leftovers {
+            wait_for("a leftover to end", || !is_alive(pid));
+        }
+    }
+}
+
+#[test]
+fn what_has_daemonized_is_asked_to_end_too() {
+    let script =
+        "echo go >&2; setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 & sleep 0.2; exit 6";
+    let mut livelet = start(&[], script);
+    wait_for("the daemon to run", || {
+        descendants(livelet.pid()).len() >= 4
+    });
+    let all = descendants(livelet.pid());
+    assert_eq!(livelet.wait(SOON).code(), Some(6));
+    for pid in all {
+        wait_for("the daemon to end", || !is_alive(pid));
+    }
+}
+
+#[test]
+fn orphans_are_reaped() {
+    let script = "i=0; while [ $i -lt 200 ]; do (sh -c 'exit 1' & sh -c 'exit 2' &); i=$((i+1)); done; echo go >&2; sleep 1000";
+    let mut livelet = start(&[], script);
+    wait_for("the worker and its sleep alone to be left", || {
+        descendants(livelet.pid()).len() <= 2
+    });
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(143));
+}

@@ -1,0 +1,182 @@
+//! Every signal that livelet gets is the worker's.
+
+use std::time::Duration;
+
+use crate::support::{Livelet, SOON, descendants, livelet, send_to_group, wait_for};
+
+/// A worker that says each signal it gets, and so does a child of its own.
+fn printer() -> String {
+    let traps = |who: &str| -> String {
+        (1..=64)
+            .filter(|number| ![9, 17, 19, 32, 33].contains(number))
+            .map(|number| format!("trap 'echo {who} got {number} >&2' {number}; "))
+            .collect()
+    };
+    // No other process is in the group, which the signals would end or stop: nobody writes to this.
+    let wait = "while :; do read line <&7; done";
+    format!(
+        "fifo=$(mktemp -u); mkfifo $fifo; exec 7<>$fifo; rm $fifo; \
+         ({} echo child ready >&2; {wait}) & {} echo worker ready >&2; {wait}",
+        traps("child"),
+        traps("worker"),
+    )
+}
+
+fn start(args: &[&str]) -> Livelet {
+    let mut command = livelet();
+    command.args(["--listen", "127.0.0.1:0"]).args(args);
+    let mut livelet = Livelet::spawn(command.args(["--", "sh", "-c", &printer()]));
+    for who in ["child ready", "worker ready"] {
+        if !livelet.said.contains(who) {
+            livelet.wait_until_said(who);
+        }
+    }
+    livelet
+}
+
+impl Livelet {
+    fn wait_until_got(&mut self, who: &str, number: i32) {
+        let line = format!("{who} got {number}\n");
+        if !self.said.contains(&line) {
+            self.wait_until_said(line.trim_end());
+        }
+    }
+
+    /// Kills the worker, which nothing else ends, and its group.
+    fn kill_worker(&mut self) {
+        send_to_group(descendants(self.pid())[0], "KILL");
+        assert_eq!(self.wait(SOON).code(), Some(137));
+    }
+}
+
+/// The real-time signals that the C libraries keep for themselves are 32 to 34.
+fn catchable() -> impl Iterator<Item = i32> {
+    (1..=31)
+        .filter(|number| ![9, 17, 19].contains(number))
+        .chain([35, 50, 64])
+}
+
+#[test]
+fn each_signal_reaches_the_group() {
+    let mut livelet = start(&[]);
+    for number in catchable() {
+        livelet.said.clear();
+        livelet.signal(&number.to_string());
+        livelet.wait_until_got("worker", number);
+        // A shell has what it starts with `&` ignore INT and QUIT.
+        if ![2, 3].contains(&number) {
+            livelet.wait_until_got("child", number);
+        }
+    }
+    livelet.kill_worker();
+}
+
+#[test]
+fn single_is_for_the_worker_alone() {
+    let mut livelet = start(&["--single"]);
+    for number in catchable() {
+        livelet.said.clear();
+        livelet.signal(&number.to_string());
+        livelet.wait_until_got("worker", number);
+    }
+    // What the child gets itself comes after what it would have got before.
+    send_to_group(descendants(livelet.pid())[0], "36");
+    livelet.wait_until_got("child", 36);
+    assert_eq!(
+        livelet.said.matches("child got").count(),
+        1,
+        "{}",
+        livelet.said
+    );
+    livelet.kill_worker();
+}
+
+#[test]
+fn signals_are_rewritten_and_dropped() {
+    let mut livelet = start(&[
+        "--signal",
+        "TERM=QUIT",
+        "--signal",
+        "SIGUSR1=12",
+        "--signal",
+        "HUP=0",
+        "--signal",
+        "35=WINCH",
+    ]);
+    livelet.signal("HUP");
+    for (sent, got) in [("USR1", 12), ("35", 28), ("TERM", 3), ("INT", 2)] {
+        livelet.signal(sent);
+        livelet.wait_until_got("worker", got);
+    }
+    for never in ["got 1\n", "got 15\n", "got 10\n", "got 35\n"] {
+        assert!(
+            !livelet.said.contains(never),
+            "{never:?} in {}",
+            livelet.said
+        );
+    }
+    livelet.kill_worker();
+}
+
+#[test]
+fn a_signal_that_comes_twice_is_forwarded_twice() {
+    let mut livelet = start(&[]);
+    for name in ["TERM", "TERM", "INT", "USR1", "USR1"] {
+        livelet.said.clear();
+        livelet.signal(name);
+        livelet.wait_until_said("worker got");
+    }
+    // At once, the kernel may make one of them (signal(7)); it makes no less, and no more than two.
+    livelet.said.clear();
+    livelet.signal("USR2");
+    livelet.signal("USR2");
+    livelet.signal("HUP");
+    livelet.wait_until_got("worker", 1);
+    livelet.wait_until_got("worker", 12);
+    let count = livelet.said.matches("worker got 12\n").count();
+    assert!((1..=2).contains(&count), "{}", livelet.said);
+    livelet.kill_worker();
+}
+
+#[test]
+fn a_signal_during_the_start_is_not_lost() {
+    for round in 0..100u64 {
+        let mut command = livelet();
+        command.args(["--listen", "127.0.0.1:0", "--", "sleep", "1000"]);
+        let mut livelet = Livelet::spawn(&mut command);
+        // From before its first instruction to after the worker's.
+        std::thread::sleep(Duration::from_micros(round * 37));
+        livelet.signal("TERM");
+        let status = livelet.wait(SOON);
+        // Before it has a handler, it is the kernel that ends it.
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert!(
+            status.code() == Some(143) || signal == Some(15),
+            "{round}: {status}"
+        );
+    }
+}
+
+#[test]
+fn faults_and_broken_pipes_of_its_own_are_not_the_workers() {
+    // Its stderr is closed: each line that livelet says is a SIGPIPE.
+    let mut command = livelet();
+    command.args(["--listen", "127.0.0.1:0", "--", "sleep", "1000"]);
+    let mut livelet = Livelet::start_command(&mut command, 1);
+    livelet.close_stderr();
+    for _ in 0..20 {
+        livelet.signal("WINCH");
+    }
+    let worker = descendants(livelet.pid())[0];
+    wait_for("the signals to have been said", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", livelet.pid())).unwrap();
+        status.contains("SigPnd:\t0000000000000000")
+    });
+    livelet.signal("USR1");
+    assert_eq!(
+        livelet.wait(SOON).code(),
+        Some(138),
+        "ended by another signal than the one sent"
+    );
+    assert!(!crate::support::is_alive(worker));
+}
