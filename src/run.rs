@@ -84,6 +84,7 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         server: Server::new(Rc::clone(&executor), config.max_connections),
         holder: Holder::new(Rc::clone(&executor)),
         worker: None,
+        is_childless: false,
         executor: Rc::clone(&executor),
     };
     smol::block_on(executor.run(process.start_and_supervise(inherited)))
@@ -106,6 +107,8 @@ struct Process<'c> {
     holder: Rc<Holder>,
     /// While it runs.
     worker: Option<Worker>,
+    /// The last that was reaped was the last child.
+    is_childless: bool,
 }
 
 impl Process<'_> {
@@ -268,6 +271,8 @@ impl Process<'_> {
                 worker.kill();
             }
             (Action::Kill, None) => worker::signal_descendants(libc::SIGKILL),
+            // Most workers leave nothing, and looking for it takes longer than the rest of the end.
+            (Action::TerminateLeftovers, _) if self.is_childless => {}
             (Action::TerminateLeftovers, _) => worker::signal_descendants(SIGTERM),
             (Action::Drain, _) => self.drain(),
             (Action::Cut, _) => {
@@ -372,6 +377,7 @@ impl Process<'_> {
 
     fn reap(&mut self) -> Vec<Event> {
         let reaped = worker::reap(self.worker.as_ref());
+        self.is_childless = reaped.is_childless;
         let mut events = Vec::new();
         if reaped.has_stopped {
             self.worker.iter().for_each(Worker::follow_stop);

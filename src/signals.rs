@@ -116,9 +116,10 @@ fn catch_when_sent(
     sent: &Arc<AtomicU64>,
 ) -> io::Result<()> {
     let own_pid = rustix::process::getpid().as_raw_pid();
+    let write = Arc::new(write.try_clone()?);
     for signal in OWN {
         let (arrived, sent) = (Arc::clone(arrived), Arc::clone(sent));
-        let write = write.try_clone()?;
+        let write = Arc::clone(&write);
         let action = move |info: &libc::siginfo_t| {
             // sigaction(2): kill, tkill and sigqueue have codes of 0 and below. SAFETY: those fill in the sender.
             let is_fault = info.si_code > 0;
@@ -129,7 +130,7 @@ fn catch_when_sent(
                 sent.fetch_or(bit(signal), Ordering::SeqCst);
                 arrived.store(true, Ordering::SeqCst);
                 // A full socket pair wakes too.
-                let _ = (&write).write(&[0]);
+                let _ = (&*write).write(&[0]);
             }
         };
         // SAFETY: signal(2) with SIG_DFL takes no pointer; it removes the handler of Rust's runtime, which would end
