@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::signals::Mask;
-
 /// The longest line, in bytes; under PIPE_BUF, so that a line goes into a pipe whole or not at all (pipe(7)).
 const MAX_LINE: usize = 2048;
 
@@ -65,11 +63,7 @@ fn line(message: fmt::Arguments<'_>) {
     let stderr = io::stderr();
     let mut writable = [PollFd::new(&stderr, PollFlags::OUT)];
     if poll(&mut writable, Some(&Timespec::default())) == Ok(1) {
-        // A terminal stops who writes to it from the background (`stty tostop`), which livelet is as soon as its worker
-        // has the foreground: not where SIGTTOU is blocked (termios(3)).
-        let before = Mask::all().set();
         let _ = stderr.lock().write_all(line.0.as_bytes());
-        before.set();
     }
 }
 

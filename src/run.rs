@@ -190,7 +190,7 @@ impl Process<'_> {
     /// Waits for what ends livelet before it serves, and returns the exit code.
     async fn signalled_at_start(&mut self) -> u8 {
         loop {
-            let arrived: Vec<i32> = self.signals.next().await.collect();
+            let arrived = self.signals.next().await;
             for event in self.events_of(&arrived) {
                 for action in self.lifecycle.step(event, Instant::now()) {
                     if let Action::Exit(code) = action {
@@ -298,7 +298,7 @@ impl Process<'_> {
             holder,
             ..
         } = self;
-        let signalled = async { Happened::Signals(signals.next().await.collect()) };
+        let signalled = async { Happened::Signals(signals.next().await) };
         let taken = async { Happened::Taken(holder.taken().await) };
         let drained = async {
             if !lifecycle.awaits_connections() {

@@ -1,26 +1,24 @@
-//! Signals as a stream: signal-hook's handler writes to a socket pair, the executor reads it.
+//! Signals as a stream. Those that livelet acts on itself come through signal-hook: its handler writes to a socket pair,
+//! the executor reads it. A companion only passes the others on: they stay blocked, and are read from a signalfd(2).
 
 use std::borrow::Cow;
 use std::future::poll_fn;
-use std::io::{self, Write as _};
+use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use libc::{SIGBUS, SIGCHLD, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGPIPE, SIGQUIT};
-use libc::{SIGSEGV, SIGSTOP, SIGTERM, SIGUSR2, SIGXFSZ};
+use libc::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR2};
+use rustix::io::read;
+use rustix::process::getpid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
-use signal_hook::low_level::emulate_default_handler;
 use smol::Async;
 
 /// What ends a responder: SIGUSR2 is nodemon's.
 pub(crate) const STOPPING: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
-
-/// What the kernel also sends livelet for what livelet does itself: a fault, or a write to what nobody reads or may not
-/// grow. Sent by another process, they are signals like any other.
-const OWN: [i32; 6] = [SIGILL, SIGBUS, SIGFPE, SIGSEGV, SIGPIPE, SIGXFSZ];
 
 /// The signals that arrived.
 pub(crate) struct Signals {
@@ -28,8 +26,8 @@ pub(crate) struct Signals {
     /// Set by the handler too: requests that were queued together with a signal must see it, and the socket pair only
     /// wakes with its turn in epoll.
     arrived: Arc<AtomicBool>,
-    /// Those of [`OWN`] that another process sent, a bit each.
-    sent: Arc<AtomicU64>,
+    /// A companion's: all other signals.
+    others: Option<Async<OwnedFd>>,
     /// The mask livelet was started with.
     inherited: Mask,
 }
@@ -39,40 +37,34 @@ impl Signals {
     /// companion all that can be caught. A SIGHUP that is ignored stays ignored, as nohup(1) wants it.
     ///
     /// # Errors
-    /// What socketpair(2), epoll_ctl(2) or sigaction(2) failed with.
+    /// What socketpair(2), epoll_ctl(2), sigaction(2) or signalfd(2) failed with.
     pub(crate) fn new(is_companion: bool) -> io::Result<Signals> {
         // The reactor's thread begins with the first Async and inherits this: every signal is the main thread's, so
         // that what it does next already knows of it.
         let inherited = Mask::all().set();
         let (read, write) = UnixStream::pair()?;
-        write.set_nonblocking(true)?;
         let read = Async::new(read)?;
         let arrived = Arc::new(AtomicBool::new(false));
-        let sent = Arc::new(AtomicU64::new(0));
-        let mut handled: Vec<i32> = if is_companion {
-            let forwarded = (1..=31).chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
-            forwarded
-                .filter(|signal| !OWN.contains(signal) && can_be_caught(*signal))
-                .collect()
-        } else {
-            STOPPING.to_vec()
-        };
-        if is_ignored(SIGHUP) {
-            handled.retain(|&signal| signal != SIGHUP);
-        }
-        handled.push(SIGCHLD);
-        if is_companion {
-            catch_when_sent(&write, &arrived, &sent)?;
-        }
-        for &signal in &handled {
+        let handled = STOPPING
+            .into_iter()
+            .filter(|&signal| signal != SIGHUP || !is_hangup_ignored())
+            .chain([SIGCHLD]);
+        for signal in handled.clone() {
             signal_hook::flag::register(signal, Arc::clone(&arrived))?;
         }
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, handled)?;
-        Mask::none().set();
+        let others = if is_companion {
+            let blocked = Mask::all().without(&STOPPING).without(&[SIGCHLD]);
+            blocked.set();
+            Some(Async::new_nonblocking(signal_fd(&blocked)?)?)
+        } else {
+            Mask::none().set();
+            None
+        };
         Ok(Signals {
             delivery,
             arrived,
-            sent,
+            others,
             inherited,
         })
     }
@@ -82,19 +74,62 @@ impl Signals {
         self.inherited
     }
 
-    /// Waits for signals and returns all that have arrived; the kernel keeps at most one of a kind (signal(7)).
-    pub(crate) async fn next(&mut self) -> impl Iterator<Item = i32> + use<> {
+    /// Waits for signals and returns all that have arrived; the kernel keeps at most one of a kind (signal(7)), apart
+    /// from real-time ones.
+    pub(crate) async fn next(&mut self) -> Vec<i32> {
         poll_fn(|cx| {
             if self.arrived.swap(false, Ordering::SeqCst) {
                 return Poll::Ready(());
             }
+            let others = self.others.as_ref();
+            let have_others = others.is_some_and(|others| others.poll_readable(cx).is_ready());
             // The socket pair only wakes: it can't end, and pending() empties it.
-            self.delivery.get_read().poll_readable(cx).map(drop)
+            let has_woken = self.delivery.get_read().poll_readable(cx).is_ready();
+            if have_others || has_woken {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
-        let sent = self.sent.swap(0, Ordering::SeqCst);
-        let of_others = OWN.into_iter().filter(move |&n| sent & bit(n) != 0);
-        self.delivery.pending().chain(of_others)
+        let others = self.others.iter().flat_map(read_all);
+        self.delivery.pending().chain(others).collect()
+    }
+}
+
+/// The signals in a signalfd, at most as many as one read(2) gives.
+fn read_all(signals: &Async<OwnedFd>) -> Vec<i32> {
+    /// struct signalfd_siginfo.
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    const PID_AT: usize = std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid);
+    let mut buffer = [0; 16 * SIZE];
+    let length = read(signals, &mut buffer).unwrap_or_default();
+    let own = u32::try_from(getpid().as_raw_pid()).unwrap_or_default();
+    let arrived = buffer.get(..length).unwrap_or_default().chunks_exact(SIZE);
+    arrived
+        .filter_map(|info| {
+            let number =
+                |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+            // The kernel says SIGPIPE and SIGXFSZ in livelet's own name, for what it wrote in vain: that has an error.
+            let is_own = number(PID_AT)? == own;
+            i32::try_from(number(0)?).ok().filter(|_| !is_own)
+        })
+        .collect()
+}
+
+#[allow(unsafe_code)]
+fn signal_fd(signals: &Mask) -> io::Result<OwnedFd> {
+    // SAFETY: the set is valid for the call, and a descriptor that is returned is nobody else's.
+    unsafe {
+        let fd = libc::signalfd(
+            -1,
+            &raw const signals.0,
+            libc::SFD_NONBLOCK | libc::SFD_CLOEXEC,
+        );
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(fd))
     }
 }
 
@@ -103,54 +138,25 @@ pub(crate) fn can_be_caught(signal: i32) -> bool {
     ![SIGKILL, SIGSTOP, SIGCHLD].contains(&signal)
 }
 
-fn bit(signal: i32) -> u64 {
-    1 << (signal & 63)
-}
-
-/// Handles the signals of [`OWN`]: what another process sent is noted, a fault of livelet's own ends it as it would have
-/// without this, and what it wrote in vain it has an error for.
 #[allow(unsafe_code)]
-fn catch_when_sent(
-    write: &UnixStream,
-    arrived: &Arc<AtomicBool>,
-    sent: &Arc<AtomicU64>,
-) -> io::Result<()> {
-    let own_pid = rustix::process::getpid().as_raw_pid();
-    let write = Arc::new(write.try_clone()?);
-    for signal in OWN {
-        let (arrived, sent) = (Arc::clone(arrived), Arc::clone(sent));
-        let write = Arc::clone(&write);
-        let action = move |info: &libc::siginfo_t| {
-            // sigaction(2): kill, tkill and sigqueue have codes of 0 and below. SAFETY: those fill in the sender.
-            let is_fault = info.si_code > 0;
-            if is_fault {
-                // Returns only for a signal that it does not know.
-                let _ = emulate_default_handler(signal);
-            } else if unsafe { info.si_pid() } != own_pid {
-                sent.fetch_or(bit(signal), Ordering::SeqCst);
-                arrived.store(true, Ordering::SeqCst);
-                // A full socket pair wakes too.
-                let _ = (&*write).write(&[0]);
-            }
-        };
-        // SAFETY: signal(2) with SIG_DFL takes no pointer; it removes the handler of Rust's runtime, which would end
-        // livelet at the second signal. The action does atomic stores and a non-blocking send(2), all of it on
-        // signal-safety(7)'s list, and does not return from a fault.
-        unsafe {
-            libc::signal(signal, libc::SIG_DFL);
-            signal_hook_registry::register_unchecked(signal, action)?;
-        }
-    }
-    Ok(())
-}
-
-#[allow(unsafe_code)]
-fn is_ignored(signal: i32) -> bool {
+fn is_hangup_ignored() -> bool {
     // SAFETY: sigaction(2) with no new action only writes the current one to `action`, for which zeroes are a value.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+        libc::sigaction(SIGHUP, std::ptr::null(), &raw mut action) == 0
             && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Resets every disposition to its default, but for a SIGHUP that is ignored. It may be called between fork and exec.
+#[allow(unsafe_code)]
+pub(crate) fn reset_dispositions() {
+    let keeps_hangup = is_hangup_ignored();
+    for signal in 1..=libc::SIGRTMAX() {
+        if signal != SIGHUP || !keeps_hangup {
+            // SAFETY: SIG_DFL is no pointer; where a signal has no disposition to set, the call fails and does nothing.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
     }
 }
 
@@ -165,7 +171,7 @@ impl Mask {
     }
 
     /// No signal.
-    pub(crate) fn none() -> Mask {
+    fn none() -> Mask {
         Mask::filled(libc::sigemptyset)
     }
 
@@ -177,6 +183,15 @@ impl Mask {
             fill(&raw mut set);
             Mask(set)
         }
+    }
+
+    #[allow(unsafe_code)]
+    fn without(mut self, signals: &[i32]) -> Mask {
+        for &signal in signals {
+            // SAFETY: the set is valid for the call.
+            unsafe { libc::sigdelset(&raw mut self.0, signal) };
+        }
+        self
     }
 
     /// Blocks these signals, and no others, in this thread; returns what was blocked. It may be called between fork and

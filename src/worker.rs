@@ -276,12 +276,11 @@ fn kill(target: i32, signal: i32) {
     unsafe { libc::kill(target, signal) };
 }
 
-/// Makes a group the foreground of the terminal; from the background that takes SIGTTOU being blocked (tcsetpgrp(3)).
+/// Makes a group the foreground of the terminal; from the background that takes SIGTTOU being blocked (tcsetpgrp(3)),
+/// as it is in a companion.
 fn set_foreground(group: Pid) {
-    let before = Mask::all().set();
     // A terminal that was lost is nobody's.
     let _ = tcsetpgrp(stdin(), group);
-    before.set();
 }
 
 /// Has the child do what only it can, between fork and exec.
@@ -294,8 +293,11 @@ fn before_exec(command: &mut Command, livelet: Pid, takes_terminal: bool, mask: 
             return Err(Errno::SRCH.into());
         }
         if takes_terminal {
+            // std has unblocked it.
+            Mask::all().set();
             set_foreground(getpgrp());
         }
+        signals::reset_dispositions();
         mask.set();
         Ok(())
     };
