@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
+use crate::check::{self, Check};
+use crate::health::OWN_NAMES;
 use crate::listen::Listen;
 use crate::log::Level;
 use crate::signals;
@@ -20,7 +22,7 @@ pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Serve.
-    Run(Config),
+    Run(Box<Config>),
     /// Print [`help`].
     Help,
     /// Print [`VERSION`].
@@ -32,6 +34,12 @@ pub enum Command {
 pub struct Config {
     /// Where to listen, at least one address.
     pub listen: Vec<Listen>,
+    /// What has to hold for liveness.
+    pub live: Vec<Check>,
+    /// What has to hold for readiness.
+    pub ready: Vec<Check>,
+    /// For one check.
+    pub check_timeout: Duration,
     /// How long open connections may finish in, at most 5 s.
     pub drain: Duration,
     /// Share the port with other processes that ask for it too.
@@ -62,6 +70,9 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: vec![Listen::Port(9090)],
+            live: Vec::new(),
+            ready: Vec::new(),
+            check_timeout: Duration::from_millis(800),
             drain: Duration::from_secs(5),
             reuse_port: false,
             max_connections: 256,
@@ -93,6 +104,9 @@ struct Flag {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Id {
     Listen,
+    Live,
+    Ready,
+    CheckTimeout,
     Drain,
     BindWait,
     Takeover,
@@ -109,7 +123,7 @@ enum Id {
     Version,
 }
 
-const FLAGS: [Flag; 15] = [
+const FLAGS: [Flag; 18] = [
     Flag {
         id: Id::Listen,
         short: Some('l'),
@@ -117,6 +131,30 @@ const FLAGS: [Flag; 15] = [
         variable: Some("LIVELET_LISTEN"),
         value: "ADDR",
         help: "9090, :9090, [::1]:9090; repeatable (default 9090)",
+    },
+    Flag {
+        id: Id::Live,
+        short: None,
+        long: "live",
+        variable: Some("LIVELET_LIVE"),
+        value: "CHECK",
+        help: "liveness, repeatable: file:/path, heartbeat:/path:9s",
+    },
+    Flag {
+        id: Id::Ready,
+        short: None,
+        long: "ready",
+        variable: Some("LIVELET_READY"),
+        value: "CHECK",
+        help: "readiness: tcp:IP:PORT, unix:/path, http://IP:PORT/",
+    },
+    Flag {
+        id: Id::CheckTimeout,
+        short: None,
+        long: "check-timeout",
+        variable: Some("LIVELET_CHECK_TIMEOUT"),
+        value: "DUR",
+        help: "for one check (default 800ms)",
     },
     Flag {
         id: Id::Drain,
@@ -263,6 +301,10 @@ const ADDR_TWICE: &str = "given twice; one socket an address";
 const DRAIN: &str = "not a duration up to 5s; accepted: 0s to 5s, such as 250ms or 5s";
 const CONNECTIONS: &str = "not a number of connections; accepted: 1 to 1000000";
 const SWITCH: &str = "not a switch; accepted: 1, true, yes, on or 0, false, no, off";
+const CHECK_TWICE: &str =
+    "its name is taken; accepted: each name once, and not worker, livelet or shutdown";
+const MAX_CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+const CHECK_TIMEOUT: &str = "not a duration up to 60s; accepted: 1ms to 60s, such as 800ms";
 const DUR: &str = "not a duration up to 8760h; accepted: such as 250ms, 5s, 2m or 1h";
 const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=QUIT, or FROM=0";
 const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
@@ -325,7 +367,7 @@ pub fn parse(
         });
     }
     variables(&mut config, &given, variable)?;
-    Ok(Command::Run(config))
+    Ok(Command::Run(Box::new(config)))
 }
 
 /// All that follows a `--`, if that is what comes next: the worker's, whatever it looks like.
@@ -350,7 +392,10 @@ fn variables(
             continue;
         };
         let refused = |accepted| wrong(name.to_string(), value.clone(), accepted);
-        if matches!(flag.id, Id::Listen | Id::Signal | Id::OkExit) {
+        if matches!(
+            flag.id,
+            Id::Listen | Id::Signal | Id::OkExit | Id::Live | Id::Ready
+        ) {
             // What is not UTF-8 is no value of any of them.
             let text = value.to_str().unwrap_or("?");
             for (index, one) in text.split_ascii_whitespace().enumerate() {
@@ -385,6 +430,12 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
                 return Err(ADDR_TWICE);
             }
             config.listen.push(address);
+        }
+        Id::Live => add_check(&mut config.live, text)?,
+        Id::Ready => add_check(&mut config.ready, text)?,
+        Id::CheckTimeout => {
+            let timeout = duration(text).filter(|&d| !d.is_zero() && d <= MAX_CHECK_TIMEOUT);
+            config.check_timeout = timeout.ok_or(CHECK_TIMEOUT)?;
         }
         Id::Drain => {
             let most = Config::default().drain;
@@ -422,6 +473,24 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
     Ok(())
 }
 
+/// Adds a check under its name, or that of its kind with a number where that is taken.
+fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
+    let (name, kind) = check::parse(text)?;
+    let is_taken =
+        |name: &str| OWN_NAMES.contains(&name) || checks.iter().any(|check| check.name == name);
+    let name = match name {
+        Some(name) if is_taken(name) => return Err(CHECK_TWICE),
+        Some(name) => name.to_string(),
+        None => {
+            let numbered = (2..).map(|number| format!("{}-{number}", kind.word()));
+            let mut names = std::iter::once(kind.word().to_string()).chain(numbered);
+            names.find(|name| !is_taken(name)).unwrap_or_default()
+        }
+    };
+    checks.push(Check { name, kind });
+    Ok(())
+}
+
 /// FROM=TO, of which FROM can be caught and TO is a signal or 0.
 fn rewrite(text: &str) -> Option<(i32, i32)> {
     let (from, to) = text.split_once('=')?;
@@ -436,7 +505,7 @@ fn any_duration(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// DUR: a whole number and its unit, `250ms`, `5s`, `2m` or `1h`.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
     let number = whole_number(number)?;
@@ -513,9 +582,7 @@ pub fn help() -> String {
         }
     }
     text.push_str(
-        "\nEach option with a value, and each switch without a letter, has a variable:\n\
-         --bind-wait is LIVELET_BIND_WAIT. A flag wins over its variable.\n\
-         Paths: /livez /readyz /startupz.\n",
+        "Each option but the last four has a variable: --bind-wait is LIVELET_BIND_WAIT.\n",
     );
     text
 }

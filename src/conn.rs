@@ -28,10 +28,13 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 const OUTBOX_ENOUGH: usize = 16 * 1024;
 /// The most that is buffered of what a client sends: a head, and the empty line that may come before it.
 const INBOX_MAX: usize = http::MAX_HEAD + 2;
+/// How long an answer is waited for; the site has limits of its own, well below.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
 /// What connections answer with.
 pub trait Site {
-    /// The answer to a request.
-    fn respond(&self, request: &Request<'_>) -> Response;
+    /// The answer to a request that was whole at `since`; `None` where it is not known yet.
+    fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response>;
     /// The answer to what is not a request.
     fn reject(&self, rejection: &Rejection) -> Response;
     /// The time of day, for the Date field.
@@ -43,6 +46,8 @@ pub trait Site {
 pub enum Step<'c> {
     /// Read into this, then call [`Conn::received`].
     Read(&'c mut [u8]),
+    /// Wait until the site may know the answer.
+    Wait,
     /// Send from this, then call [`Conn::sent`].
     Send(&'c [u8]),
     /// Shut the sending side down.
@@ -87,6 +92,8 @@ pub struct Conn {
     /// When it asked its last whole request; before the first, when it was accepted.
     asked_at: Instant,
     has_asked: bool,
+    /// Since when the first request in the inbox has waited for its answer.
+    waits_since: Option<Instant>,
     /// In a drain: how long another request is waited for.
     drain_until: Option<Instant>,
 }
@@ -104,6 +111,7 @@ impl Conn {
             since: now,
             asked_at: now,
             has_asked: false,
+            waits_since: None,
             drain_until: None,
         }
     }
@@ -133,6 +141,7 @@ impl Conn {
     pub fn deadline(&self) -> Instant {
         let limit = match self.state {
             _ if !self.unsent().is_empty() => SEND_LIMIT,
+            State::Open if self.waits_since.is_some() => ANSWER_LIMIT,
             State::Open if self.filled > 0 => HEAD_LIMIT,
             State::Open => match self.drain_until {
                 Some(until) if self.has_asked => return until,
@@ -149,7 +158,10 @@ impl Conn {
     /// is being answered, then the one that has waited longest.
     #[must_use]
     pub fn precedence(&self) -> (bool, Instant) {
-        (!self.unsent().is_empty(), self.asked_at)
+        (
+            !self.unsent().is_empty() || self.waits_since.is_some(),
+            self.asked_at,
+        )
     }
 
     /// What to do now. It answers what has arrived as far as it can.
@@ -159,6 +171,7 @@ impl Conn {
             return Step::Send(self.outbox.get(self.sent..).unwrap_or_default());
         }
         match self.state {
+            State::Open if self.waits_since.is_some() => Step::Wait,
             State::Open | State::Lingering => Step::Read(self.room()),
             State::Ending { linger: true } => {
                 self.state = State::Lingering;
@@ -199,7 +212,8 @@ impl Conn {
 
     /// The deadline has passed: an unfinished head is answered with 408, anything else is closed.
     pub fn expired(&mut self, now: Instant, site: &impl Site) {
-        if self.state == State::Open && self.filled > 0 && self.unsent().is_empty() {
+        let has_unfinished_head = self.filled > 0 && self.waits_since.is_none();
+        if self.state == State::Open && has_unfinished_head && self.unsent().is_empty() {
             let rejection = Rejection {
                 status: Status::RequestTimeout,
                 reason: "the head was not complete within 5 s",
@@ -244,6 +258,11 @@ impl Conn {
                 Parsed::Incomplete => break,
                 Parsed::Rejected(rejection) => self.reject(rejection, site),
                 Parsed::Request(request, length) => {
+                    let since = *self.waits_since.get_or_insert(now);
+                    let Some(response) = site.respond(&request, since) else {
+                        break;
+                    };
+                    self.waits_since = None;
                     let is_last_here = length == rest.len();
                     let is_safe =
                         matches!(request.method, Method::Get | Method::Head | Method::Options);
@@ -259,7 +278,6 @@ impl Conn {
                         };
                         Connection::Close
                     };
-                    let response = site.respond(&request);
                     let head_only = request.method == Method::Head;
                     http::encode(
                         &mut self.outbox,
@@ -305,24 +323,22 @@ mod tests {
     use super::*;
     use std::time::UNIX_EPOCH;
 
-    struct Fixed;
+    /// It knows what time it is.
+    struct Fixed(Instant);
 
     impl Site for Fixed {
-        fn respond(&self, request: &Request<'_>) -> Response {
-            let status = if request.path == "/" {
-                Status::Ok
-            } else {
-                Status::NotFound
-            };
-            Response { status, body: "x" }
+        fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response> {
+            match request.path {
+                "/" => Some(Response::fixed(Status::Ok, "x")),
+                // Known a second later.
+                "/slow" if since + Duration::from_secs(1) > self.0 => None,
+                "/slow" => Some(Response::fixed(Status::ServiceUnavailable, "x")),
+                _ => Some(Response::fixed(Status::NotFound, "x")),
+            }
         }
 
         fn reject(&self, rejection: &Rejection) -> Response {
-            let Rejection { status, reason, .. } = *rejection;
-            Response {
-                status,
-                body: reason,
-            }
+            Response::fixed(rejection.status, rejection.reason)
         }
 
         fn date(&self) -> HttpDate {
@@ -344,6 +360,7 @@ mod tests {
     #[derive(Debug, PartialEq)]
     enum At {
         Reading,
+        Waiting,
         Sending,
         Closed,
     }
@@ -367,18 +384,22 @@ mod tests {
         fn feed(&mut self, mut bytes: &[u8]) -> At {
             self.conn.borrow(&mut self.buffers);
             let at = loop {
-                match self.conn.step(self.now, &Fixed) {
+                match self.conn.step(self.now, &Fixed(self.now)) {
                     Step::Read(_) if bytes.is_empty() => {
                         if self.now < self.conn.deadline() {
                             break At::Reading;
                         }
-                        self.conn.expired(self.now, &Fixed);
+                        self.conn.expired(self.now, &Fixed(self.now));
                     }
                     Step::Read(room) => {
                         let count = room.len().min(bytes.len());
                         room[..count].copy_from_slice(&bytes[..count]);
                         bytes = &bytes[count..];
                         self.conn.received(count, self.now);
+                    }
+                    Step::Wait => {
+                        assert!(bytes.is_empty(), "more is read than can be answered");
+                        break At::Waiting;
                     }
                     Step::Send(_) if self.window == 0 => break At::Sending,
                     Step::Send(answer) => {
@@ -400,7 +421,7 @@ mod tests {
         fn pass(&mut self, ms: u64) -> At {
             self.now += Duration::from_millis(ms);
             if self.now >= self.conn.deadline() {
-                self.conn.expired(self.now, &Fixed);
+                self.conn.expired(self.now, &Fixed(self.now));
             }
             self.feed(b"")
         }
@@ -483,6 +504,28 @@ mod tests {
         assert_eq!(simulated.feed(GET), At::Reading);
         assert_eq!(simulated.statuses(), ["200"]);
         assert!(simulated.shut_down);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_known_yet_keeps_those_after_it_back() {
+        let slow: &[u8] = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut simulated = Simulated::new();
+        assert_eq!(simulated.feed(&[GET, slow, GET].concat()), At::Waiting);
+        assert_eq!(simulated.statuses(), ["200"]);
+        assert_eq!(simulated.pass(999), At::Waiting);
+        assert_eq!(simulated.pass(1), At::Reading);
+        assert_eq!(simulated.statuses(), ["200", "503", "200"]);
+
+        let mut draining = Simulated::new();
+        assert_eq!(draining.feed(slow), At::Waiting);
+        draining.drain(0);
+        assert_eq!(draining.feed(b""), At::Waiting);
+        assert_eq!(draining.pass(1000), At::Closed);
+        assert!(draining.sent.contains("Connection: close"));
+        // It waits for an answer: others give way first.
+        let mut waiting = Simulated::new();
+        waiting.feed(slow);
+        assert!(Conn::new(waiting.now).precedence() < waiting.conn.precedence());
     }
 
     #[test]

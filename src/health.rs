@@ -1,10 +1,21 @@
-//! What a path answers. Pure: a snapshot of the state and a request in, a response out.
+//! What a path answers. Pure: a request, the state and what the checks have shown in; a response out.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use crate::check::Check;
 use crate::http::{Method, Request, Response, Status};
+
+/// The longest content, in bytes.
+const MAX_BODY: usize = 4096;
+/// The longest reason that is shown, in bytes.
+const MAX_REASON: usize = 256;
 
 /// The state that answers depend on, as `run` published it last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Snapshot {
+    /// A worker was started.
+    pub has_worker: bool,
     /// A stop was asked for: not ready any more, but alive.
     pub stopping: bool,
     /// The worker has ended.
@@ -13,68 +24,325 @@ pub struct Snapshot {
 
 /// What is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Endpoint {
+pub enum Endpoint {
+    /// Is it alive.
     Live,
+    /// Can it be given work.
     Ready,
+    /// Has it ever been ready.
     Startup,
 }
 
 impl Endpoint {
-    fn at(path: &str) -> Option<Endpoint> {
-        match path {
-            "/livez" | "/live" | "/healthz" | "/health" | "/" => Some(Endpoint::Live),
-            "/readyz" | "/ready" => Some(Endpoint::Ready),
-            "/startupz" | "/startup" => Some(Endpoint::Startup),
-            _ => None,
+    /// The endpoint of a path and, after it, the name of one check.
+    fn at(path: &str) -> Option<(Endpoint, Option<&str>)> {
+        let endpoint = match path {
+            "/livez" | "/live" | "/healthz" | "/health" | "/" => Endpoint::Live,
+            "/readyz" | "/ready" => Endpoint::Ready,
+            "/startupz" | "/startup" => Endpoint::Startup,
+            _ => {
+                let named = |prefix| path.strip_prefix(prefix).filter(|name| !name.is_empty());
+                return named("/livez/")
+                    .map(|name| (Endpoint::Live, Some(name)))
+                    .or_else(|| named("/readyz/").map(|name| (Endpoint::Ready, Some(name))));
+            }
+        };
+        Some((endpoint, None))
+    }
+
+    /// As answers and the log call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Endpoint::Live => "livez",
+            Endpoint::Ready => "readyz",
+            Endpoint::Startup => "startupz",
         }
     }
 }
 
-const OK: Response = Response {
-    status: Status::Ok,
-    body: "ok",
-};
-const STOPPING: Response = Response {
-    status: Status::ServiceUnavailable,
-    body: "[-]shutdown failed: livelet is stopping\nreadyz check failed",
-};
-const WORKER_NOT_LIVE: Response = Response {
-    status: Status::ServiceUnavailable,
-    body: "[-]worker failed: it has ended\nlivez check failed",
-};
-const WORKER_NOT_READY: Response = Response {
-    status: Status::ServiceUnavailable,
-    body: "[-]worker failed: it has ended\nreadyz check failed",
-};
-const OPTIONS: Response = Response {
-    status: Status::NoContent,
-    body: "",
-};
-const NOT_FOUND: Response = Response {
-    status: Status::NotFound,
-    body: "not found; try /livez, /readyz or /startupz",
-};
-const NOT_ALLOWED: Response = Response {
-    status: Status::MethodNotAllowed,
-    body: "only GET, HEAD and OPTIONS are served here",
-};
-const NOT_IMPLEMENTED: Response = Response {
-    status: Status::NotImplemented,
-    body: "unknown method",
-};
+const OPTIONS: Response = Response::fixed(Status::NoContent, "");
+const NOT_FOUND: Response = Response::fixed(
+    Status::NotFound,
+    "not found; try /livez, /readyz or /startupz",
+);
+const NO_SUCH_CHECK: Response = Response::fixed(Status::NotFound, "no check of this name");
+const NOT_ALLOWED: Response = Response::fixed(
+    Status::MethodNotAllowed,
+    "only GET, HEAD and OPTIONS are served here",
+);
+const NOT_IMPLEMENTED: Response = Response::fixed(Status::NotImplemented, "unknown method");
 
-/// Answers a request. The methods are the server's, the same for every path; a path counts only for those served.
+/// What a request wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question<'r> {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// One check of it alone.
+    only: Option<&'r str>,
+    query: &'r str,
+}
+
+/// What becomes of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route<'r> {
+    /// This is the answer, whatever the state.
+    Fixed(Response),
+    /// It asks for a state.
+    Ask(Question<'r>),
+}
+
+/// Routes a request. The methods are the server's, the same for every path; a path counts only for those served.
 #[must_use]
-pub fn respond(request: &Request<'_>, snapshot: Snapshot) -> Response {
-    match (request.method, Endpoint::at(request.path)) {
+pub fn route<'r>(request: &Request<'r>) -> Route<'r> {
+    Route::Fixed(match (request.method, Endpoint::at(request.path)) {
         (Method::Unknown, _) => NOT_IMPLEMENTED,
         (Method::Other, _) => NOT_ALLOWED,
         (Method::Options, Some(_)) => OPTIONS,
         (Method::Options, None) if request.path == "*" => OPTIONS,
         (_, None) => NOT_FOUND,
-        (_, Some(Endpoint::Live)) if snapshot.worker_ended => WORKER_NOT_LIVE,
-        (_, Some(Endpoint::Ready)) if snapshot.worker_ended => WORKER_NOT_READY,
-        (_, Some(Endpoint::Ready)) if snapshot.stopping => STOPPING,
-        (_, Some(Endpoint::Live | Endpoint::Ready | Endpoint::Startup)) => OK,
+        (_, Some((endpoint, only))) => {
+            return Route::Ask(Question {
+                endpoint,
+                only,
+                query: request.query,
+            });
+        }
+    })
+}
+
+/// One line of an answer: the name of a check, and why it fails.
+pub type Line<'a> = (&'a str, Result<(), Cow<'a, str>>);
+
+impl<'r> Question<'r> {
+    /// It asks for the verdict alone, on the whole endpoint.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.only.is_none() && self.query.is_empty()
+    }
+
+    /// Whether the answer depends on the check of this name.
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.is_none_or(|only| only == name)
+            && !self.excluded().any(|excluded| excluded == name)
+    }
+
+    fn excluded(&self) -> impl Iterator<Item = &'r str> + use<'r> {
+        let pairs = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        pairs
+            .filter(|(key, _)| *key == "exclude")
+            .map(|(_, name)| name)
+    }
+
+    fn is_verbose(&self) -> bool {
+        let mut keys = self.query.split('&').map(|pair| pair.split('=').next());
+        keys.any(|key| key == Some("verbose"))
+    }
+
+    /// The answer, from the lines of all that it depends on.
+    #[must_use]
+    pub fn answer(&self, lines: &[Line<'_>], names: &[&str]) -> Response {
+        if self.only.is_some_and(|only| !names.contains(&only)) {
+            return NO_SUCH_CHECK;
+        }
+        let holds = lines.iter().all(|(_, outcome)| outcome.is_ok());
+        let mut unknown = self
+            .excluded()
+            .filter(|name| !names.contains(name))
+            .peekable();
+        if holds && !self.is_verbose() && unknown.peek().is_none() {
+            return OK;
+        }
+        let status = if holds {
+            Status::Ok
+        } else {
+            Status::ServiceUnavailable
+        };
+        let verdict = match (holds, self.is_verbose()) {
+            (true, true) => format!("{} check passed", self.endpoint.name()),
+            (true, false) => "ok".to_string(),
+            (false, _) => format!("{} check failed", self.endpoint.name()),
+        };
+        let mut body = String::new();
+        let room = MAX_BODY - 128;
+        if !holds || self.is_verbose() {
+            for (name, outcome) in lines {
+                let line = match outcome {
+                    Ok(()) => format!("[+]{name} ok\n"),
+                    Err(reason) => format!("[-]{name} failed: {}\n", shown(reason)),
+                };
+                if body.len() + line.len() > room {
+                    body.push_str("(more are not shown)\n");
+                    break;
+                }
+                body.push_str(&line);
+            }
+        }
+        for name in unknown {
+            if body.len() + name.len() + 40 < room {
+                // Writing to a String cannot fail.
+                let _ = writeln!(body, "no check to exclude: {}", shown(name));
+            }
+        }
+        body.push_str(&verdict);
+        Response {
+            status,
+            body: Cow::Owned(body),
+        }
+    }
+}
+
+/// A reason on one line, and not too long.
+fn shown(reason: &str) -> String {
+    let mut text = String::new();
+    for c in reason.chars() {
+        if text.len() >= MAX_REASON {
+            text.push_str("...");
+            break;
+        }
+        if c.is_control() {
+            text.extend(c.escape_default())
+        } else {
+            text.push(c)
+        }
+    }
+    text
+}
+
+/// The answer where all holds and nothing else was asked.
+pub const OK: Response = Response::fixed(Status::Ok, "ok");
+
+/// Whether what livelet itself knows of an endpoint holds: what [`own_lines`] shows.
+#[must_use]
+pub fn own_holds(endpoint: Endpoint, snapshot: Snapshot) -> bool {
+    !(snapshot.worker_ended || endpoint == Endpoint::Ready && snapshot.stopping)
+}
+
+/// What livelet itself knows of an endpoint, before any check.
+#[must_use]
+pub fn own_lines(endpoint: Endpoint, snapshot: Snapshot) -> Vec<Line<'static>> {
+    let runs = if snapshot.worker_ended {
+        Err(Cow::Borrowed("it has ended"))
+    } else {
+        Ok(())
+    };
+    let mut lines = vec![(
+        if snapshot.has_worker {
+            "worker"
+        } else {
+            "livelet"
+        },
+        runs,
+    )];
+    if endpoint == Endpoint::Ready {
+        let stays = if snapshot.stopping {
+            Err(Cow::Borrowed("livelet is stopping"))
+        } else {
+            Ok(())
+        };
+        lines.push(("shutdown", stays));
+    }
+    lines
+}
+
+/// Names that checks can't have, as livelet has lines of these.
+pub const OWN_NAMES: [&str; 3] = ["worker", "livelet", "shutdown"];
+
+/// The names of an endpoint's lines.
+#[must_use]
+pub fn names<'c>(own: &[Line<'c>], checks: &'c [Check]) -> Vec<&'c str> {
+    let own = own.iter().map(|(name, _)| *name);
+    own.chain(checks.iter().map(|check| check.name.as_str()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Parsed, parse};
+
+    /// The answer to a target where `heartbeat` fails, if it is asked about.
+    fn answer(target: &str) -> (Status, String) {
+        let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let Parsed::Request(request, _) = parse(bytes.as_bytes()) else {
+            panic!("{target}");
+        };
+        let question = match route(&request) {
+            Route::Ask(question) => question,
+            Route::Fixed(response) => return (response.status, response.body.into_owned()),
+        };
+        let own = own_lines(question.endpoint, Snapshot::default());
+        let checks: [Line<'_>; 2] = [("heartbeat", Err("/b is 41s old\n".into())), ("db", Ok(()))];
+        let all: Vec<Line<'_>> = own.into_iter().chain(checks).collect();
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        let wanted: Vec<_> = all
+            .iter()
+            .filter(|(name, _)| question.wants(name))
+            .cloned()
+            .collect();
+        let response = question.answer(&wanted, &names);
+        (response.status, response.body.into_owned())
+    }
+
+    #[test]
+    fn what_a_path_answers() {
+        let failed =
+            "[+]livelet ok\n[-]heartbeat failed: /b is 41s old\\n\n[+]db ok\nlivez check failed";
+        for (target, status, body) in [
+            ("/livez", Status::ServiceUnavailable, failed),
+            ("/livez?verbose", Status::ServiceUnavailable, failed),
+            ("/livez?exclude=heartbeat", Status::Ok, "ok"),
+            (
+                "/livez?verbose&exclude=heartbeat&exclude=db",
+                Status::Ok,
+                "[+]livelet ok\nlivez check passed",
+            ),
+            (
+                "/livez?exclude=heartbeat&exclude=x",
+                Status::Ok,
+                "no check to exclude: x\nok",
+            ),
+            ("/livez/db", Status::Ok, "ok"),
+            (
+                "/readyz/db?verbose",
+                Status::Ok,
+                "[+]db ok\nreadyz check passed",
+            ),
+            (
+                "/livez/heartbeat",
+                Status::ServiceUnavailable,
+                "[-]heartbeat failed: /b is 41s old\\n\nlivez check failed",
+            ),
+            ("/livez/x", Status::NotFound, "no check of this name"),
+            ("/livez/shutdown", Status::NotFound, "no check of this name"),
+            ("/readyz/shutdown", Status::Ok, "ok"),
+            ("/startupz/db", Status::NotFound, NOT_FOUND.body.as_ref()),
+            ("/livez/", Status::NotFound, NOT_FOUND.body.as_ref()),
+        ] {
+            assert_eq!(answer(target), (status, body.to_string()), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_body_stays_short() {
+        let names: Vec<String> = (0..500).map(|index| format!("check-{index}")).collect();
+        let reason = "x".repeat(5000);
+        let lines: Vec<Line<'_>> = names
+            .iter()
+            .map(|name| (name.as_str(), Err(reason.as_str().into())))
+            .collect();
+        let query = "exclude=unknown&".repeat(100);
+        let question = Question {
+            endpoint: Endpoint::Live,
+            only: None,
+            query: &query,
+        };
+        let response = question.answer(&lines, &[]);
+        assert!(response.body.len() < MAX_BODY);
+        assert!(response.body.ends_with("\nlivez check failed"));
     }
 }

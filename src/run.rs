@@ -81,7 +81,12 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
             grace: config.grace,
             lame_duck: config.lame_duck,
         }),
-        server: Server::new(Rc::clone(&executor), config.max_connections),
+        server: Server::new(
+            Rc::clone(&executor),
+            config.max_connections,
+            [config.live.clone(), config.ready.clone()],
+            config.check_timeout,
+        ),
         holder: Holder::new(Rc::clone(&executor)),
         worker: None,
         is_childless: false,
@@ -136,6 +141,7 @@ impl Process<'_> {
                     self.holder.stop();
                 }
                 self.server.publish(Snapshot {
+                    has_worker: self.has_worker(),
                     stopping: self.lifecycle.is_stopping(),
                     worker_ended: self.has_worker() && self.lifecycle.is_draining(),
                 });

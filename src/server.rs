@@ -23,10 +23,11 @@ use smol::io::{AsyncRead as _, AsyncWrite as _};
 use smol::stream::Stream as _;
 use smol::{Async, LocalExecutor, Timer};
 
+use crate::check::{Check, Human, Observer};
 use crate::condition::Condition;
 use crate::conn::{Buffers, Conn, Site, Step};
 use crate::handover::Listener;
-use crate::health::{self, Snapshot};
+use crate::health::{self, Endpoint, Line, Question, Route, Snapshot};
 use crate::http::{Rejection, Request, Response};
 use crate::log;
 
@@ -42,6 +43,13 @@ pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
     max_connections: usize,
     snapshot: Cell<Snapshot>,
+    /// The checks of liveness and of readiness; the observer has them all, in this order.
+    checks: [Vec<Check>; 2],
+    observer: Rc<Observer>,
+    /// The last verdict on liveness and on readiness, and since when it has been that.
+    verdicts: Cell<[Option<(bool, Instant)>; 2]>,
+    /// Readiness has held once.
+    has_started: Cell<bool>,
     /// Listening ends.
     is_closing: Cell<bool>,
     /// How long an idle connection is waited for in a drain.
@@ -76,11 +84,22 @@ struct Entry {
 
 impl Server {
     /// Serves nothing yet.
-    pub(crate) fn new(executor: Rc<LocalExecutor<'static>>, max_connections: usize) -> Rc<Server> {
+    pub(crate) fn new(
+        executor: Rc<LocalExecutor<'static>>,
+        max_connections: usize,
+        checks: [Vec<Check>; 2],
+        check_timeout: Duration,
+    ) -> Rc<Server> {
+        let all = checks.iter().flatten();
+        let observer = Observer::new(Rc::clone(&executor), check_timeout, all);
         Rc::new(Server {
             executor,
             max_connections,
             snapshot: Cell::default(),
+            checks,
+            observer,
+            verdicts: Cell::default(),
+            has_started: Cell::new(false),
             is_closing: Cell::new(false),
             drain_waits_for: Cell::new(0),
             connections: RefCell::default(),
@@ -333,15 +352,103 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The answer to a question that was asked at `since`, as soon as every check that it depends on has been looked at
+    /// after that.
+    fn answer(&self, question: &Question<'_>, since: Instant) -> Option<Response> {
+        let [live, ready] = &self.checks;
+        let (checks, first) = match question.endpoint {
+            Endpoint::Live => (live, 0),
+            Endpoint::Startup if self.has_started.get() => (&Vec::new(), 0),
+            Endpoint::Ready | Endpoint::Startup => (ready, live.len()),
+        };
+        let snapshot = self.snapshot.get();
+        if checks.is_empty()
+            && question.is_plain()
+            && health::own_holds(question.endpoint, snapshot)
+        {
+            self.judge(question.endpoint, None);
+            return Some(health::OK);
+        }
+        let own = health::own_lines(question.endpoint, snapshot);
+        let names = health::names(&own, checks);
+        let mut lines: Vec<Line<'_>> = own
+            .iter()
+            .filter(|(name, _)| question.wants(name))
+            .cloned()
+            .collect();
+        let mut is_known = true;
+        for (index, check) in checks.iter().enumerate() {
+            if question.wants(&check.name) {
+                // All of them are begun before any is waited for.
+                match self.observer.observe(first + index, since) {
+                    Some(outcome) => lines.push((&check.name, outcome.map_err(Into::into))),
+                    None => is_known = false,
+                }
+            }
+        }
+        if !is_known {
+            return None;
+        }
+        if lines.len() == names.len() {
+            let mut failures = lines
+                .iter()
+                .filter_map(|(name, outcome)| Some((*name, outcome.as_ref().err()?.as_ref())));
+            self.judge(question.endpoint, failures.next());
+        }
+        Some(question.answer(&lines, &names))
+    }
+
+    /// Says a change of health, with its reason: who looks at an orchestrator's events does not see an answer's content.
+    fn judge(&self, endpoint: Endpoint, failure: Option<(&str, &str)>) {
+        let holds = failure.is_none();
+        if holds && endpoint != Endpoint::Live {
+            self.has_started.set(true);
+        }
+        let now = Instant::now();
+        let mut verdicts = self.verdicts.get();
+        let slot = match endpoint {
+            Endpoint::Live => verdicts.first_mut(),
+            Endpoint::Ready => verdicts.last_mut(),
+            Endpoint::Startup => None,
+        };
+        let Some(verdict) = slot else { return };
+        let before = verdict.filter(|(held, _)| *held != holds);
+        if verdict.is_none() && holds || verdict.is_some() && before.is_none() {
+            verdict.get_or_insert((holds, now));
+            return self.verdicts.set(verdicts);
+        }
+        let name = endpoint.name();
+        let lasted = before.map(|(held, since)| {
+            let word = if held { "passed" } else { "failed" };
+            format!(" (it had {word} for {})", Human(now - since))
+        });
+        let lasted = lasted.unwrap_or_default();
+        match failure {
+            Some((check, reason)) => {
+                log::notice(format_args!(
+                    "health: {name}: {check} failed: {reason}{lasted}"
+                ));
+            }
+            None => log::notice(format_args!("health: {name}: passes{lasted}")),
+        }
+        *verdict = Some((holds, now));
+        self.verdicts.set(verdicts);
+    }
+}
+
 impl Site for Server {
-    fn respond(&self, request: &Request<'_>) -> Response {
-        let response = health::respond(request, self.snapshot.get());
+    fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response> {
+        let response = match health::route(request) {
+            Route::Fixed(response) => response,
+            Route::Ask(question) => self.answer(&question, since)?,
+        };
         log::detail(format_args!(
             "request: {}: {}",
             request.path,
             response.status.line()
         ));
-        response
+        Some(response)
     }
 
     fn reject(&self, rejection: &Rejection) -> Response {
@@ -350,10 +457,7 @@ impl Site for Server {
             rejection.status.line(),
             rejection.reason
         ));
-        Response {
-            status: rejection.status,
-            body: rejection.reason,
-        }
+        Response::fixed(rejection.status, rejection.reason)
     }
 
     fn date(&self) -> HttpDate {
@@ -424,6 +528,10 @@ fn advance(
             Step::Send(bytes) => {
                 let written = Pin::new(&mut *stream).poll_write(cx, bytes);
                 written.map_ok(|count| conn.sent(count, now))
+            }
+            Step::Wait => {
+                site.observer.wait(cx);
+                Poll::Pending
             }
             Step::ShutDown => Poll::Ready(stream.shutdown(Shutdown::Write)),
             Step::Close => return Poll::Ready(()),

@@ -1,5 +1,6 @@
 //! Responses to bytes.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use httpdate::HttpDate;
@@ -49,12 +50,23 @@ impl Status {
 }
 
 /// What to answer, apart from the connection it goes over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: Status,
     /// The content, `text/plain` in UTF-8, without the line end after it.
-    pub body: &'static str,
+    pub body: Cow<'static, str>,
+}
+
+impl Response {
+    /// A response that is known beforehand.
+    #[must_use]
+    pub const fn fixed(status: Status, body: &'static str) -> Response {
+        Response {
+            status,
+            body: Cow::Borrowed(body),
+        }
+    }
 }
 
 /// What the Connection field says.
@@ -78,7 +90,7 @@ pub fn encode(
     connection: Connection,
     head_only: bool,
 ) {
-    let Response { status, body } = *response;
+    let Response { status, ref body } = *response;
     let has_content = status != Status::NoContent;
     let mut text = |part: &str| out.extend_from_slice(part.as_bytes());
     text("HTTP/1.1 ");

@@ -1,0 +1,251 @@
+//! Checks: what a user wants to hold. One file a kind; the observer runs them for an endpoint, `probe` runs one.
+
+mod file;
+mod http;
+mod observer;
+mod stream;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use crate::cli::duration;
+
+pub use http::{Fetched, Url, fetch};
+pub(crate) use observer::Observer;
+
+/// What is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// The file exists.
+    File(PathBuf),
+    /// The file's modification is younger than that.
+    Heartbeat(PathBuf, Duration),
+    /// One of these accepts a connection.
+    Tcp(Vec<SocketAddr>),
+    /// A socket at this path accepts a connection.
+    Unix(PathBuf),
+    /// A GET is answered with 2xx or 3xx.
+    Http(Url),
+}
+
+/// A check and the name it is listed by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Unique in its endpoint.
+    pub name: String,
+    /// What it looks at.
+    pub kind: Kind,
+}
+
+/// What is accepted where a check is.
+pub const ACCEPTED: &str = "not a check; accepted: [NAME=] and one of file:/path, heartbeat:/path:30s, \
+                            tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health";
+const NO_NAMES: &str = "names another host; accepted: an IP address or localhost, as a check of another machine \
+                        makes its outage one of this worker too";
+
+impl Kind {
+    /// The word it starts with, and its default name.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Kind::File(_) => "file",
+            Kind::Heartbeat(..) => "heartbeat",
+            Kind::Tcp(_) => "tcp",
+            Kind::Unix(_) => "unix",
+            Kind::Http(_) => "http",
+        }
+    }
+
+    /// Parses `KIND:...`.
+    ///
+    /// # Errors
+    /// What is accepted instead.
+    pub fn parse(text: &str) -> Result<Kind, &'static str> {
+        let (word, rest) = text.split_once(':').ok_or(ACCEPTED)?;
+        match word {
+            "file" => path(rest).map(Kind::File),
+            "heartbeat" => {
+                let (file, limit) = rest.rsplit_once(':').ok_or(ACCEPTED)?;
+                let limit = duration(limit)
+                    .filter(|limit| !limit.is_zero())
+                    .ok_or(ACCEPTED)?;
+                Ok(Kind::Heartbeat(path(file)?, limit))
+            }
+            "tcp" => addresses(rest, None).map(Kind::Tcp),
+            "unix" => path(rest).map(Kind::Unix),
+            "http" => Url::parse(rest).map(Kind::Http),
+            _ => Err(ACCEPTED),
+        }
+    }
+}
+
+/// A check as it is written, and its name where it has one: `NAME=KIND:...`.
+///
+/// # Errors
+/// What is accepted instead.
+pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    match text.split_once('=') {
+        Some((name, check)) if is_name(name) => Ok((Some(name), Kind::parse(check)?)),
+        _ => Ok((None, Kind::parse(text)?)),
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, &'static str> {
+    if text.starts_with('/') {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(ACCEPTED)
+    }
+}
+
+/// `IP:PORT`, `[IP]:PORT` or `localhost:PORT`, which is both of its addresses; the port may have a default.
+fn addresses(text: &str, default: Option<u16>) -> Result<Vec<SocketAddr>, &'static str> {
+    let has_port = text
+        .rsplit_once(':')
+        .is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    let (host, port) = match (text.rsplit_once(':'), default) {
+        (Some((host, port)), _) if has_port => {
+            let digits = port.bytes().all(|b| b.is_ascii_digit());
+            (
+                host,
+                port.parse()
+                    .ok()
+                    .filter(|&port: &u16| digits && port > 0)
+                    .ok_or(ACCEPTED)?,
+            )
+        }
+        (_, Some(port)) => (text, port),
+        _ => return Err(ACCEPTED),
+    };
+    let ips = if host == "localhost" {
+        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+    } else if let Some(ip) = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        vec![IpAddr::V6(ip.parse().map_err(|_| ACCEPTED)?)]
+    } else {
+        let is_name = host.bytes().any(|b| b.is_ascii_alphabetic());
+        let refused = if is_name { NO_NAMES } else { ACCEPTED };
+        vec![IpAddr::V4(host.parse().map_err(|_| refused)?)]
+    };
+    Ok(ips
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect())
+}
+
+/// Looks once; the error is the reason why it does not hold. It may wait for as long as a peer likes: the caller bounds
+/// it. What was never seen counts from `start`.
+///
+/// # Errors
+/// Why it does not hold.
+pub async fn run(kind: &Kind, start: SystemTime) -> Result<(), String> {
+    match kind {
+        Kind::File(path) => file::exists(path),
+        Kind::Heartbeat(path, limit) => file::is_fresh(path, *limit, start),
+        Kind::Tcp(addresses) => stream::accepts(addresses).await,
+        Kind::Unix(path) => stream::accepts_at(path).await,
+        Kind::Http(url) => http::is_well(url).await,
+    }
+}
+
+/// A duration for people: `250ms`, `41s`, `12m`, `3h`.
+#[derive(Debug, Clone, Copy)]
+pub struct Human(pub Duration);
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        match seconds {
+            0 => write!(f, "{}ms", self.0.as_millis()),
+            1..120 => write!(f, "{seconds}s"),
+            120..7200 => write!(f, "{}m", seconds / 60),
+            _ => write!(f, "{}h", seconds / 3600),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_as_they_are_written() {
+        let local = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
+        let both = |port| {
+            let v6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port);
+            local(port).into_iter().chain([v6]).collect::<Vec<_>>()
+        };
+        let accepted = [
+            ("file:/a=b:c", None, Kind::File("/a=b:c".into())),
+            ("up=file:/a", Some("up"), Kind::File("/a".into())),
+            (
+                "heartbeat:/tmp/a:b:30s",
+                None,
+                Kind::Heartbeat("/tmp/a:b".into(), Duration::from_secs(30)),
+            ),
+            ("tcp:127.0.0.1:5432", None, Kind::Tcp(local(5432))),
+            ("tcp:localhost:1", None, Kind::Tcp(both(1))),
+            ("db=unix:/run/x", Some("db"), Kind::Unix("/run/x".into())),
+        ];
+        for (text, name, kind) in accepted {
+            assert_eq!(parse(text), Ok((name, kind)), "{text}");
+        }
+        for text in [
+            "http://127.0.0.1:3000/health?a=b",
+            "http://[::1]",
+            "api=http://localhost/",
+        ] {
+            assert!(matches!(parse(text), Ok((_, Kind::Http(_)))), "{text}");
+        }
+        for text in [
+            "",
+            "file",
+            "file:",
+            "file:relative",
+            "heartbeat:/a",
+            "heartbeat:/a:0s",
+            "heartbeat:/a:x",
+            "tcp:127.0.0.1",
+            "tcp:127.0.0.1:0",
+            "tcp:127.0.0.1:+1",
+            "tcp:::1:80",
+            "unix:x",
+            "http:127.0.0.1",
+            "https://127.0.0.1/",
+            "http://127.0.0.1:99999/",
+            "http://127.0.0.1/a b",
+            "=file:/a",
+            "a b=file:/a",
+            "nope:/a",
+        ] {
+            assert_eq!(parse(text), Err(ACCEPTED), "{text}");
+        }
+        for text in ["tcp:db.example:5432", "http://example.com/health"] {
+            assert_eq!(parse(text), Err(NO_NAMES), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_for_people() {
+        for (ms, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (41_000, "41s"),
+            (119_000, "119s"),
+            (720_000, "12m"),
+            (7_200_000, "2h"),
+        ] {
+            assert_eq!(Human(Duration::from_millis(ms)).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Runs checks when somebody asks: whoever asks while one runs shares its outcome, and nothing runs while nobody asks.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::Context;
+use std::time::{Duration, Instant, SystemTime};
+
+use smol::future::or;
+use smol::{LocalExecutor, Timer};
+
+use super::{Check, Human, Kind};
+use crate::condition::Condition;
+
+/// What a check has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Observation {
+    /// When it was through.
+    at: Instant,
+    /// The reason where it does not hold.
+    pub(crate) outcome: Result<(), String>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    kind: Kind,
+    is_running: bool,
+    last: Option<Observation>,
+}
+
+/// The checks of all endpoints, by their index.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    executor: Rc<LocalExecutor<'static>>,
+    timeout: Duration,
+    start: SystemTime,
+    slots: RefCell<Vec<Slot>>,
+    outcomes: Condition,
+}
+
+impl Observer {
+    /// Nothing has been looked at.
+    pub(crate) fn new<'c>(
+        executor: Rc<LocalExecutor<'static>>,
+        timeout: Duration,
+        checks: impl Iterator<Item = &'c Check>,
+    ) -> Rc<Observer> {
+        let slots = checks.map(|check| Slot {
+            kind: check.kind.clone(),
+            is_running: false,
+            last: None,
+        });
+        Rc::new(Observer {
+            executor,
+            timeout,
+            start: SystemTime::now(),
+            slots: RefCell::new(slots.collect()),
+            outcomes: Condition::default(),
+        })
+    }
+
+    /// What was observed for somebody who asked at `since`; `None` where that has yet to come, and then it is on its way.
+    pub(crate) fn observe(
+        self: &Rc<Observer>,
+        index: usize,
+        since: Instant,
+    ) -> Option<Result<(), String>> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(index)?;
+        if let Some(last) = slot.last.as_ref().filter(|last| last.at >= since) {
+            return Some(last.outcome.clone());
+        }
+        if !slot.is_running {
+            slot.is_running = true;
+            let run = Rc::clone(self).run(index, slot.kind.clone());
+            self.executor.spawn(run).detach();
+        }
+        None
+    }
+
+    /// Has the task of `cx` woken when a check is through.
+    pub(crate) fn wait(&self, cx: &Context<'_>) {
+        self.outcomes.wait(cx);
+    }
+
+    async fn run(self: Rc<Observer>, index: usize, kind: Kind) {
+        let look = super::run(&kind, self.start);
+        let late = async {
+            Timer::after(self.timeout).await;
+            Err(format!("no outcome within {}", Human(self.timeout)))
+        };
+        let outcome = or(look, late).await;
+        if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
+            slot.is_running = false;
+            slot.last = Some(Observation {
+                at: Instant::now(),
+                outcome,
+            });
+        }
+        self.outcomes.changed();
+    }
+}

@@ -1,0 +1,368 @@
+//! Checks through their life, as an endpoint shows them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use support::{Livelet, SOON, probe, wait_for};
+
+/// A directory of the test's own, gone with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("livelet-checks-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_string()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Asserts that liveness fails, and that the only reason holds these.
+fn assert_fails(livelet: &Livelet, reason: &[&str]) {
+    let response = probe(livelet.addr(), "/livez");
+    assert_eq!(response.status, 503, "{reason:?}");
+    let failed: Vec<&str> = response
+        .body
+        .lines()
+        .filter(|line| line.starts_with("[-]"))
+        .collect();
+    assert_eq!(failed.len(), 1, "{}", response.body);
+    for part in reason {
+        assert!(failed[0].contains(part), "no {part:?} in {}", response.body);
+    }
+    assert!(
+        response.body.ends_with("\nlivez check failed\n"),
+        "{}",
+        response.body
+    );
+}
+
+fn assert_holds(livelet: &Livelet) {
+    let response = probe(livelet.addr(), "/livez");
+    assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+}
+
+#[test]
+fn a_file_comes_and_goes() {
+    let directory = Directory::new();
+    let path = directory.path("up");
+    let livelet = Livelet::start(&["--live", &format!("file:{path}")]);
+    assert_fails(&livelet, &["[-]file failed: ", &path, "No such file"]);
+    File::create(&path).unwrap();
+    assert_holds(&livelet);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_holds(&livelet);
+    fs::remove_dir(&path).unwrap();
+    assert_fails(&livelet, &["No such file"]);
+    File::create(&path).unwrap();
+    let below = Livelet::start(&["--live", &format!("file:{path}/x")]);
+    assert_fails(&below, &["Not a directory"]);
+}
+
+#[test]
+fn a_heartbeat_grows_old_and_comes_back() {
+    let directory = Directory::new();
+    let path = directory.path("beat");
+    // Older than the worker: it counts from the worker's start, as one that was never there does.
+    for exists in [true, false] {
+        if exists {
+            let old = SystemTime::now() - Duration::from_secs(3600);
+            File::create(&path).unwrap().set_modified(old).unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+        let check = format!("beat=heartbeat:{path}:2s");
+        let livelet = Livelet::start(&["--live", &check]);
+        assert_holds(&livelet);
+        wait_for("it to be old", || {
+            probe(livelet.addr(), "/livez").status == 503
+        });
+        let reason = if exists {
+            "old, limit 2s"
+        } else {
+            "No such file"
+        };
+        assert_fails(&livelet, &["[-]beat failed: ", &path, reason]);
+        File::create(&path).unwrap();
+        assert_holds(&livelet);
+        let ahead = SystemTime::now() + Duration::from_secs(3600);
+        File::create(&path).unwrap().set_modified(ahead).unwrap();
+        assert_holds(&livelet);
+    }
+}
+
+#[test]
+fn sockets_accept_or_refuse() {
+    let directory = Directory::new();
+    let path = directory.path("socket");
+    let unix = UnixListener::bind(&path).unwrap();
+    let tcp = TcpListener::bind("127.0.0.5:0").unwrap();
+    let addr = tcp.local_addr().unwrap();
+    let args = [format!("unix:{path}"), format!("tcp:{addr}")];
+    let [on_unix, on_tcp] = [0, 1].map(|index| Livelet::start(&["--live", &args[index]]));
+    assert_holds(&on_unix);
+    assert_holds(&on_tcp);
+    drop((unix, tcp));
+    assert_fails(&on_unix, &["[-]unix failed: ", &path, "connection refused"]);
+    assert_fails(
+        &on_tcp,
+        &["[-]tcp failed: ", &addr.to_string(), "connection refused"],
+    );
+    fs::remove_file(&path).unwrap();
+    assert_fails(&on_unix, &["entity not found"]);
+    File::create(&path).unwrap();
+    assert_fails(&on_unix, &["connection refused"]);
+}
+
+/// Answers every connection with what `answer` says, and counts them.
+fn server(
+    answer: impl Fn(&mut std::net::TcpStream) + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.5:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let answer = Arc::clone(&answer);
+            std::thread::spawn(move || answer(&mut { stream }));
+        }
+    });
+    (addr, count)
+}
+
+/// A server that reads the request and says this.
+fn saying(response: &'static str) -> SocketAddr {
+    let (addr, _) = server(move |stream| {
+        let mut request = [0; 4096];
+        let _ = stream.read(&mut request);
+        let _ = stream.write_all(response.as_bytes());
+    });
+    addr
+}
+
+#[test]
+fn an_http_check_looks_at_the_status() {
+    for (response, outcome) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", None),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", None),
+        (
+            "HTTP/1.0 301 Moved\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
+            None,
+        ),
+        ("HTTP/1.1 399 X\r\n\r\n", None),
+        ("HTTP/1.1 400 Bad\r\n\r\n", Some("status 400")),
+        ("HTTP/1.1 503 Unavailable\r\n\r\nno", Some("status 503")),
+        ("HTTP/1.1 199 X\r\n\r\n", Some("status 199")),
+        ("", Some("closed without an answer")),
+        ("HTTP/1.1 200 OK\r\nX: ", Some("closed without an answer")),
+        ("SSH-2.0-OpenSSH_9\r\n", Some("not HTTP/1")),
+    ] {
+        let addr = saying(response);
+        let livelet = Livelet::start(&["--live", &format!("http://{addr}/health?x=1")]);
+        match outcome {
+            None => assert_holds(&livelet),
+            Some(reason) => {
+                assert_fails(&livelet, &["[-]http failed: ", &addr.to_string(), reason])
+            }
+        }
+    }
+}
+
+#[test]
+fn an_http_peer_without_measure_is_cut_short() {
+    // An endless head, an endless body, a byte at a time, nothing at all.
+    let (head, _) = server(|stream| while stream.write_all(b"X: y\r\n").is_ok() {});
+    let (fields, _) = server(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+        while stream
+            .write_all(
+                b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n",
+            )
+            .is_ok()
+        {}
+    });
+    let (body, _) = server(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        while stream.write_all(&[b'x'; 65536]).is_ok() {}
+    });
+    let (slow, _) = server(|stream| {
+        for byte in b"HTTP/1.1 200 OK\r\n" {
+            let _ = stream.write_all(&[*byte]);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let (silent, _) = server(|stream| drop(stream.read_to_end(&mut Vec::new())));
+    for (addr, reason) in [
+        (head, Some("not HTTP/1")),
+        (fields, Some("answer")),
+        (body, None),
+        (slow, Some("no outcome within 300ms")),
+        (silent, Some("no outcome within 300ms")),
+    ] {
+        let check = format!("http://{addr}/");
+        let livelet = Livelet::start(&["--check-timeout", "300ms", "--live", &check]);
+        match reason {
+            None => assert_holds(&livelet),
+            Some(reason) => assert_fails(&livelet, &[reason]),
+        }
+    }
+}
+
+#[test]
+fn a_burst_shares_one_run_and_a_hanging_check_holds_nothing_else_up() {
+    let (addr, count) = server(|stream| drop(stream.read_to_end(&mut Vec::new())));
+    let hangs = format!("http://{addr}/");
+    let livelet = Livelet::start(&[
+        "--check-timeout",
+        "1s",
+        "--live",
+        &hangs,
+        "--ready",
+        "file:/",
+    ]);
+    let addr = livelet.addr();
+    std::thread::scope(|scope| {
+        for _ in 0..100 {
+            scope.spawn(|| assert_fails(&livelet, &["no outcome within 1s"]));
+        }
+        wait_for("the check to run", || count.load(Ordering::Relaxed) > 0);
+        let from = Instant::now();
+        for _ in 0..50 {
+            assert_eq!(probe(addr, "/readyz").status, 200);
+            assert_eq!(probe(addr, "/livez?exclude=http").status, 200);
+        }
+        // Generous: what is asserted is that they did not wait for the check, a second each.
+        assert!(from.elapsed() < SOON, "{:?}", from.elapsed());
+    });
+    // A burst need not begin within one run of it.
+    let runs = count.load(Ordering::Relaxed);
+    assert!(runs <= 3, "{runs} runs for 100 probes at once");
+}
+
+#[test]
+fn names_are_asked_for_and_excluded() {
+    let livelet = Livelet::start(&[
+        "--live",
+        "file:/",
+        "--live",
+        "file:/nope",
+        "--live",
+        "db=file:/nope",
+        "--ready",
+        "file:/",
+    ]);
+    let addr = livelet.addr();
+    for (target, status, lines) in [
+        (
+            "/livez",
+            503,
+            "[+]livelet ok\n[+]file ok\n[-]file-2 failed: /nope: No such file or directory\n[-]db failed: /nope: No such file or directory\nlivez check failed\n",
+        ),
+        ("/livez?exclude=db&exclude=file-2", 200, "ok\n"),
+        ("/livez/file", 200, "ok\n"),
+        (
+            "/livez/file?verbose",
+            200,
+            "[+]file ok\nlivez check passed\n",
+        ),
+        (
+            "/livez/db",
+            503,
+            "[-]db failed: /nope: No such file or directory\nlivez check failed\n",
+        ),
+        ("/livez/nope", 404, "no check of this name\n"),
+        (
+            "/readyz?verbose",
+            200,
+            "[+]livelet ok\n[+]shutdown ok\n[+]file ok\nreadyz check passed\n",
+        ),
+        (
+            "/readyz?exclude=nope",
+            200,
+            "no check to exclude: nope\nok\n",
+        ),
+        ("/startupz", 200, "ok\n"),
+    ] {
+        let response = probe(addr, target);
+        assert_eq!(
+            (response.status, response.body.as_str()),
+            (status, lines),
+            "{target}"
+        );
+    }
+}
+
+#[test]
+fn startup_holds_once_readiness_has() {
+    let directory = Directory::new();
+    let path = directory.path("up");
+    let livelet = Livelet::start(&["--ready", &format!("file:{path}")]);
+    let addr = livelet.addr();
+    assert_eq!(probe(addr, "/startupz").status, 503);
+    assert!(
+        probe(addr, "/startupz")
+            .body
+            .ends_with("startupz check failed\n")
+    );
+    File::create(&path).unwrap();
+    assert_eq!(probe(addr, "/readyz").status, 200);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(probe(addr, "/readyz").status, 503);
+    assert_eq!(probe(addr, "/startupz").status, 200);
+}
+
+#[test]
+fn each_change_of_health_is_said_once() {
+    let directory = Directory::new();
+    let path = directory.path("up");
+    let mut livelet = Livelet::start(&["--live", &format!("file:{path}")]);
+    let addr = livelet.addr();
+    for _ in 0..2 {
+        for _ in 0..3 {
+            assert_eq!(probe(addr, "/livez").status, 503);
+        }
+        File::create(&path).unwrap();
+        for _ in 0..3 {
+            assert_eq!(probe(addr, "/livez").status, 200);
+        }
+        fs::remove_file(&path).unwrap();
+    }
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(0));
+    let log = livelet.log();
+    let failed = log.matches("health: livez: file failed: ").count();
+    let passes = log
+        .matches("health: livez: passes (it had failed for ")
+        .count();
+    assert_eq!((failed, passes), (2, 2), "{log}");
+}
