@@ -5,6 +5,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
@@ -13,6 +15,7 @@ use crate::check::{self, Check};
 use crate::health::OWN_NAMES;
 use crate::listen::Listen;
 use crate::log::Level;
+use crate::probe::{Probe, Target, address_of};
 use crate::signals;
 
 /// What `--version` prints.
@@ -23,6 +26,12 @@ pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
 pub enum Command {
     /// Serve.
     Run(Box<Config>),
+    /// Ask once.
+    Probe(Probe),
+    /// Send these assignments to NOTIFY_SOCKET.
+    Notify(Vec<OsString>),
+    /// Write the executable there.
+    Install(PathBuf),
     /// Print [`help`].
     Help,
     /// Print [`VERSION`].
@@ -138,7 +147,7 @@ const FLAGS: [Flag; 18] = [
         long: "live",
         variable: Some("LIVELET_LIVE"),
         value: "CHECK",
-        help: "liveness, repeatable: file:/path, heartbeat:/path:9s",
+        help: "liveness: file:/path, heartbeat:/path:9s (repeats)",
     },
     Flag {
         id: Id::Ready,
@@ -309,6 +318,7 @@ const DUR: &str = "not a duration up to 8760h; accepted: such as 250ms, 5s, 2m o
 const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=QUIT, or FROM=0";
 const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
 const EXIT_CODE: &str = "not an exit code; accepted: 1 to 255";
+const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as READY=1";
 const LOG: &str = "not a log level; accepted: quiet or verbose";
 
 /// Parses a command line, its first word being the program's name, and the variables of `variable`.
@@ -322,6 +332,22 @@ pub fn parse(
     let mut config = Config::default();
     let mut given = Vec::new();
     let mut parser = Parser::from_iter(args);
+    let first = parser
+        .try_raw_args()
+        .and_then(|rest| rest.peek().map(OsStr::to_os_string));
+    if let Some(name) = first.as_deref().and_then(OsStr::to_str) {
+        let own = match name {
+            "probe" => Some(probe as Own),
+            "notify" => Some(notify as Own),
+            "install" => Some(install as Own),
+            _ => None,
+        };
+        if let Some(own) = own {
+            // It was peeked at.
+            let _ = parser.next();
+            return own(&mut parser, &variable);
+        }
+    }
     loop {
         if let Some(command) = after_dashes(&mut parser) {
             if command.is_empty() {
@@ -368,6 +394,103 @@ pub fn parse(
     }
     variables(&mut config, &given, variable)?;
     Ok(Command::Run(Box::new(config)))
+}
+
+/// A command of livelet's own.
+type Own = fn(&mut Parser, &dyn Fn(&str) -> Option<OsString>) -> Result<Command, UsageError>;
+
+fn probe(
+    parser: &mut Parser,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
+    let mut path = "/livez";
+    let mut kind = None;
+    let mut timeout = Duration::from_secs(1);
+    while let Some(arg) = parser.next().map_err(from_lexopt)? {
+        match arg {
+            Arg::Long("ready") => path = "/readyz",
+            Arg::Long("timeout") => {
+                let value = parser.value().map_err(from_lexopt)?;
+                let given = any_duration(value.to_str().unwrap_or_default());
+                timeout =
+                    given.map_err(|accepted| wrong("--timeout".to_string(), value, accepted))?;
+            }
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Value(value) if kind.is_none() => {
+                let parsed = check::Kind::parse(value.to_str().unwrap_or_default());
+                kind =
+                    Some(parsed.map_err(|accepted| wrong("probe".to_string(), value, accepted))?);
+            }
+            Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
+            arg => return Err(from_lexopt(arg.unexpected())),
+        }
+    }
+    let target = match kind {
+        Some(_) if path != "/livez" => {
+            return Err(unexpected("--ready with a check".to_string()));
+        }
+        Some(kind) => Target::Check(kind),
+        None => {
+            let mut config = Config::default();
+            let none = FLAGS
+                .iter()
+                .map(|flag| flag.id)
+                .filter(|&id| id != Id::Listen);
+            let others: Vec<Id> = none.collect();
+            variables(&mut config, &others, |name| {
+                variable(name).filter(|_| name == "LIVELET_LISTEN")
+            })?;
+            let first = config.listen.first().copied().unwrap_or(Listen::Port(9090));
+            Target::Endpoint(address_of(first), path)
+        }
+    };
+    Ok(Command::Probe(Probe { target, timeout }))
+}
+
+fn notify(
+    parser: &mut Parser,
+    _: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
+    let rest: Vec<OsString> = parser.raw_args().map_err(from_lexopt)?.collect();
+    let is_assignment = |word: &OsString| {
+        word.as_bytes()
+            .iter()
+            .position(|&b| b == b'=')
+            .is_some_and(|at| at > 0)
+    };
+    match rest.iter().find(|word| !is_assignment(word)) {
+        Some(word) if word == "-h" || word == "--help" => Ok(Command::Help),
+        Some(word) => Err(wrong("notify".to_string(), word.clone(), ASSIGNMENT)),
+        None if rest.is_empty() => Err(unexpected_end("notify", ASSIGNMENT)),
+        None => Ok(Command::Notify(rest)),
+    }
+}
+
+fn install(
+    parser: &mut Parser,
+    _: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
+    let mut path = None;
+    while let Some(arg) = parser.next().map_err(from_lexopt)? {
+        match arg {
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Value(value) if path.is_none() && !value.is_empty() => {
+                path = Some(PathBuf::from(value))
+            }
+            Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
+            arg => return Err(from_lexopt(arg.unexpected())),
+        }
+    }
+    path.map(Command::Install)
+        .ok_or_else(|| unexpected_end("install", "needs the PATH to write to"))
+}
+
+fn unexpected_end(command: &str, accepted: &'static str) -> UsageError {
+    UsageError {
+        culprit: command.to_string(),
+        value: None,
+        accepted,
+    }
 }
 
 /// All that follows a `--`, if that is what comes next: the worker's, whatever it looks like.
@@ -569,7 +692,9 @@ pub fn help() -> String {
     const COLUMN: usize = 27;
     let mut text = String::from(
         "Usage: livelet [OPTIONS] [-- COMMAND [ARG]...]\n\
-         Answers health probes over HTTP, for itself or for the command that it runs.\n\n",
+         \x20      livelet probe [--ready] [--timeout DUR] [CHECK] | notify NAME=VALUE...\n\
+         \x20      livelet install PATH\n\
+         Answers health probes over HTTP, for itself or for the command that it runs.\n",
     );
     for flag in &FLAGS {
         let short = flag.short.map_or("   ".to_string(), |c| format!("-{c},"));

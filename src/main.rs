@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use livelet::cli::{self, Command};
-use livelet::{log, run};
+use livelet::{install, log, notify, probe, run};
 
 /// livelet's own failure, as `docker run` reports its own.
 const EXIT_FAILURE: u8 = 125;
@@ -16,6 +16,19 @@ fn main() -> ExitCode {
             log::set_level(config.log);
             run::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
         }
+        Ok(Command::Probe(target)) => {
+            let (holds, said) = probe::probe(&target);
+            // What can't be shown is no reason to fail.
+            let _ = std::io::stdout().write_all(&said);
+            Ok(u8::from(!holds))
+        }
+        Ok(Command::Notify(assignments)) => {
+            let sent = notify::notify(env::var_os("NOTIFY_SOCKET"), &assignments);
+            sent.map(|()| 0).map_err(|message| (1, message))
+        }
+        Ok(Command::Install(path)) => install::install(&path)
+            .map(|()| 0)
+            .map_err(|message| (EXIT_FAILURE, message)),
         Ok(Command::Help) => print(&cli::help()),
         Ok(Command::Version) => print(cli::VERSION),
         Err(error) => Err((EXIT_FAILURE, error.to_string())),

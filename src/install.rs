@@ -1,0 +1,46 @@
+//! `livelet install`: its own executable as a file, for an init container that hands it to an image which can't be
+//! rebuilt.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+/// Writes the running executable to `path`, mode 0755: beside it first, then in its place, so that nobody ever sees half
+/// of it and one that runs is not written to.
+///
+/// # Errors
+/// What failed, on which file; one line for stderr. `path` is as it was.
+pub fn install(path: &Path) -> Result<(), String> {
+    let failed =
+        |what: &str, cause: io::Error| format!("install: {}: {what}: {cause}", path.display());
+    let Some(name) = path.file_name() else {
+        return Err(format!("install: {}: names no file", path.display()));
+    };
+    let mut beside = name.to_os_string();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(beside);
+    let outcome = write(&beside)
+        .map_err(|cause| failed("cannot write beside it", cause))
+        .and_then(|()| {
+            fs::rename(&beside, path).map_err(|cause| failed("cannot replace it", cause))
+        });
+    if outcome.is_err() {
+        // It may never have come to be.
+        let _ = fs::remove_file(&beside);
+    }
+    outcome
+}
+
+fn write(path: &Path) -> io::Result<()> {
+    let mut own = File::open("/proc/self/exe")?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o700)
+        .open(path)?;
+    io::copy(&mut own, &mut file)?;
+    file.set_permissions(Permissions::from_mode(0o755))?;
+    // A full disk may only show here.
+    file.sync_all()
+}

@@ -1,0 +1,277 @@
+//! probe, notify and install.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant, SystemTime};
+
+use support::{Livelet, SOON, binary, finish, livelet};
+
+fn directory() -> PathBuf {
+    let name = format!(
+        "livelet-commands-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    );
+    let path = std::env::temp_dir().join(name.replace(['(', ')'], ""));
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// Runs `livelet probe`; its exit code, and what it printed.
+fn probe(args: &[&str], listen: &str) -> (Option<i32>, String) {
+    let mut command = livelet();
+    command
+        .arg("probe")
+        .args(args)
+        .env("LIVELET_LISTEN", listen);
+    let Output { status, stdout, .. } = finish(&mut command, SOON);
+    (status.code(), String::from_utf8(stdout).unwrap())
+}
+
+#[test]
+fn probe_asks_the_livelet_of_the_same_machine() {
+    let directory = directory();
+    let path = directory.join("ready").to_str().unwrap().to_string();
+    let livelet = Livelet::start_on(&["0.0.0.0:0"], &["--ready", &format!("file:{path}")]);
+    let port = livelet.addr().port().to_string();
+    for listen in [
+        port.clone(),
+        format!(":{port}"),
+        format!("0.0.0.0:{port}"),
+        format!("127.0.0.1:{port} 127.0.0.1:1"),
+    ] {
+        assert_eq!(
+            probe(&[], &listen),
+            (Some(0), "ok\n".to_string()),
+            "{listen}"
+        );
+    }
+    let (code, said) = probe(&["--ready"], &port);
+    assert_eq!(code, Some(1));
+    assert!(said.starts_with("[+]livelet ok\n"), "{said}");
+    assert!(said.ends_with("readyz check failed\n"), "{said}");
+    File::create(&path).unwrap();
+    assert_eq!(probe(&["--ready"], &port), (Some(0), "ok\n".to_string()));
+    drop(livelet);
+    let (code, said) = probe(&[], &port);
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains(&format!("127.0.0.1:{port}: connection refused")),
+        "{said}"
+    );
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn probe_makes_a_check_of_its_own() {
+    let directory = directory();
+    let at = |name: &str| directory.join(name).to_str().unwrap().to_string();
+    let tcp = TcpListener::bind("127.0.0.4:0").unwrap();
+    let _unix = UnixListener::bind(at("socket")).unwrap();
+    File::create(at("young")).unwrap();
+    let old = SystemTime::now() - Duration::from_secs(60);
+    File::create(at("old")).unwrap().set_modified(old).unwrap();
+    let served = Livelet::start(&[]);
+    let (good, bad) = (served.addr(), tcp.local_addr().unwrap());
+    for (check, holds, part) in [
+        (format!("file:{}", at("young")), true, "ok\n"),
+        (format!("file:{}", at("none")), false, "No such file"),
+        (format!("heartbeat:{}:30s", at("young")), true, "ok\n"),
+        (
+            format!("heartbeat:{}:30s", at("old")),
+            false,
+            "old, limit 30s",
+        ),
+        (
+            format!("heartbeat:{}:30s", at("none")),
+            false,
+            "No such file",
+        ),
+        (format!("unix:{}", at("socket")), true, "ok\n"),
+        (format!("unix:{}", at("young")), false, "refused"),
+        (format!("tcp:{bad}"), true, "ok\n"),
+        ("tcp:127.0.0.4:1".to_string(), false, "refused"),
+        (format!("http://{good}/livez"), true, "ok\n"),
+        (format!("http://{good}/nope"), false, "status 404"),
+        (format!("http://{bad}/"), false, "no outcome within 300ms"),
+    ] {
+        let (code, said) = probe(&["--timeout", "300ms", &check], "");
+        assert_eq!(code, Some(i32::from(!holds)), "{check}: {said}");
+        assert!(said.contains(part), "{check}: {said}");
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// A server on which everybody gets this, and then silence.
+fn stalling(said: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.4:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let said = said.clone();
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(&said);
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+        }
+    });
+    addr
+}
+
+#[test]
+fn probe_is_bounded_in_time_and_in_what_it_prints() {
+    // Nobody accepts, and the queue is full: a handshake that goes nowhere.
+    let full = TcpListener::bind("127.0.0.4:0").unwrap();
+    let _ = rustix::net::listen(&full, 0);
+    let addr = full.local_addr().unwrap();
+    let _queued: Vec<TcpStream> = (0..4)
+        .filter_map(|_| TcpStream::connect_timeout(&addr, Duration::from_millis(100)).ok())
+        .collect();
+    let stalls = [
+        addr.to_string(),
+        stalling(Vec::new()),
+        stalling(b"HTTP/1.1 200 OK\r\n".to_vec()),
+        stalling(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec()),
+    ];
+    for listen in stalls {
+        let from = Instant::now();
+        let (code, said) = probe(&["--timeout", "400ms"], &listen);
+        assert_eq!(code, Some(1), "{listen}: {said}");
+        assert!(
+            said.contains("no outcome within 400ms; see --timeout"),
+            "{said}"
+        );
+        assert!(from.elapsed() < SOON / 2, "{listen}: {:?}", from.elapsed());
+    }
+    let long = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'x'; 100_000]].concat();
+    let (code, said) = probe(&[], &stalling(long));
+    assert_eq!((code, said.len()), (Some(0), 4096));
+}
+
+#[test]
+fn a_bad_command_line_is_125() {
+    for args in [
+        &["probe", "--nope"][..],
+        &["probe", "nope"],
+        &["probe", "tcp:example.com:80"],
+        &["probe", "file:/a", "file:/b"],
+        &["probe", "--ready", "file:/a"],
+        &["probe", "--timeout"],
+        &["probe", "--timeout", "x"],
+        &["probe", "--", "x"],
+        &["notify"],
+        &["notify", "READY"],
+        &["notify", "=1"],
+        &["install"],
+        &["install", ""],
+        &["install", "/a", "/b"],
+        &["install", "--nope"],
+    ] {
+        let output = finish(livelet().args(args), SOON);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{args:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    }
+    let output = finish(livelet().arg("probe").env("LIVELET_LISTEN", "x"), SOON);
+    assert_eq!(output.status.code(), Some(125));
+}
+
+#[test]
+fn notify_sends_what_it_is_given() {
+    let directory = directory();
+    let path = directory.join("notify");
+    let name = format!("livelet-test-{}", std::process::id());
+    let sockets = [
+        (
+            UnixDatagram::bind(&path).unwrap(),
+            path.to_str().unwrap().to_string(),
+        ),
+        (
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap(),
+            format!("@{name}"),
+        ),
+    ];
+    for (socket, name) in sockets {
+        let mut command = livelet();
+        command
+            .args(["notify", "READY=1", "STATUS=two words = fine"])
+            .env("NOTIFY_SOCKET", &name);
+        assert_eq!(finish(&mut command, SOON).status.code(), Some(0));
+        let mut message = [0; 128];
+        let length = socket.recv(&mut message).unwrap();
+        assert_eq!(&message[..length], b"READY=1\nSTATUS=two words = fine");
+        drop(socket);
+        let output = finish(&mut command, SOON);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(&name), "{stderr}");
+    }
+    let mut without = livelet();
+    without
+        .args(["notify", "READY=1"])
+        .env_remove("NOTIFY_SOCKET");
+    assert_eq!(finish(&mut without, SOON).status.code(), Some(1));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn install_writes_itself_whole_or_not_at_all() {
+    let directory = directory();
+    let path = directory.join("livelet");
+    let install = |path: &PathBuf| {
+        let output = finish(livelet().arg("install").arg(path), SOON);
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let own = fs::read(binary()).unwrap();
+    // Where nothing is, over a file, and over one that runs.
+    for round in 0..3 {
+        let mut running = (round == 2)
+            .then(|| Livelet::start_command(Command::new(&path).args(["-l", "127.0.0.1:0"]), 1));
+        assert_eq!(install(&path), (Some(0), String::new()));
+        assert_eq!(fs::read(&path).unwrap(), own);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+            0o755
+        );
+        fs::write(directory.join("other"), "x").unwrap();
+        if let Some(livelet) = &mut running {
+            assert!(livelet.is_running());
+        } else if round == 0 {
+            fs::rename(directory.join("other"), &path).unwrap();
+        }
+    }
+    let before = fs::read_dir(&directory).unwrap().count();
+    fs::create_dir(directory.join("sub")).unwrap();
+    for (bad, named) in [
+        (directory.join("sub"), "sub"),
+        (directory.join("none/livelet"), "none/livelet"),
+        (path.join("x"), "livelet/x"),
+        (PathBuf::from("/proc/livelet"), "/proc/livelet"),
+    ] {
+        let (code, stderr) = install(&bad);
+        assert_eq!(code, Some(125), "{stderr}");
+        assert!(stderr.contains(named), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), before + 1);
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir_all(directory).unwrap();
+}
