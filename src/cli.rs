@@ -318,6 +318,8 @@ const DUR: &str = "not a duration up to 8760h; accepted: such as 250ms, 5s, 2m o
 const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=QUIT, or FROM=0";
 const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
 const EXIT_CODE: &str = "not an exit code; accepted: 1 to 255";
+const NOT_ASKABLE: &str =
+    "known to the livelet that runs the worker alone; accepted: file, heartbeat, tcp, unix, http";
 const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as READY=1";
 const LOG: &str = "not a log level; accepted: quiet or verbose";
 
@@ -418,8 +420,12 @@ fn probe(
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             Arg::Value(value) if kind.is_none() => {
                 let parsed = check::Kind::parse(value.to_str().unwrap_or_default());
+                let askable = parsed.and_then(|kind| match kind {
+                    check::Kind::Notify | check::Kind::Watchdog(_) => Err(NOT_ASKABLE),
+                    kind => Ok(kind),
+                });
                 kind =
-                    Some(parsed.map_err(|accepted| wrong("probe".to_string(), value, accepted))?);
+                    Some(askable.map_err(|accepted| wrong("probe".to_string(), value, accepted))?);
             }
             Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
             arg => return Err(from_lexopt(arg.unexpected())),

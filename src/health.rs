@@ -143,9 +143,9 @@ impl<'r> Question<'r> {
         keys.any(|key| key == Some("verbose"))
     }
 
-    /// The answer, from the lines of all that it depends on.
+    /// The answer, from the lines of all that it depends on, and what the worker says of itself.
     #[must_use]
-    pub fn answer(&self, lines: &[Line<'_>], names: &[&str]) -> Response {
+    pub fn answer(&self, lines: &[Line<'_>], names: &[&str], said: Option<&str>) -> Response {
         if self.only.is_some_and(|only| !names.contains(&only)) {
             return NO_SUCH_CHECK;
         }
@@ -182,9 +182,12 @@ impl<'r> Question<'r> {
                 body.push_str(&line);
             }
         }
+        if let Some(said) = said.filter(|_| self.is_verbose()) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(body, "the worker says: {}", shown(said));
+        }
         for name in unknown {
             if body.len() + name.len() + 40 < room {
-                // Writing to a String cannot fail.
                 let _ = writeln!(body, "no check to exclude: {}", shown(name));
             }
         }
@@ -284,7 +287,7 @@ mod tests {
             .filter(|(name, _)| question.wants(name))
             .cloned()
             .collect();
-        let response = question.answer(&wanted, &names);
+        let response = question.answer(&wanted, &names, Some("hm\n"));
         (response.status, response.body.into_owned())
     }
 
@@ -292,14 +295,15 @@ mod tests {
     fn what_a_path_answers() {
         let failed =
             "[+]livelet ok\n[-]heartbeat failed: /b is 41s old\\n\n[+]db ok\nlivez check failed";
+        let verbose = failed.replace("livez check", "the worker says: hm\\n\nlivez check");
         for (target, status, body) in [
             ("/livez", Status::ServiceUnavailable, failed),
-            ("/livez?verbose", Status::ServiceUnavailable, failed),
+            ("/livez?verbose", Status::ServiceUnavailable, &verbose),
             ("/livez?exclude=heartbeat", Status::Ok, "ok"),
             (
                 "/livez?verbose&exclude=heartbeat&exclude=db",
                 Status::Ok,
-                "[+]livelet ok\nlivez check passed",
+                "[+]livelet ok\nthe worker says: hm\\n\nlivez check passed",
             ),
             (
                 "/livez?exclude=heartbeat&exclude=x",
@@ -310,7 +314,7 @@ mod tests {
             (
                 "/readyz/db?verbose",
                 Status::Ok,
-                "[+]db ok\nreadyz check passed",
+                "[+]db ok\nthe worker says: hm\\n\nreadyz check passed",
             ),
             (
                 "/livez/heartbeat",
@@ -341,7 +345,7 @@ mod tests {
             only: None,
             query: &query,
         };
-        let response = question.answer(&lines, &[]);
+        let response = question.answer(&lines, &[], Some(&reason));
         assert!(response.body.len() < MAX_BODY);
         assert!(response.body.ends_with("\nlivez check failed"));
     }

@@ -11,12 +11,15 @@ use libc::{SIGCHLD, SIGINT, SIGTERM};
 use smol::future::or;
 use smol::{LocalExecutor, Timer};
 
+use crate::check::Kind;
 use crate::cli::Config;
 use crate::handover::{Holder, Listener, Predecessor, Taken};
 use crate::health::Snapshot;
 use crate::lifecycle::{Action, Event, Lifecycle, Plan};
 use crate::listen::{self, Found, Listen, ListenError, Wait};
 use crate::log;
+use crate::notify;
+use crate::notify_socket::NotifySocket;
 use crate::server::Server;
 use crate::signals::{self, STOPPING, Signals};
 use crate::worker::{self, Ending, SpawnError, Worker};
@@ -24,6 +27,9 @@ use crate::worker::{self, Ending, SpawnError, Worker};
 /// How long an idle connection is waited for in a drain after the socket went to a successor: its client need not know
 /// of the change, and what it asks meanwhile is answered.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
+
+/// Where supervisors and workers meet (sd_notify(3)).
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Why it could not start.
 #[derive(Debug)]
@@ -133,6 +139,7 @@ impl Process<'_> {
         if let Some(worker) = &self.worker {
             log::notice(format_args!("worker: pid {}: started", worker.pid()));
         }
+        self.say_ready();
         let mut events = vec![Event::Started];
         loop {
             for event in events {
@@ -213,13 +220,43 @@ impl Process<'_> {
 
     fn start_worker(&mut self) -> Result<(), RunError> {
         if self.has_worker() && self.worker.is_none() {
+            let failed = |cause| RunError::System(NOTIFY_SOCKET, cause);
+            let socket = NotifySocket::new().map_err(failed)?;
+            let mut variables = vec![(NOTIFY_SOCKET, socket.name().map_err(failed)?)];
+            variables.extend(self.watchdog().map(|limit| {
+                let usec = limit.as_micros().to_string();
+                ("WATCHDOG_USEC", usec.into())
+            }));
             let Config {
                 command, single, ..
             } = self.config;
-            let worker = Worker::spawn(command, *single, self.signals.inherited());
+            let worker = Worker::spawn(command, *single, self.signals.inherited(), &variables);
             self.worker = Some(worker.map_err(RunError::Spawn)?);
+            let listening = socket.listen(self.server.notified(), std::env::var_os(NOTIFY_SOCKET));
+            self.executor.spawn(listening).detach();
         }
         Ok(())
+    }
+
+    /// The limit of the first watchdog check.
+    fn watchdog(&self) -> Option<Duration> {
+        let mut checks = self.config.live.iter().chain(&self.config.ready);
+        checks.find_map(|check| match check.kind {
+            Kind::Watchdog(limit) => Some(limit),
+            _ => None,
+        })
+    }
+
+    /// Tells whoever supervises livelet that it is ready, where no worker does that itself.
+    fn say_ready(&self) {
+        let mut checks = self.config.live.iter().chain(&self.config.ready);
+        let says_itself = self.has_worker() && checks.any(|check| check.kind == Kind::Notify);
+        let above = std::env::var_os(NOTIFY_SOCKET);
+        if above.is_some() && !says_itself {
+            if let Err(error) = notify::notify(above, &["READY=1".into()]) {
+                log::notice(format_args!("{error}"));
+            }
+        }
     }
 
     fn serve(&self, sockets: Vec<(TcpListener, Origin)>) -> io::Result<()> {

@@ -30,6 +30,7 @@ use crate::handover::Listener;
 use crate::health::{self, Endpoint, Line, Question, Route, Snapshot};
 use crate::http::{Rejection, Request, Response};
 use crate::log;
+use crate::sd_notify::Notified;
 
 /// How long accepting rests when the machine is out of something that no connection here can give back.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -130,6 +131,11 @@ impl Server {
     /// A successor has taken a listening socket.
     pub(crate) fn released(&self) {
         self.acceptance.changed();
+    }
+
+    /// What the worker says of itself.
+    pub(crate) fn notified(&self) -> Rc<RefCell<Notified>> {
+        Rc::clone(self.observer.notified())
     }
 
     /// Publishes the state that answers depend on.
@@ -396,7 +402,8 @@ impl Server {
                 .filter_map(|(name, outcome)| Some((*name, outcome.as_ref().err()?.as_ref())));
             self.judge(question.endpoint, failures.next());
         }
-        Some(question.answer(&lines, &names))
+        let notified = self.observer.notified().borrow();
+        Some(question.answer(&lines, &names, notified.status()))
     }
 
     /// Says a change of health, with its reason: who looks at an orchestrator's events does not see an answer's content.

@@ -28,6 +28,9 @@ use crate::log;
 use crate::procfs;
 use crate::signals::{self, Mask};
 
+/// What a supervisor's watchdog tells livelet, not the worker.
+const WATCHDOG_VARIABLES: [&str; 2] = ["WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// Why the worker could not be started.
 #[derive(Debug)]
 pub struct SpawnError {
@@ -175,6 +178,7 @@ impl Worker {
         command: &[OsString],
         single: bool,
         mask: Mask,
+        variables: &[(&str, OsString)],
     ) -> Result<Worker, SpawnError> {
         let (program, args) = command.split_first().ok_or_else(|| SpawnError {
             program: OsString::new(),
@@ -188,9 +192,10 @@ impl Worker {
         let has_terminal = tcgetpgrp(stdin()).is_ok_and(|foreground| foreground == getpgrp());
         let mut prepared = Command::new(program);
         prepared.args(args).process_group(0);
-        for name in listen::VARIABLES {
+        for name in listen::VARIABLES.into_iter().chain(WATCHDOG_VARIABLES) {
             prepared.env_remove(name);
         }
+        prepared.envs(variables.iter().map(|(name, value)| (name, value)));
         before_exec(&mut prepared, own, has_terminal, mask);
         match prepared.spawn() {
             // The handle would only be good for waiting, which reap does.

@@ -18,6 +18,10 @@ pub(crate) use observer::Observer;
 /// What is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
+    /// The worker has said READY=1, and nothing to the contrary since.
+    Notify,
+    /// The worker's last WATCHDOG=1 is younger than that.
+    Watchdog(Duration),
     /// The file exists.
     File(PathBuf),
     /// The file's modification is younger than that.
@@ -40,7 +44,7 @@ pub struct Check {
 }
 
 /// What is accepted where a check is.
-pub const ACCEPTED: &str = "not a check; accepted: [NAME=] and one of file:/path, heartbeat:/path:30s, \
+pub const ACCEPTED: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
                             tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health";
 const NO_NAMES: &str = "names another host; accepted: an IP address or localhost, as a check of another machine \
                         makes its outage one of this worker too";
@@ -50,6 +54,8 @@ impl Kind {
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
+            Kind::Notify => "notify",
+            Kind::Watchdog(_) => "watchdog",
             Kind::File(_) => "file",
             Kind::Heartbeat(..) => "heartbeat",
             Kind::Tcp(_) => "tcp",
@@ -63,15 +69,16 @@ impl Kind {
     /// # Errors
     /// What is accepted instead.
     pub fn parse(text: &str) -> Result<Kind, &'static str> {
+        if text == "notify" {
+            return Ok(Kind::Notify);
+        }
         let (word, rest) = text.split_once(':').ok_or(ACCEPTED)?;
         match word {
+            "watchdog" => limit(rest).map(Kind::Watchdog),
             "file" => path(rest).map(Kind::File),
             "heartbeat" => {
-                let (file, limit) = rest.rsplit_once(':').ok_or(ACCEPTED)?;
-                let limit = duration(limit)
-                    .filter(|limit| !limit.is_zero())
-                    .ok_or(ACCEPTED)?;
-                Ok(Kind::Heartbeat(path(file)?, limit))
+                let (file, age) = rest.rsplit_once(':').ok_or(ACCEPTED)?;
+                Ok(Kind::Heartbeat(path(file)?, limit(age)?))
             }
             "tcp" => addresses(rest, None).map(Kind::Tcp),
             "unix" => path(rest).map(Kind::Unix),
@@ -96,6 +103,12 @@ pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
         Some((name, check)) if is_name(name) => Ok((Some(name), Kind::parse(check)?)),
         _ => Ok((None, Kind::parse(text)?)),
     }
+}
+
+fn limit(text: &str) -> Result<Duration, &'static str> {
+    duration(text)
+        .filter(|limit| !limit.is_zero())
+        .ok_or(ACCEPTED)
 }
 
 fn path(text: &str) -> Result<PathBuf, &'static str> {
@@ -150,6 +163,9 @@ fn addresses(text: &str, default: Option<u16>) -> Result<Vec<SocketAddr>, &'stat
 /// Why it does not hold.
 pub async fn run(kind: &Kind, start: SystemTime) -> Result<(), String> {
     match kind {
+        Kind::Notify | Kind::Watchdog(_) => {
+            Err("only the livelet that runs the worker knows".to_string())
+        }
         Kind::File(path) => file::exists(path),
         Kind::Heartbeat(path, limit) => file::is_fresh(path, *limit, start),
         Kind::Tcp(addresses) => stream::accepts(addresses).await,
@@ -187,6 +203,12 @@ mod tests {
         };
         let accepted = [
             ("file:/a=b:c", None, Kind::File("/a=b:c".into())),
+            ("notify", None, Kind::Notify),
+            (
+                "beat=watchdog:9s",
+                Some("beat"),
+                Kind::Watchdog(Duration::from_secs(9)),
+            ),
             ("up=file:/a", Some("up"), Kind::File("/a".into())),
             (
                 "heartbeat:/tmp/a:b:30s",
@@ -211,6 +233,9 @@ mod tests {
             "",
             "file",
             "file:",
+            "notify:",
+            "watchdog",
+            "watchdog:0s",
             "file:relative",
             "heartbeat:/a",
             "heartbeat:/a:0s",

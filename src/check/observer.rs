@@ -10,6 +10,7 @@ use smol::{LocalExecutor, Timer};
 
 use super::{Check, Human, Kind};
 use crate::condition::Condition;
+use crate::sd_notify::Notified;
 
 /// What a check has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Observer {
     executor: Rc<LocalExecutor<'static>>,
     timeout: Duration,
     start: SystemTime,
+    began: Instant,
+    notified: Rc<RefCell<Notified>>,
     slots: RefCell<Vec<Slot>>,
     outcomes: Condition,
 }
@@ -53,6 +56,8 @@ impl Observer {
             executor,
             timeout,
             start: SystemTime::now(),
+            began: Instant::now(),
+            notified: Rc::default(),
             slots: RefCell::new(slots.collect()),
             outcomes: Condition::default(),
         })
@@ -66,6 +71,14 @@ impl Observer {
     ) -> Option<Result<(), String>> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(index)?;
+        let notified = self.notified.borrow();
+        match slot.kind {
+            Kind::Notify => return Some(notified.readiness()),
+            Kind::Watchdog(limit) => {
+                return Some(notified.liveness(limit, self.began, Instant::now()));
+            }
+            _ => {}
+        }
         if let Some(last) = slot.last.as_ref().filter(|last| last.at >= since) {
             return Some(last.outcome.clone());
         }
@@ -75,6 +88,11 @@ impl Observer {
             self.executor.spawn(run).detach();
         }
         None
+    }
+
+    /// What the worker says of itself.
+    pub(crate) fn notified(&self) -> &Rc<RefCell<Notified>> {
+        &self.notified
     }
 
     /// Has the task of `cx` woken when a check is through.
