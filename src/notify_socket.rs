@@ -73,7 +73,10 @@ impl NotifySocket {
 /// The next message, `None` where it is too long, and the uid that the kernel gives for its sender. Descriptors that came
 /// with it are closed at once: that is what `BARRIER=1` waits for.
 #[allow(unsafe_code)]
-#[allow(clippy::unnecessary_cast, reason = "the C libraries differ in the types of lengths")]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the C libraries differ in the types of lengths"
+)]
 fn receive(socket: &OwnedFd) -> io::Result<(Option<Vec<u8>>, Option<u32>)> {
     /// Room for the credentials and the most descriptors that one message can have, SCM_MAX_FD.
     const CONTROL: usize = 64 + 253 * size_of::<i32>();

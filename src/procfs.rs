@@ -173,7 +173,10 @@ mod tests {
                 .unwrap()
                 .contains(&pid)
         );
-        assert_eq!(command(pid), "sleep 100");
+        // Its command line is not there before its program is.
+        while command(pid) != "sleep 100" {
+            std::thread::yield_now();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(command(pid), "?");

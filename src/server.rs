@@ -27,7 +27,7 @@ use crate::check::{Check, Human, Observer};
 use crate::condition::Condition;
 use crate::conn::{Buffers, Conn, Site, Step};
 use crate::handover::Listener;
-use crate::health::{self, Endpoint, Line, Question, Route, Snapshot};
+use crate::health::{self, Endpoint, Facts, Line, Numbers, Question, Route, Snapshot};
 use crate::http::{Rejection, Request, Response};
 use crate::log;
 use crate::sd_notify::Notified;
@@ -43,6 +43,9 @@ const QUEUE: usize = 4096;
 pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
     max_connections: usize,
+    since: Instant,
+    /// Requests that were answered.
+    requests: Cell<u64>,
     snapshot: Cell<Snapshot>,
     /// The checks of liveness and of readiness; the observer has them all, in this order.
     checks: [Vec<Check>; 2],
@@ -96,6 +99,8 @@ impl Server {
         Rc::new(Server {
             executor,
             max_connections,
+            since: Instant::now(),
+            requests: Cell::new(0),
             snapshot: Cell::default(),
             checks,
             observer,
@@ -362,30 +367,68 @@ impl Server {
     /// The answer to a question that was asked at `since`, as soon as every check that it depends on has been looked at
     /// after that.
     fn answer(&self, question: &Question<'_>, since: Instant) -> Option<Response> {
-        let [live, ready] = &self.checks;
-        let (checks, first) = match question.endpoint {
-            Endpoint::Live => (live, 0),
-            Endpoint::Startup if self.has_started.get() => (&Vec::new(), 0),
-            Endpoint::Ready | Endpoint::Startup => (ready, live.len()),
-        };
-        let snapshot = self.snapshot.get();
-        if checks.is_empty()
-            && question.is_plain()
-            && health::own_holds(question.endpoint, snapshot)
-        {
-            self.judge(question.endpoint, None);
+        let endpoint = question.endpoint;
+        let (checks, _) = self.checks_of(endpoint);
+        let holds = health::own_holds(endpoint, self.snapshot.get());
+        if checks.is_empty() && question.is_plain() && holds {
+            self.judge(endpoint, None);
             return Some(health::OK);
         }
-        let own = health::own_lines(question.endpoint, snapshot);
+        let lines = self.lines(endpoint, |name| question.wants(name), since)?;
+        let own = health::own_lines(endpoint, self.snapshot.get());
         let names = health::names(&own, checks);
-        let mut lines: Vec<Line<'_>> = own
-            .iter()
-            .filter(|(name, _)| question.wants(name))
-            .cloned()
-            .collect();
+        if lines.len() == names.len() {
+            self.judge_by(endpoint, &lines);
+        }
+        let notified = self.observer.notified().borrow();
+        let facts = Facts {
+            pid: std::process::id(),
+            uptime: self.since.elapsed(),
+            said: notified.status(),
+        };
+        Some(question.answer(&lines, &names, &facts))
+    }
+
+    fn metrics(&self, since: Instant) -> Option<Response> {
+        let [live, ready] = [Endpoint::Live, Endpoint::Ready].map(|endpoint| {
+            // Both are begun before one is waited for.
+            Some((endpoint, self.lines(endpoint, |_| true, since)?))
+        });
+        let endpoints = [live?, ready?];
+        for (endpoint, lines) in &endpoints {
+            self.judge_by(*endpoint, lines);
+        }
+        let numbers = Numbers {
+            uptime: self.since.elapsed(),
+            connections: self.open_connections(),
+            requests: self.requests.get(),
+        };
+        Some(health::metrics(&endpoints, &numbers))
+    }
+
+    /// The checks of an endpoint, and the index of the first of them.
+    fn checks_of(&self, endpoint: Endpoint) -> (&[Check], usize) {
+        let [live, ready] = &self.checks;
+        match endpoint {
+            Endpoint::Live => (live, 0),
+            Endpoint::Startup if self.has_started.get() => (&[], 0),
+            Endpoint::Ready | Endpoint::Startup => (ready, live.len()),
+        }
+    }
+
+    /// A line for all that is wanted of an endpoint; `None` where a check has yet to be looked at.
+    fn lines(
+        &self,
+        endpoint: Endpoint,
+        wants: impl Fn(&str) -> bool,
+        since: Instant,
+    ) -> Option<Vec<Line<'_>>> {
+        let mut lines = health::own_lines(endpoint, self.snapshot.get());
+        lines.retain(|(name, _)| wants(name));
+        let (checks, first) = self.checks_of(endpoint);
         let mut is_known = true;
         for (index, check) in checks.iter().enumerate() {
-            if question.wants(&check.name) {
+            if wants(&check.name) {
                 // All of them are begun before any is waited for.
                 match self.observer.observe(first + index, since) {
                     Some(outcome) => lines.push((&check.name, outcome.map_err(Into::into))),
@@ -393,17 +436,14 @@ impl Server {
                 }
             }
         }
-        if !is_known {
-            return None;
-        }
-        if lines.len() == names.len() {
-            let mut failures = lines
-                .iter()
-                .filter_map(|(name, outcome)| Some((*name, outcome.as_ref().err()?.as_ref())));
-            self.judge(question.endpoint, failures.next());
-        }
-        let notified = self.observer.notified().borrow();
-        Some(question.answer(&lines, &names, notified.status()))
+        is_known.then_some(lines)
+    }
+
+    fn judge_by(&self, endpoint: Endpoint, lines: &[Line<'_>]) {
+        let mut failures = lines
+            .iter()
+            .filter_map(|(name, outcome)| Some((*name, outcome.as_ref().err()?.as_ref())));
+        self.judge(endpoint, failures.next());
     }
 
     /// Says a change of health, with its reason: who looks at an orchestrator's events does not see an answer's content.
@@ -449,7 +489,9 @@ impl Site for Server {
         let response = match health::route(request) {
             Route::Fixed(response) => response,
             Route::Ask(question) => self.answer(&question, since)?,
+            Route::Metrics => self.metrics(since)?,
         };
+        self.requests.set(self.requests.get().wrapping_add(1));
         log::detail(format_args!(
             "request: {}: {}",
             request.path,

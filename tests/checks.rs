@@ -322,6 +322,81 @@ fn names_are_asked_for_and_excluded() {
     }
 }
 
+/// Asks with an Accept field.
+fn ask(livelet: &Livelet, target: &str, accept: &str) -> support::Response {
+    let mut stream = livelet.connect();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    support::read_response(&mut stream)
+}
+
+#[test]
+fn json_is_for_those_who_ask_for_it() {
+    let livelet = Livelet::start(&["--live", "file:/", "--live", "db=file:/\"nope\""]);
+    let json = "application/health+json";
+    for (target, accept, is_json) in [
+        ("/livez", "*/*", false),
+        ("/livez?format=json", "*/*", true),
+        ("/livez?verbose&format=json", "text/plain", true),
+        ("/livez", "application/json", true),
+        ("/livez", "application/health+json, */*;q=0.1", true),
+        ("/livez", "text/html, application/json;q=0.5", false),
+    ] {
+        let response = ask(&livelet, target, accept);
+        assert_eq!(response.status, 503, "{target} {accept}");
+        let content = response.field("content-type").unwrap();
+        assert_eq!(content == json, is_json, "{target} {accept}: {content}");
+        if is_json {
+            for part in [
+                "{\"status\":\"fail\",",
+                &format!("\"pid\":{},", livelet.pid()),
+                "\"livelet\":[{\"status\":\"pass\"}],",
+                "\"db\":[{\"status\":\"fail\",\"output\":\"/\\\"nope\\\": No such file or directory\"}]",
+            ] {
+                assert!(
+                    response.body.contains(part),
+                    "no {part} in {}",
+                    response.body
+                );
+            }
+        }
+    }
+    let one = ask(&livelet, "/livez/file?format=json", "*/*");
+    assert_eq!(one.status, 200);
+    assert!(
+        one.body
+            .ends_with("\"checks\":{\"file\":[{\"status\":\"pass\"}]}}\n"),
+        "{}",
+        one.body
+    );
+}
+
+#[test]
+fn metrics_show_every_check() {
+    let livelet = Livelet::start(&["--live", "file:/nope", "--ready", "db=file:/"]);
+    let response = probe(livelet.addr(), "/metrics");
+    assert_eq!(response.status, 200);
+    assert_eq!(
+        response.field("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    for row in [
+        "livelet_up{endpoint=\"livez\"} 0\n",
+        "livelet_up{endpoint=\"readyz\"} 1\n",
+        "livelet_check_up{endpoint=\"livez\",check=\"file\"} 0\n",
+        "livelet_check_up{endpoint=\"readyz\",check=\"db\"} 1\n",
+        "livelet_connections 1\n",
+        "livelet_requests_total 0\n",
+    ] {
+        assert!(response.body.contains(row), "no {row} in {}", response.body);
+    }
+    assert!(
+        probe(livelet.addr(), "/metrics")
+            .body
+            .contains("livelet_requests_total 1\n")
+    );
+}
+
 #[test]
 fn startup_holds_once_readiness_has() {
     let directory = Directory::new();

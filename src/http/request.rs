@@ -42,6 +42,8 @@ pub struct Request<'b> {
     pub keep_alive: bool,
     /// Content follows the head.
     pub has_body: bool,
+    /// The first Accept field; empty where there is none.
+    pub accept: &'b str,
 }
 
 /// A request method, as far as the difference matters here. Names are case-sensitive (RFC 9110 §9.1).
@@ -159,6 +161,9 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
     let method = Method::named(method);
     let (path, query) = split_target(method, target)?;
     let framing = Framing::of(head.headers, version)?;
+    let mut fields = head.headers.iter();
+    let accept = fields.find(|field| field.name.eq_ignore_ascii_case("accept"));
+    let accept = accept.and_then(|field| str::from_utf8(field.value).ok());
     Ok(Some((
         Request {
             method,
@@ -167,6 +172,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
             version,
             keep_alive: framing.keep_alive(version),
             has_body: framing.has_body,
+            accept: accept.unwrap_or_default(),
         },
         length,
     )))

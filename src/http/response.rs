@@ -49,12 +49,36 @@ impl Status {
     }
 }
 
+/// What content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// For people and probes.
+    Text,
+    /// application/health+json
+    Health,
+    /// Prometheus' text format.
+    Metrics,
+}
+
+impl Content {
+    /// The media type.
+    const fn media_type(self) -> &'static str {
+        match self {
+            Content::Text => "text/plain; charset=utf-8",
+            Content::Health => "application/health+json",
+            Content::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
 /// What to answer, apart from the connection it goes over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: Status,
-    /// The content, `text/plain` in UTF-8, without the line end after it.
+    /// What the content is.
+    pub content: Content,
+    /// The content, in UTF-8, without the line end after it.
     pub body: Cow<'static, str>,
 }
 
@@ -64,6 +88,7 @@ impl Response {
     pub const fn fixed(status: Status, body: &'static str) -> Response {
         Response {
             status,
+            content: Content::Text,
             body: Cow::Borrowed(body),
         }
     }
@@ -90,7 +115,11 @@ pub fn encode(
     connection: Connection,
     head_only: bool,
 ) {
-    let Response { status, ref body } = *response;
+    let Response {
+        status,
+        content,
+        ref body,
+    } = *response;
     let has_content = status != Status::NoContent;
     let mut text = |part: &str| out.extend_from_slice(part.as_bytes());
     text("HTTP/1.1 ");
@@ -111,7 +140,8 @@ pub fn encode(
         let length = body.len() + LINE_END.len();
         let _ = write!(
             out,
-            "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {length}"
+            "\r\nContent-Type: {}\r\nContent-Length: {length}",
+            content.media_type()
         );
     }
     out.extend_from_slice(b"\r\n\r\n");

@@ -11,6 +11,7 @@ use smol::Timer;
 use smol::future::or;
 
 use super::{HeldBy, Listen, ListenError, listen};
+use crate::check::Human;
 use crate::handover::{Answer, Asking, Offer, SILENCE};
 use crate::log;
 use crate::procfs;
@@ -124,8 +125,7 @@ async fn find_one(
                 return Err(error);
             }
             *patience.announced = is_healthy;
-            let seconds = wait.limit.as_secs_f32();
-            log::notice(format_args!("{error}; waiting up to {seconds}s"));
+            log::notice(format_args!("{error}; waiting up to {}", Human(wait.limit)));
         }
         holder = match holder {
             Holder::Asked(asking, since) => match answer(&asking).await {

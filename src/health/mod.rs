@@ -1,10 +1,16 @@
 //! What a path answers. Pure: a request, the state and what the checks have shown in; a response out.
 
+mod json;
+mod metrics;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::check::Check;
-use crate::http::{Method, Request, Response, Status};
+use crate::http::{Content, Method, Request, Response, Status};
+
+pub use json::Facts;
+pub use metrics::Numbers;
 
 /// The longest content, in bytes.
 const MAX_BODY: usize = 4096;
@@ -81,6 +87,7 @@ pub struct Question<'r> {
     /// One check of it alone.
     only: Option<&'r str>,
     query: &'r str,
+    wants_json: bool,
 }
 
 /// What becomes of a request.
@@ -90,22 +97,30 @@ pub enum Route<'r> {
     Fixed(Response),
     /// It asks for a state.
     Ask(Question<'r>),
+    /// It asks for every state, and the numbers.
+    Metrics,
 }
 
 /// Routes a request. The methods are the server's, the same for every path; a path counts only for those served.
 #[must_use]
 pub fn route<'r>(request: &Request<'r>) -> Route<'r> {
+    let is_read = matches!(request.method, Method::Get | Method::Head);
+    if is_read && request.path == METRICS {
+        return Route::Metrics;
+    }
     Route::Fixed(match (request.method, Endpoint::at(request.path)) {
         (Method::Unknown, _) => NOT_IMPLEMENTED,
         (Method::Other, _) => NOT_ALLOWED,
         (Method::Options, Some(_)) => OPTIONS,
-        (Method::Options, None) if request.path == "*" => OPTIONS,
+        (Method::Options, None) if ["*", METRICS].contains(&request.path) => OPTIONS,
         (_, None) => NOT_FOUND,
         (_, Some((endpoint, only))) => {
             return Route::Ask(Question {
                 endpoint,
                 only,
                 query: request.query,
+                wants_json: value(request.query, "format") == Some("json")
+                    || prefers_json(request.accept),
             });
         }
     })
@@ -118,7 +133,7 @@ impl<'r> Question<'r> {
     /// It asks for the verdict alone, on the whole endpoint.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.only.is_none() && self.query.is_empty()
+        self.only.is_none() && self.query.is_empty() && !self.wants_json
     }
 
     /// Whether the answer depends on the check of this name.
@@ -145,11 +160,23 @@ impl<'r> Question<'r> {
 
     /// The answer, from the lines of all that it depends on, and what the worker says of itself.
     #[must_use]
-    pub fn answer(&self, lines: &[Line<'_>], names: &[&str], said: Option<&str>) -> Response {
+    pub fn answer(&self, lines: &[Line<'_>], names: &[&str], facts: &Facts<'_>) -> Response {
         if self.only.is_some_and(|only| !names.contains(&only)) {
             return NO_SUCH_CHECK;
         }
         let holds = lines.iter().all(|(_, outcome)| outcome.is_ok());
+        let status = if holds {
+            Status::Ok
+        } else {
+            Status::ServiceUnavailable
+        };
+        if self.wants_json {
+            return Response {
+                status,
+                content: Content::Health,
+                body: json::document(lines, facts, MAX_BODY - 1).into(),
+            };
+        }
         let mut unknown = self
             .excluded()
             .filter(|name| !names.contains(name))
@@ -157,11 +184,6 @@ impl<'r> Question<'r> {
         if holds && !self.is_verbose() && unknown.peek().is_none() {
             return OK;
         }
-        let status = if holds {
-            Status::Ok
-        } else {
-            Status::ServiceUnavailable
-        };
         let verdict = match (holds, self.is_verbose()) {
             (true, true) => format!("{} check passed", self.endpoint.name()),
             (true, false) => "ok".to_string(),
@@ -182,7 +204,7 @@ impl<'r> Question<'r> {
                 body.push_str(&line);
             }
         }
-        if let Some(said) = said.filter(|_| self.is_verbose()) {
+        if let Some(said) = facts.said.filter(|_| self.is_verbose()) {
             // Writing to a String cannot fail.
             let _ = writeln!(body, "the worker says: {}", shown(said));
         }
@@ -194,8 +216,55 @@ impl<'r> Question<'r> {
         body.push_str(&verdict);
         Response {
             status,
+            content: Content::Text,
             body: Cow::Owned(body),
         }
+    }
+}
+
+const METRICS: &str = "/metrics";
+
+/// The answer to [`Route::Metrics`].
+#[must_use]
+pub fn metrics(endpoints: &[(Endpoint, Vec<Line<'_>>)], numbers: &Numbers) -> Response {
+    Response {
+        status: Status::Ok,
+        content: Content::Metrics,
+        body: metrics::exposition(endpoints, numbers, MAX_BODY - 1).into(),
+    }
+}
+
+fn value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+/// Whether an Accept field has JSON before text (RFC 9110 §12.5.1): named itself, with no less weight than what else is
+/// accepted.
+fn prefers_json(accept: &str) -> bool {
+    let (mut json, mut text) = (0, 0);
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        let weight = weight.map_or(1000, thousandths);
+        match media_type.as_str() {
+            "application/health+json" | "application/json" => json = weight.max(json),
+            "text/plain" | "text/html" | "text/*" | "*/*" => text = weight.max(text),
+            _ => {}
+        }
+    }
+    json > 0 && json >= text
+}
+
+/// A weight, `0.85` or `1`, in thousandths.
+fn thousandths(weight: &str) -> u32 {
+    match weight.split_once('.').unwrap_or((weight, "")) {
+        ("0", digits) => format!("{digits:0<3}")
+            .get(..3)
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(0),
+        _ => 1000,
     }
 }
 
@@ -268,6 +337,12 @@ mod tests {
     use super::*;
     use crate::http::{Parsed, parse};
 
+    const FACTS: Facts<'_> = Facts {
+        pid: 1,
+        uptime: std::time::Duration::ZERO,
+        said: Some("hm\n"),
+    };
+
     /// The answer to a target where `heartbeat` fails, if it is asked about.
     fn answer(target: &str) -> (Status, String) {
         let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -277,6 +352,7 @@ mod tests {
         let question = match route(&request) {
             Route::Ask(question) => question,
             Route::Fixed(response) => return (response.status, response.body.into_owned()),
+            Route::Metrics => panic!("{target}"),
         };
         let own = own_lines(question.endpoint, Snapshot::default());
         let checks: [Line<'_>; 2] = [("heartbeat", Err("/b is 41s old\n".into())), ("db", Ok(()))];
@@ -287,7 +363,7 @@ mod tests {
             .filter(|(name, _)| question.wants(name))
             .cloned()
             .collect();
-        let response = question.answer(&wanted, &names, Some("hm\n"));
+        let response = question.answer(&wanted, &names, &FACTS);
         (response.status, response.body.into_owned())
     }
 
@@ -332,6 +408,23 @@ mod tests {
     }
 
     #[test]
+    fn who_prefers_json() {
+        for (accept, prefers) in [
+            ("", false),
+            ("*/*", false),
+            ("application/json", true),
+            ("Application/Health+JSON", true),
+            ("application/json, text/plain, */*", true),
+            ("text/plain, application/json;q=0.9", false),
+            ("text/html;q=0.5, application/json; q=0.8", true),
+            ("application/json;q=0", false),
+            ("text/html,application/xhtml+xml,*/*;q=0.8", false),
+        ] {
+            assert_eq!(prefers_json(accept), prefers, "{accept}");
+        }
+    }
+
+    #[test]
     fn a_body_stays_short() {
         let names: Vec<String> = (0..500).map(|index| format!("check-{index}")).collect();
         let reason = "x".repeat(5000);
@@ -344,8 +437,9 @@ mod tests {
             endpoint: Endpoint::Live,
             only: None,
             query: &query,
+            wants_json: false,
         };
-        let response = question.answer(&lines, &[], Some(&reason));
+        let response = question.answer(&lines, &[], &FACTS);
         assert!(response.body.len() < MAX_BODY);
         assert!(response.body.ends_with("\nlivez check failed"));
     }
