@@ -49,6 +49,8 @@ pub struct Config {
     pub ready: Vec<Check>,
     /// For one check.
     pub check_timeout: Duration,
+    /// After how long a failure of liveness it ends.
+    pub exit_on_unhealthy: Option<Duration>,
     /// How long open connections may finish in, at most 5 s.
     pub drain: Duration,
     /// Share the port with other processes that ask for it too.
@@ -82,6 +84,7 @@ impl Default for Config {
             live: Vec::new(),
             ready: Vec::new(),
             check_timeout: Duration::from_millis(800),
+            exit_on_unhealthy: None,
             drain: Duration::from_secs(5),
             reuse_port: false,
             max_connections: 256,
@@ -116,6 +119,7 @@ enum Id {
     Live,
     Ready,
     CheckTimeout,
+    ExitOnUnhealthy,
     Drain,
     BindWait,
     Takeover,
@@ -132,7 +136,7 @@ enum Id {
     Version,
 }
 
-const FLAGS: [Flag; 18] = [
+const FLAGS: [Flag; 19] = [
     Flag {
         id: Id::Listen,
         short: Some('l'),
@@ -164,6 +168,14 @@ const FLAGS: [Flag; 18] = [
         variable: Some("LIVELET_CHECK_TIMEOUT"),
         value: "DUR",
         help: "for one check (default 800ms)",
+    },
+    Flag {
+        id: Id::ExitOnUnhealthy,
+        short: None,
+        long: "exit-on-unhealthy",
+        variable: Some("LIVELET_EXIT_ON_UNHEALTHY"),
+        value: "DUR",
+        help: "liveness failing this long: stop, exit 75",
     },
     Flag {
         id: Id::Drain,
@@ -565,6 +577,10 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
         Id::CheckTimeout => {
             let timeout = duration(text).filter(|&d| !d.is_zero() && d <= MAX_CHECK_TIMEOUT);
             config.check_timeout = timeout.ok_or(CHECK_TIMEOUT)?;
+        }
+        Id::ExitOnUnhealthy => {
+            let limit = any_duration(text)?;
+            config.exit_on_unhealthy = Some(limit);
         }
         Id::Drain => {
             let most = Config::default().drain;

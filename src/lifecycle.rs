@@ -2,8 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use libc::SIGTERM;
+
 /// The exit code of a process that a signal ended is this and its number, as shells report it.
 pub const EXIT_SIGNALLED: u8 = 128;
+
+/// The exit code of a livelet that gave an unhealthy worker up: EX_TEMPFAIL of sysexits(3).
+pub const EXIT_UNHEALTHY: u8 = 75;
+/// How long an unhealthy worker has to stop where no grace was given: one that hangs does not.
+const UNHEALTHY_GRACE: Duration = Duration::from_secs(5);
 
 /// What the machine is told about the process it runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +71,8 @@ pub enum Event {
     Forward(i32),
     /// The worker has ended; as its exit code is to be reported.
     WorkerEnded(u8),
+    /// Liveness has failed for longer than it may.
+    Unhealthy,
     /// No descendant is left.
     Childless,
     /// No connection is open any more.
@@ -94,6 +103,8 @@ pub enum Action {
 pub struct Lifecycle {
     plan: Plan,
     state: State,
+    /// It stops because the worker was unhealthy.
+    is_unhealthy: bool,
 }
 
 impl Lifecycle {
@@ -103,12 +114,19 @@ impl Lifecycle {
         Lifecycle {
             plan,
             state: State::Starting,
+            is_unhealthy: false,
         }
     }
 
     /// Takes one event; the actions are to be taken in their order.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
+        if event == Event::Unhealthy && !self.is_draining() {
+            self.is_unhealthy = true;
+            self.plan.grace.get_or_insert(UNHEALTHY_GRACE);
+            self.state = self.tell(SIGTERM, now, &mut actions);
+            return actions;
+        }
         self.state = match self.state {
             State::Starting => self.starting(event, &mut actions),
             State::Ready => self.ready(event, now, &mut actions),
@@ -171,7 +189,11 @@ impl Lifecycle {
                 actions.push(Action::Exit(code));
                 State::Exited
             }
-            Event::Forward(_) | Event::Childless | Event::Drained | Event::Tick => State::Starting,
+            Event::Forward(_)
+            | Event::Unhealthy
+            | Event::Childless
+            | Event::Drained
+            | Event::Tick => State::Starting,
         }
     }
 
@@ -188,7 +210,9 @@ impl Lifecycle {
                 State::Ready
             }
             Event::WorkerEnded(code) => self.ended(code, None, now, actions),
-            Event::Started | Event::Childless | Event::Drained | Event::Tick => State::Ready,
+            Event::Started | Event::Unhealthy | Event::Childless | Event::Drained | Event::Tick => {
+                State::Ready
+            }
         }
     }
 
@@ -224,7 +248,8 @@ impl Lifecycle {
             Event::Terminate(signal) | Event::Stop(signal) | Event::Forward(signal) => {
                 actions.push(Action::Forward(signal));
             }
-            Event::Started | Event::Childless | Event::Drained | Event::Tick => {}
+            Event::Started | Event::Unhealthy | Event::Childless | Event::Drained | Event::Tick => {
+            }
         }
         if kill_at.is_some_and(|at| now >= at) {
             actions.push(Action::Kill);
@@ -243,7 +268,7 @@ impl Lifecycle {
         }
         actions.push(Action::Drain);
         State::Draining(Draining {
-            code: 0,
+            code: if self.is_unhealthy { EXIT_UNHEALTHY } else { 0 },
             asked: true,
             connections_until: Some(now + self.plan.drain),
             leftovers_until: None,
@@ -262,7 +287,11 @@ impl Lifecycle {
         // Where the grace is over already, TERM was preceded by KILL: nothing is left to wait for.
         let leftovers_until = told.unwrap_or(self.plan.grace.map(|grace| now + grace));
         State::Draining(Draining {
-            code,
+            code: if self.is_unhealthy {
+                EXIT_UNHEALTHY
+            } else {
+                code
+            },
             asked: told.is_some(),
             connections_until: Some(now + self.plan.drain),
             leftovers_until,
@@ -568,6 +597,48 @@ mod tests {
         for (plan, events, expected) in table {
             assert_eq!(run(*plan, events), *expected, "{events:?}");
         }
+    }
+
+    #[test]
+    fn an_unhealthy_worker_is_stopped_and_reported() {
+        use Action::{Drain, Exit, Forward as Send, Kill, TerminateLeftovers};
+        let lame_duck = Plan {
+            lame_duck: Duration::from_secs(9),
+            ..COMPANION
+        };
+        for plan in [COMPANION, lame_duck] {
+            assert_eq!(
+                run(
+                    plan,
+                    &[
+                        (0, Unhealthy),
+                        (4999, Tick),
+                        (5000, Tick),
+                        (5001, WorkerEnded(137)),
+                        (5002, Drained)
+                    ]
+                ),
+                [
+                    (0, Send(TERM)),
+                    (5000, Kill),
+                    (5001, TerminateLeftovers),
+                    (5001, Drain),
+                    (5002, Exit(75)),
+                ]
+            );
+        }
+        assert_eq!(
+            run(RESPONDER, &[(0, Unhealthy), (1, Drained)]),
+            [(0, Drain), (1, Exit(75))]
+        );
+        // It has ended by itself, or is on its way.
+        assert_eq!(
+            run(
+                COMPANION,
+                &[(0, WorkerEnded(1)), (1, Unhealthy), (2, Drained)]
+            ),
+            [(0, TerminateLeftovers), (0, Drain), (2, Exit(1))]
+        );
     }
 
     #[test]

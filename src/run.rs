@@ -96,6 +96,7 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         holder: Holder::new(Rc::clone(&executor)),
         worker: None,
         is_childless: false,
+        has_given_up: false,
         executor: Rc::clone(&executor),
     };
     smol::block_on(executor.run(process.start_and_supervise(inherited)))
@@ -120,6 +121,8 @@ struct Process<'c> {
     worker: Option<Worker>,
     /// The last that was reaped was the last child.
     is_childless: bool,
+    /// The worker was unhealthy for too long, and that is known.
+    has_given_up: bool,
 }
 
 impl Process<'_> {
@@ -279,6 +282,10 @@ impl Process<'_> {
             };
             log::notice(format_args!("listening on http://{address}{from}"));
         }
+        if let Some(limit) = self.config.exit_on_unhealthy {
+            let watch = Rc::clone(&self.server).watch(limit);
+            self.executor.spawn(watch).detach();
+        }
         let keep_time = Rc::clone(&self.server).keep_time();
         self.executor.spawn(keep_time).detach();
         Ok(())
@@ -339,6 +346,7 @@ impl Process<'_> {
             lifecycle,
             server,
             holder,
+            has_given_up,
             ..
         } = self;
         let signalled = async { Happened::Signals(signals.next().await) };
@@ -350,6 +358,14 @@ impl Process<'_> {
             server.drained().await;
             Happened::Other(Event::Drained)
         };
+        let unhealthy = async {
+            if lifecycle.is_draining() || *has_given_up {
+                pending::<()>().await;
+            }
+            server.unhealthy().await;
+            *has_given_up = true;
+            Happened::Other(Event::Unhealthy)
+        };
         let due = async {
             lifecycle
                 .deadline()
@@ -357,10 +373,17 @@ impl Process<'_> {
                 .await;
             Happened::Other(Event::Tick)
         };
-        match or(signalled, or(taken, or(drained, due))).await {
+        match or(signalled, or(taken, or(drained, or(unhealthy, due)))).await {
             Happened::Signals(arrived) => self.events_of(&arrived),
             Happened::Taken(taken) => self.handed_over(&taken),
-            Happened::Other(event) => vec![event],
+            Happened::Other(event) => {
+                if event == Event::Unhealthy {
+                    log::notice(format_args!(
+                        "health: livez: has failed for too long: stopping; see --exit-on-unhealthy"
+                    ));
+                }
+                vec![event]
+            }
         }
     }
 

@@ -32,6 +32,8 @@ use crate::http::{Rejection, Request, Response};
 use crate::log;
 use crate::sd_notify::Notified;
 
+/// How often liveness is looked at where nobody asks and `--exit-on-unhealthy` is given.
+const WATCH_EACH: Duration = Duration::from_secs(1);
 /// How long accepting rests when the machine is out of something that no connection here can give back.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How many connections are accepted, or steps of one connection taken, before the others have their turn.
@@ -52,6 +54,8 @@ pub(crate) struct Server {
     observer: Rc<Observer>,
     /// The last verdict on liveness and on readiness, and since when it has been that.
     verdicts: Cell<[Option<(bool, Instant)>; 2]>,
+    /// Liveness has failed for longer than it may.
+    is_unhealthy: Cell<bool>,
     /// Readiness has held once.
     has_started: Cell<bool>,
     /// Listening ends.
@@ -105,6 +109,7 @@ impl Server {
             checks,
             observer,
             verdicts: Cell::default(),
+            is_unhealthy: Cell::new(false),
             has_started: Cell::new(false),
             is_closing: Cell::new(false),
             drain_waits_for: Cell::new(0),
@@ -187,6 +192,44 @@ impl Server {
             entry.waker.wake_by_ref();
         }
         self.end_listening();
+    }
+
+    /// Looks at liveness every now and then, until it has failed for `limit` without a break.
+    pub(crate) async fn watch(self: Rc<Server>, limit: Duration) {
+        let mut failing_since = None;
+        loop {
+            let now = Instant::now();
+            let holds = poll_fn(|cx| match self.lines(Endpoint::Live, |_| true, now) {
+                Some(lines) => {
+                    self.judge_by(Endpoint::Live, &lines);
+                    Poll::Ready(lines.iter().all(|(_, outcome)| outcome.is_ok()))
+                }
+                None => {
+                    self.observer.wait(cx);
+                    Poll::Pending
+                }
+            })
+            .await;
+            let mut rest = WATCH_EACH;
+            if holds {
+                failing_since = None;
+            } else {
+                let failed_for = *failing_since.get_or_insert(now);
+                rest = (failed_for + limit)
+                    .saturating_duration_since(Instant::now())
+                    .min(rest);
+                if rest.is_zero() {
+                    self.is_unhealthy.set(true);
+                    return self.progress.changed();
+                }
+            }
+            Timer::after(rest).await;
+        }
+    }
+
+    /// Waits until [`Server::watch`] has given up.
+    pub(crate) async fn unhealthy(&self) {
+        self.progress.until(|| self.is_unhealthy.get()).await;
     }
 
     /// How many connections are open.

@@ -441,3 +441,34 @@ fn each_change_of_health_is_said_once() {
         .count();
     assert_eq!((failed, passes), (2, 2), "{log}");
 }
+
+#[test]
+fn an_unhealthy_worker_is_given_up() {
+    let directory = Directory::new();
+    let path = directory.path("beat");
+    let check = format!("heartbeat:{path}:1s");
+    // One that hangs: TERM does not reach it. And one that stops as it should.
+    for (args, script) in [
+        (&["--grace", "300ms"][..], "kill -STOP $$"),
+        (&[], "trap 'exit 3' TERM; while :; do sleep 0.01; done"),
+    ] {
+        let mut command = support::livelet();
+        command
+            .args(["-l", "127.0.0.1:0", "--live", &check])
+            .args(args);
+        command.args(["--exit-on-unhealthy", "500ms", "--", "sh", "-c", script]);
+        let mut livelet = Livelet::start_command(&mut command, 1);
+        let workers = support::descendants(livelet.pid());
+        assert_eq!(livelet.wait(SOON).code(), Some(75), "{script}");
+        let log = livelet.log();
+        assert!(log.contains("see --exit-on-unhealthy"), "{log}");
+        assert!(log.contains("heartbeat failed: "), "{log}");
+        for pid in workers {
+            wait_for("the worker to be gone", || !support::is_alive(pid));
+        }
+    }
+    // A break begins the count anew: it is healthy each time that it is looked at.
+    let mut livelet = Livelet::start(&["--exit-on-unhealthy", "100ms", "--live", "file:/"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(livelet.is_running());
+}

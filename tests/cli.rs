@@ -122,6 +122,15 @@ const BAD_DURATION: &[(&str, &str)] = &[
     ("5s\nevil", "evil"),
 ];
 
+const BAD_CHECK_TIMEOUT: &[(&str, &str)] = &[("0s", "0s"), ("61s", "61s"), ("x", "x")];
+
+const BAD_CHECK: &[(&str, &str)] = &[
+    ("nope", "nope"),
+    ("file:relative", "relative"),
+    ("tcp:example.com:80", "localhost"),
+    ("worker=file:/a", "taken"),
+];
+
 const BAD_SIGNAL: &[(&str, &str)] = &[
     ("TERM", "TERM"),
     ("TERM=", "TERM="),
@@ -217,6 +226,18 @@ fn bad_values_are_refused_as_a_flag_and_as_a_variable() {
         ),
         ("--bind-wait", "LIVELET_BIND_WAIT", BAD_DURATION),
         ("--grace", "LIVELET_GRACE", BAD_DURATION),
+        (
+            "--exit-on-unhealthy",
+            "LIVELET_EXIT_ON_UNHEALTHY",
+            BAD_DURATION,
+        ),
+        ("--live", "LIVELET_LIVE", BAD_CHECK),
+        ("--ready", "LIVELET_READY", BAD_CHECK),
+        (
+            "--check-timeout",
+            "LIVELET_CHECK_TIMEOUT",
+            BAD_CHECK_TIMEOUT,
+        ),
         ("--lame-duck", "LIVELET_LAME_DUCK", BAD_DURATION),
         ("--signal", "LIVELET_SIGNAL", BAD_SIGNAL),
         ("--ok-exit", "LIVELET_OK_EXIT", BAD_OK_EXIT),
@@ -545,6 +566,7 @@ fn help_names_every_option_on_one_screen() {
         "--live",
         "--ready",
         "--check-timeout",
+        "--exit-on-unhealthy",
         "--bind-wait",
         "--takeover",
         "--signal",
