@@ -331,7 +331,7 @@ const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=Q
 const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
 const EXIT_CODE: &str = "not an exit code; accepted: 1 to 255";
 const NOT_ASKABLE: &str =
-    "known to the livelet that runs the worker alone; accepted: file, heartbeat, tcp, unix, http";
+    "for the livelet that runs the worker alone; accepted: file, heartbeat, tcp, unix, http";
 const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as READY=1";
 const LOG: &str = "not a log level; accepted: quiet or verbose";
 
@@ -433,7 +433,9 @@ fn probe(
             Arg::Value(value) if kind.is_none() => {
                 let parsed = check::Kind::parse(value.to_str().unwrap_or_default());
                 let askable = parsed.and_then(|kind| match kind {
-                    check::Kind::Notify | check::Kind::Watchdog(_) => Err(NOT_ASKABLE),
+                    check::Kind::Notify | check::Kind::Watchdog(_) | check::Kind::Exec(_) => {
+                        Err(NOT_ASKABLE)
+                    }
                     kind => Ok(kind),
                 });
                 kind =

@@ -286,6 +286,7 @@ impl Process<'_> {
             let watch = Rc::clone(&self.server).watch(limit);
             self.executor.spawn(watch).detach();
         }
+        self.server.observer().set_mask(self.signals.inherited());
         let keep_time = Rc::clone(&self.server).keep_time();
         self.executor.spawn(keep_time).detach();
         Ok(())
@@ -443,6 +444,9 @@ impl Process<'_> {
 
     fn reap(&mut self) -> Vec<Event> {
         let reaped = worker::reap(self.worker.as_ref());
+        for (pid, ending) in reaped.others {
+            self.server.observer().ended(pid, ending);
+        }
         self.is_childless = reaped.is_childless;
         let mut events = Vec::new();
         if reaped.has_stopped {

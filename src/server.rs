@@ -143,6 +143,11 @@ impl Server {
         self.acceptance.changed();
     }
 
+    /// Who looks at the checks.
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.observer
+    }
+
     /// What the worker says of itself.
     pub(crate) fn notified(&self) -> Rc<RefCell<Notified>> {
         Rc::clone(self.observer.notified())

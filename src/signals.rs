@@ -161,7 +161,7 @@ pub(crate) fn reset_dispositions() {
 }
 
 /// A set of blocked signals.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Mask(libc::sigset_t);
 
 impl Mask {
@@ -171,7 +171,7 @@ impl Mask {
     }
 
     /// No signal.
-    fn none() -> Mask {
+    pub(crate) fn none() -> Mask {
         Mask::filled(libc::sigemptyset)
     }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use libc::{SIGCONT, SIGSTOP};
 use rustix::fs::{Access, access};
@@ -136,6 +136,8 @@ pub(crate) struct Reaped {
     pub(crate) ending: Option<Ending>,
     /// The worker was stopped, by Ctrl-Z as like as not.
     pub(crate) has_stopped: bool,
+    /// Other children that have ended.
+    pub(crate) others: Vec<(i32, Ending)>,
     /// No child is left, and so no descendant: each of them would have a child of livelet's above it.
     pub(crate) is_childless: bool,
 }
@@ -145,13 +147,19 @@ pub(crate) fn reap(worker: Option<&Worker>) -> Reaped {
     let mut reaped = Reaped::default();
     loop {
         match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
-            Ok(Some((pid, status))) if worker.is_some_and(|worker| worker.pid == pid) => {
-                reaped.has_stopped = status.stopped();
+            Ok(Some((pid, status))) => {
                 let exited = status.exit_status().map(|code| Ending::Exited(code as u8));
                 let killed = status.terminating_signal().map(Ending::Killed);
-                reaped.ending = exited.or(killed);
+                let ending = exited.or(killed);
+                if worker.is_some_and(|worker| worker.pid == pid) {
+                    reaped.has_stopped = status.stopped();
+                    reaped.ending = ending;
+                } else {
+                    let ended = ending.map(|ending| (pid.as_raw_pid(), ending));
+                    reaped.others.extend(ended);
+                }
             }
-            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             Ok(None) => return reaped,
             Err(_) => {
                 reaped.is_childless = true;
@@ -257,6 +265,31 @@ impl Worker {
             set_foreground(getpgrp());
         }
     }
+}
+
+/// Starts the program of a check, in a process group of its own, without input or output; its end is [`reap`]'s to find.
+///
+/// # Errors
+/// What fork(2) or execvp(3) failed with.
+pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<i32> {
+    let (program, args) = command
+        .split_first()
+        .ok_or_else(|| io::Error::from(Errno::NOENT))?;
+    let mut prepared = Command::new(program);
+    prepared.args(args).process_group(0);
+    prepared
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    before_exec(&mut prepared, getpid(), false, mask);
+    prepared
+        .spawn()
+        .map(|child| Pid::from_child(&child).as_raw_pid())
+}
+
+/// Kills a process group that [`spawn_check`] has started.
+pub(crate) fn kill_check(pid: i32) {
+    kill(-pid, libc::SIGKILL);
 }
 
 /// Sends a signal to every descendant.

@@ -472,3 +472,51 @@ fn an_unhealthy_worker_is_given_up() {
     std::thread::sleep(Duration::from_millis(1500));
     assert!(livelet.is_running());
 }
+
+#[test]
+fn a_program_says_by_its_exit_code() {
+    let directory = Directory::new();
+    let script = |name: &str, body: &str| -> String {
+        let path = directory.path(name);
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&path, mode).unwrap();
+        path
+    };
+    let count = directory.path("count");
+    let counted = script("counted", &format!("echo x >>{count}; [ \"$*\" = 'a b' ]"));
+    let code = script("code", "exit 3");
+    let hangs = script("hangs", "sleep 1000 & sleep 1000");
+    for (check, reason) in [
+        (format!("exec:{counted} a  b"), None),
+        (format!("exec:{code}"), Some("code: exited with code 3")),
+        (format!("exec:{hangs}"), Some("no outcome within 500ms")),
+        (
+            "exec:/no/such".to_string(),
+            Some("/no/such: No such file or directory"),
+        ),
+        (
+            "exec:/etc/passwd".to_string(),
+            Some("/etc/passwd: Permission denied"),
+        ),
+    ] {
+        for command in [&[][..], &["--", "sleep", "1000"]] {
+            let mut args = vec!["--check-timeout", "500ms", "--live", &check];
+            args.extend(command);
+            let livelet = Livelet::start(&args);
+            match reason {
+                None => assert_holds(&livelet),
+                Some(reason) => assert_fails(&livelet, &["[-]exec failed: ", reason]),
+            }
+            // Its outcome is kept: there is no second run.
+            for _ in 0..5 {
+                let again = probe(livelet.addr(), "/livez").status;
+                assert_eq!(again, if reason.is_none() { 200 } else { 503 }, "{check}");
+            }
+            wait_for("what it left to be gone", || {
+                support::descendants(livelet.pid()).len() == command.len().min(1)
+            });
+        }
+    }
+    assert_eq!(fs::read_to_string(count).unwrap(), "x\nx\n");
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::Human;
+use super::{Human, said};
 
 pub(super) fn exists(path: &Path) -> Result<(), String> {
     match fs::metadata(path) {
@@ -34,11 +34,4 @@ pub(super) fn is_fresh(path: &Path, limit: Duration, start: SystemTime) -> Resul
         )),
         Err(cause) => Err(format!("{path}: {}, limit {}", said(&cause), Human(limit))),
     }
-}
-
-/// An error without its number.
-fn said(cause: &std::io::Error) -> String {
-    let text = cause.to_string();
-    let end = text.find(" (os error").unwrap_or(text.len());
-    text.get(..end).unwrap_or_default().to_string()
 }

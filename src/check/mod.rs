@@ -32,6 +32,8 @@ pub enum Kind {
     Unix(PathBuf),
     /// A GET is answered with 2xx or 3xx.
     Http(Url),
+    /// A program exits with 0; its path and its arguments.
+    Exec(Vec<String>),
 }
 
 /// A check and the name it is listed by.
@@ -45,7 +47,7 @@ pub struct Check {
 
 /// What is accepted where a check is.
 pub const ACCEPTED: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
-                            tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health";
+                            tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health, exec:/bin/check arg";
 const NO_NAMES: &str = "names another host; accepted: an IP address or localhost, as a check of another machine \
                         makes its outage one of this worker too";
 
@@ -61,6 +63,7 @@ impl Kind {
             Kind::Tcp(_) => "tcp",
             Kind::Unix(_) => "unix",
             Kind::Http(_) => "http",
+            Kind::Exec(_) => "exec",
         }
     }
 
@@ -83,6 +86,10 @@ impl Kind {
             "tcp" => addresses(rest, None).map(Kind::Tcp),
             "unix" => path(rest).map(Kind::Unix),
             "http" => Url::parse(rest).map(Kind::Http),
+            "exec" if rest.starts_with('/') => {
+                let words = rest.split(' ').filter(|word| !word.is_empty());
+                Ok(Kind::Exec(words.map(String::from).collect()))
+            }
             _ => Err(ACCEPTED),
         }
     }
@@ -163,7 +170,7 @@ fn addresses(text: &str, default: Option<u16>) -> Result<Vec<SocketAddr>, &'stat
 /// Why it does not hold.
 pub async fn run(kind: &Kind, start: SystemTime) -> Result<(), String> {
     match kind {
-        Kind::Notify | Kind::Watchdog(_) => {
+        Kind::Notify | Kind::Watchdog(_) | Kind::Exec(_) => {
             Err("only the livelet that runs the worker knows".to_string())
         }
         Kind::File(path) => file::exists(path),
@@ -172,6 +179,13 @@ pub async fn run(kind: &Kind, start: SystemTime) -> Result<(), String> {
         Kind::Unix(path) => stream::accepts_at(path).await,
         Kind::Http(url) => http::is_well(url).await,
     }
+}
+
+/// An error without its number.
+fn said(cause: &std::io::Error) -> String {
+    let text = cause.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text.get(..end).unwrap_or_default().to_string()
 }
 
 /// A duration for people: `250ms`, `41s`, `12m`, `3h`.
@@ -217,6 +231,11 @@ mod tests {
             ),
             ("tcp:127.0.0.1:5432", None, Kind::Tcp(local(5432))),
             ("tcp:localhost:1", None, Kind::Tcp(both(1))),
+            (
+                "exec:/bin/check a  b=c",
+                None,
+                Kind::Exec(["/bin/check", "a", "b=c"].map(String::from).to_vec()),
+            ),
             ("db=unix:/run/x", Some("db"), Kind::Unix("/run/x".into())),
         ];
         for (text, name, kind) in accepted {
@@ -251,6 +270,8 @@ mod tests {
             "http://127.0.0.1/a b",
             "=file:/a",
             "a b=file:/a",
+            "exec:check",
+            "exec:",
             "nope:/a",
         ] {
             assert_eq!(parse(text), Err(ACCEPTED), "{text}");

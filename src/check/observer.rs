@@ -1,6 +1,6 @@
 //! Runs checks when somebody asks: whoever asks while one runs shares its outcome, and nothing runs while nobody asks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,6 +11,11 @@ use smol::{LocalExecutor, Timer};
 use super::{Check, Human, Kind};
 use crate::condition::Condition;
 use crate::sd_notify::Notified;
+use crate::signals::Mask;
+use crate::worker::{self, Ending};
+
+/// How long the outcome of a program counts.
+const EXEC_KEPT: Duration = Duration::from_secs(10);
 
 /// What a check has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +42,10 @@ pub(crate) struct Observer {
     began: Instant,
     notified: Rc<RefCell<Notified>>,
     slots: RefCell<Vec<Slot>>,
+    /// Programs that run, and how they have ended.
+    programs: RefCell<Vec<(i32, Option<Ending>)>>,
+    /// The signal mask that programs get.
+    mask: Cell<Mask>,
     outcomes: Condition,
 }
 
@@ -59,6 +68,8 @@ impl Observer {
             began: Instant::now(),
             notified: Rc::default(),
             slots: RefCell::new(slots.collect()),
+            programs: RefCell::default(),
+            mask: Cell::new(Mask::none()),
             outcomes: Condition::default(),
         })
     }
@@ -79,7 +90,12 @@ impl Observer {
             }
             _ => {}
         }
-        if let Some(last) = slot.last.as_ref().filter(|last| last.at >= since) {
+        let kept = if matches!(slot.kind, Kind::Exec(_)) {
+            EXEC_KEPT
+        } else {
+            Duration::ZERO
+        };
+        if let Some(last) = slot.last.as_ref().filter(|last| last.at + kept >= since) {
             return Some(last.outcome.clone());
         }
         if !slot.is_running {
@@ -95,18 +111,45 @@ impl Observer {
         &self.notified
     }
 
+    /// Programs of checks get this signal mask.
+    pub(crate) fn set_mask(&self, mask: Mask) {
+        self.mask.set(mask);
+    }
+
+    /// A child has ended, which may be the program of a check.
+    pub(crate) fn ended(&self, pid: i32, ending: Ending) {
+        let mut programs = self.programs.borrow_mut();
+        if let Some(program) = programs.iter_mut().find(|(known, _)| *known == pid) {
+            program.1 = Some(ending);
+            self.outcomes.changed();
+        }
+    }
+
     /// Has the task of `cx` woken when a check is through.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         self.outcomes.wait(cx);
     }
 
     async fn run(self: Rc<Observer>, index: usize, kind: Kind) {
-        let look = super::run(&kind, self.start);
+        let mut pid = None;
+        let look = async {
+            match &kind {
+                Kind::Exec(command) => self.execute(command, &mut pid).await,
+                kind => super::run(kind, self.start).await,
+            }
+        };
         let late = async {
             Timer::after(self.timeout).await;
             Err(format!("no outcome within {}", Human(self.timeout)))
         };
         let outcome = or(look, late).await;
+        if let Some(pid) = pid {
+            // What it leaves behind goes with it, whether it has ended or not.
+            worker::kill_check(pid);
+            self.programs
+                .borrow_mut()
+                .retain(|(known, _)| *known != pid);
+        }
         if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
             slot.is_running = false;
             slot.last = Some(Observation {
@@ -115,5 +158,26 @@ impl Observer {
             });
         }
         self.outcomes.changed();
+    }
+
+    async fn execute(&self, command: &[String], pid: &mut Option<i32>) -> Result<(), String> {
+        let name = command.first().map(String::as_str).unwrap_or_default();
+        let started = worker::spawn_check(command, self.mask.get())
+            .map_err(|cause| format!("{name}: {}", super::said(&cause)))?;
+        *pid = Some(started);
+        self.programs.borrow_mut().push((started, None));
+        let ending = || {
+            let programs = self.programs.borrow();
+            programs
+                .iter()
+                .find(|(known, _)| *known == started)
+                .and_then(|(_, ending)| *ending)
+        };
+        self.outcomes.until(|| ending().is_some()).await;
+        match ending() {
+            Some(Ending::Exited(0)) => Ok(()),
+            Some(ending) => Err(format!("{name}: {ending}")),
+            None => Err(format!("{name}: lost")),
+        }
     }
 }
