@@ -7,6 +7,7 @@ pub mod check;
 pub mod cli;
 mod condition;
 pub mod conn;
+mod environment;
 pub mod handover;
 pub mod health;
 pub mod http;

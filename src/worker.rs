@@ -22,6 +22,7 @@ use rustix::process::{
 use rustix::stdio::stdin;
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
+use crate::environment::Environment;
 use crate::lifecycle::ended_by;
 use crate::listen;
 use crate::log;
@@ -200,11 +201,10 @@ impl Worker {
         let has_terminal = tcgetpgrp(stdin()).is_ok_and(|foreground| foreground == getpgrp());
         let mut prepared = Command::new(program);
         prepared.args(args).process_group(0);
-        for name in listen::VARIABLES.into_iter().chain(WATCHDOG_VARIABLES) {
-            prepared.env_remove(name);
-        }
-        prepared.envs(variables.iter().map(|(name, value)| (name, value)));
-        before_exec(&mut prepared, own, has_terminal, mask);
+        let without = [listen::VARIABLES.as_slice(), &WATCHDOG_VARIABLES].concat();
+        let is_watched = variables.iter().any(|(name, _)| *name == "WATCHDOG_USEC");
+        let environment = Environment::new(&without, variables, is_watched);
+        before_exec(&mut prepared, own, has_terminal, mask, Some(environment));
         match prepared.spawn() {
             // The handle would only be good for waiting, which reap does.
             Ok(child) => Ok(Worker {
@@ -281,7 +281,7 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<i32> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    before_exec(&mut prepared, getpid(), false, mask);
+    before_exec(&mut prepared, getpid(), false, mask, None);
     prepared
         .spawn()
         .map(|child| Pid::from_child(&child).as_raw_pid())
@@ -323,7 +323,13 @@ fn set_foreground(group: Pid) {
 
 /// Has the child do what only it can, between fork and exec.
 #[allow(unsafe_code)]
-fn before_exec(command: &mut Command, livelet: Pid, takes_terminal: bool, mask: Mask) {
+fn before_exec(
+    command: &mut Command,
+    livelet: Pid,
+    takes_terminal: bool,
+    mask: Mask,
+    mut environment: Option<Environment>,
+) {
     let prepare = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         // livelet may have died before that: the signal would never come.
@@ -334,6 +340,10 @@ fn before_exec(command: &mut Command, livelet: Pid, takes_terminal: bool, mask: 
             // std has unblocked it.
             Mask::all().set();
             set_foreground(getpgrp());
+        }
+        if let Some(environment) = &mut environment {
+            // std leaves it alone where no variable was given to the command.
+            environment.enter();
         }
         signals::reset_dispositions();
         mask.set();

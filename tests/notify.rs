@@ -109,19 +109,22 @@ fn a_watchdog_bites_and_lets_go() {
 #[test]
 fn its_environment_tells_the_worker_where_to_say_it() {
     for (args, expected) in [
-        (&["--live", "watchdog:90s"][..], "usec=90000000"),
-        (&[], "usec="),
+        (&["--live", "watchdog:90s"][..], "usec=90000000 pid=own"),
+        (&[], "usec= pid=other"),
     ] {
         let mut command = livelet();
         command.args(["-l", "127.0.0.1:0"]).args(args);
         command
             .env("NOTIFY_SOCKET", "@nobody")
-            .env("WATCHDOG_USEC", "7");
+            .env("WATCHDOG_USEC", "7")
+            .env("WATCHDOG_PID", "7")
+            .env("KEPT", "a=b");
         command.args([
             "--",
             "sh",
             "-c",
-            "echo usec=$WATCHDOG_USEC socket=$NOTIFY_SOCKET. >&2; sleep 1000",
+            "[ \"$WATCHDOG_PID\" = $$ ] && pid=own || pid=other; \
+             echo usec=$WATCHDOG_USEC pid=$pid socket=$NOTIFY_SOCKET kept=$KEPT >&2; sleep 1000",
         ]);
         let mut livelet = Livelet::spawn(&mut command);
         livelet.wait_until_said("usec=");
