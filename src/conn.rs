@@ -154,14 +154,12 @@ impl Conn {
         self.since + limit
     }
 
-    /// Who gives way first at the connection limit: the smallest of these. One that waits for a request before one that
-    /// is being answered, then the one that has waited longest.
+    /// Who gives way first at the connection limit: the smallest of these. One that waits for a request before one whose
+    /// answer is not taken, then the one that has waited longest. `None`: it asked and waits for its answer.
     #[must_use]
-    pub fn precedence(&self) -> (bool, Instant) {
-        (
-            !self.unsent().is_empty() || self.waits_since.is_some(),
-            self.asked_at,
-        )
+    pub fn precedence(&self) -> Option<(bool, Instant)> {
+        let precedence = (!self.unsent().is_empty(), self.asked_at);
+        self.waits_since.is_none().then_some(precedence)
     }
 
     /// What to do now. It answers what has arrived as far as it can.
@@ -522,10 +520,10 @@ mod tests {
         assert_eq!(draining.feed(b""), At::Waiting);
         assert_eq!(draining.pass(1000), At::Closed);
         assert!(draining.sent.contains("Connection: close"));
-        // It waits for an answer: others give way first.
+        // It asked before others: it does not give way.
         let mut waiting = Simulated::new();
         waiting.feed(slow);
-        assert!(Conn::new(waiting.now).precedence() < waiting.conn.precedence());
+        assert_eq!(waiting.conn.precedence(), None);
     }
 
     #[test]

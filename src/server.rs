@@ -83,7 +83,7 @@ struct Entry {
     waker: Waker,
     /// When to wake it; `None` once that has been done.
     deadline: Option<Instant>,
-    precedence: (bool, Instant),
+    precedence: Option<(bool, Instant)>,
     /// It is from before the drain, which waits for it.
     is_waited_for: bool,
     /// It was chosen to give way: it closes as soon as it would have to wait.
@@ -339,8 +339,12 @@ impl Server {
             yield_now().await;
         }
         while is_full() {
-            self.let_one_give_way();
-            yield_now().await;
+            if self.let_one_give_way() {
+                yield_now().await;
+            } else {
+                // All of them have asked, or are closing: the next to finish makes room.
+                self.progress.until(|| !is_full()).await;
+            }
         }
     }
 
@@ -348,9 +352,8 @@ impl Server {
     fn let_one_give_way(&self) -> bool {
         let mut connections = self.connections.borrow_mut();
         let open = connections.iter_mut().map(|(_, entry)| entry);
-        let chosen = open
-            .filter(|entry| !entry.gives_way)
-            .min_by_key(|entry| entry.precedence);
+        let candidates = open.filter(|entry| !entry.gives_way && entry.precedence.is_some());
+        let chosen = candidates.min_by_key(|entry| entry.precedence);
         let Some(entry) = chosen else { return false };
         entry.gives_way = true;
         entry.waker.wake_by_ref();
@@ -405,9 +408,7 @@ impl Server {
         if entry.is_some_and(|entry| entry.is_waited_for) {
             self.drain_waits_for.set(self.drain_waits_for.get() - 1);
         }
-        if self.drain_until.get().is_some() {
-            self.progress.changed();
-        }
+        self.progress.changed();
     }
 }
 

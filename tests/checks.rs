@@ -270,6 +270,32 @@ fn a_burst_shares_one_run_and_a_hanging_check_holds_nothing_else_up() {
 }
 
 #[test]
+fn more_probes_than_connections_are_all_answered() {
+    let (addr, count) = server(|stream| {
+        std::thread::sleep(Duration::from_millis(300));
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+    });
+    let check = format!("http://{addr}/");
+    let livelet = Livelet::start(&["--max-connections", "32", "--live", &check]);
+    let ask = |_| {
+        let mut stream = livelet.connect();
+        stream
+            .write_all(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        stream
+    };
+    // One that has not asked yet may have to give way: all have, before it looks.
+    livelet.freeze();
+    let mut streams: Vec<_> = (0..200).map(ask).collect();
+    livelet.signal("CONT");
+    for stream in &mut streams {
+        assert_eq!(support::read_response(stream).status, 200);
+    }
+    let runs = count.load(Ordering::Relaxed);
+    assert!(runs <= 20, "{runs} runs for 200 probes, 32 at a time");
+}
+
+#[test]
 fn names_are_asked_for_and_excluded() {
     let livelet = Livelet::start(&[
         "--live",
