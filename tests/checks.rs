@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use support::{Livelet, SOON, probe, wait_for};
+use support::{Livelet, SOON, probe, uninterrupted, wait_for};
 
 /// A directory of the test's own, gone with it.
 struct Directory(PathBuf);
@@ -164,7 +164,7 @@ fn server(
 fn saying(response: &'static str) -> SocketAddr {
     let (addr, _) = server(move |stream| {
         let mut request = [0; 4096];
-        let _ = stream.read(&mut request);
+        let _ = uninterrupted(|| stream.read(&mut request));
         let _ = stream.write_all(response.as_bytes());
     });
     addr

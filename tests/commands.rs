@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime};
 
-use support::{Livelet, SOON, binary, finish, livelet};
+use support::{Livelet, SOON, binary, finish, livelet, uninterrupted};
 
 fn directory() -> PathBuf {
     let name = format!(
@@ -124,7 +124,7 @@ fn stalling(said: Vec<u8>) -> String {
         for mut stream in listener.incoming().flatten() {
             let said = said.clone();
             std::thread::spawn(move || {
-                let _ = stream.read(&mut [0; 4096]);
+                let _ = uninterrupted(|| stream.read(&mut [0; 4096]));
                 let _ = stream.write_all(&said);
                 let _ = stream.read_to_end(&mut Vec::new());
             });
@@ -213,7 +213,7 @@ fn notify_sends_what_it_is_given() {
             .env("NOTIFY_SOCKET", &name);
         assert_eq!(finish(&mut command, SOON).status.code(), Some(0));
         let mut message = [0; 128];
-        let length = socket.recv(&mut message).unwrap();
+        let length = uninterrupted(|| socket.recv(&mut message)).unwrap();
         assert_eq!(&message[..length], b"READY=1\nSTATUS=two words = fine");
         drop(socket);
         let output = finish(&mut command, SOON);

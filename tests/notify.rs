@@ -12,7 +12,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use support::{Livelet, SOON, binary, livelet, probe, wait_for};
+use support::{Livelet, SOON, binary, livelet, probe, uninterrupted, wait_for};
 
 /// A worker that says what the test writes to a file of its own, a line a message; `;` stands for a line end in one.
 struct Worker {
@@ -147,7 +147,7 @@ fn supervisor(name: &str) -> (UnixDatagram, String) {
 
 fn receive(socket: &UnixDatagram) -> String {
     let mut message = [0; 4096];
-    let length = socket.recv(&mut message).unwrap();
+    let length = uninterrupted(|| socket.recv(&mut message)).unwrap();
     String::from_utf8(message[..length].to_vec()).unwrap()
 }
 
@@ -176,7 +176,7 @@ fn livelet_is_ready_by_itself_where_nobody_else_says_so() {
     socket
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    assert!(socket.recv(&mut [0; 16]).is_err());
+    assert!(uninterrupted(|| socket.recv(&mut [0; 16])).is_err());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::ADDR;
-use crate::support::{Livelet, SOON, livelet};
+use crate::support::{Livelet, SOON, livelet, uninterrupted};
 
 const REQUEST: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -63,7 +63,7 @@ impl Load {
             let mut text = Vec::new();
             while count(&text, b"\r\n\r\nok\n") < 5 {
                 let mut part = [0; 4096];
-                match stream.read(&mut part)? {
+                match uninterrupted(|| stream.read(&mut part))? {
                     0 => return Err(std::io::Error::other("ended before its answers")),
                     length => text.extend_from_slice(&part[..length]),
                 }

@@ -13,7 +13,7 @@ use rustix::net::{
     connect, listen, recvmsg, sendmsg, socket_with,
 };
 
-use crate::support::{SOON, wait_for};
+use crate::support::{SOON, uninterrupted, wait_for};
 
 fn socket() -> OwnedFd {
     let flags = SocketFlags::CLOEXEC;
@@ -118,5 +118,5 @@ impl Peer {
 fn is_readable(socket: impl AsFd, within: Duration) -> bool {
     let mut polled = [PollFd::new(&socket, PollFlags::IN)];
     let limit = Timespec::try_from(within).unwrap();
-    poll(&mut polled, Some(&limit)).unwrap() == 1
+    uninterrupted(|| Ok(poll(&mut polled, Some(&limit))?)).unwrap() == 1
 }

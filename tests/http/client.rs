@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
-use crate::support;
+use crate::support::{self, uninterrupted};
 
 /// How long an answer or an end of stream may take; under the 5 s of the head deadline, so that a 408 is no answer.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(4);
@@ -129,7 +129,7 @@ impl Client {
 
     pub(crate) fn read(&mut self) -> Outcome<usize> {
         let mut buffer = [0; 4096];
-        let n = self.stream.read(&mut buffer).map_err(|e| match e.kind() {
+        let n = uninterrupted(|| self.stream.read(&mut buffer)).map_err(|e| match e.kind() {
             ErrorKind::WouldBlock => format!(
                 "nothing came, not even an end; unread: {:?}",
                 show(&self.unread)

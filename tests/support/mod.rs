@@ -119,7 +119,7 @@ impl Livelet {
         if self.stderr.buffer().is_empty() {
             let mut polled = [PollFd::new(self.stderr.get_ref(), PollFlags::IN)];
             let limit = Timespec::try_from(2 * SOON).unwrap();
-            let ready = poll(&mut polled, Some(&limit)).unwrap();
+            let ready = uninterrupted(|| Ok(poll(&mut polled, Some(&limit))?)).unwrap();
             assert_eq!(ready, 1, "nothing more is said after {:?}", self.said);
         }
         let mut line = String::new();
@@ -239,6 +239,17 @@ impl Response {
     }
 }
 
+/// Calls until something else than a signal has ended the call: with a timeout set, even one that nobody handles does,
+/// and so does a machine that stands still for a moment (signal(7)).
+pub fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Reads one response whose request was not HEAD, and no byte more.
 pub fn read_response(stream: &mut TcpStream) -> Response {
     let response = read_head(stream);
@@ -256,7 +267,7 @@ pub fn read_head(stream: &mut TcpStream) -> Response {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        let n = stream.read(&mut byte).unwrap();
+        let n = uninterrupted(|| stream.read(&mut byte)).unwrap();
         assert_eq!(
             n,
             1,
@@ -479,14 +490,7 @@ pub fn assert_closed(stream: &mut TcpStream) {
     stream
         .set_read_timeout(Some(Duration::from_secs(1)))
         .unwrap();
-    let mut byte = [0];
-    // socket(7): with a timeout set, a signal that nobody handles ends a read too.
-    let read = loop {
-        match stream.read(&mut byte) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            read => break read,
-        }
-    };
+    let read = uninterrupted(|| stream.read(&mut [0]));
     assert!(matches!(read, Ok(0)), "not the end of the stream: {read:?}");
 }
 
