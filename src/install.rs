@@ -34,6 +34,11 @@ pub fn install(path: &Path) -> Result<(), String> {
 
 fn write(path: &Path) -> io::Result<()> {
     let mut own = File::open("/proc/self/exe")?;
+    // One that was killed halfway left its own: as PID 1 of every try it would be in its own way.
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        _ => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -258,7 +258,20 @@ fn install_writes_itself_whole_or_not_at_all() {
             fs::rename(directory.join("other"), &path).unwrap();
         }
     }
+    // A try that was killed halfway, as PID 1 in the container where this one is PID 1 too.
+    let mut child = Command::new("sh");
+    child.args(["-c", "echo half > \"$1.$$\"; exec \"$0\" install \"$1\""]);
+    child.arg(binary()).arg(&path);
+    let output = finish(&mut child, SOON);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{:?}",
+        String::from_utf8(output.stderr)
+    );
+    assert_eq!(fs::read(&path).unwrap(), own);
     let before = fs::read_dir(&directory).unwrap().count();
+    assert_eq!(before, 2, "more than livelet and other");
     fs::create_dir(directory.join("sub")).unwrap();
     for (bad, named) in [
         (directory.join("sub"), "sub"),
