@@ -3,6 +3,7 @@
 //! Data flows one way: [`cli`] makes a configuration for [`run`]; signals send events to [`run`], which steps the pure
 //! [`lifecycle`] and publishes a [`health::Snapshot`]; connections only read snapshots.
 
+mod answers;
 pub mod check;
 pub mod cli;
 mod condition;

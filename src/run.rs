@@ -11,6 +11,7 @@ use libc::{SIGCHLD, SIGINT, SIGTERM};
 use smol::future::or;
 use smol::{LocalExecutor, Timer};
 
+use crate::answers::Answers;
 use crate::check::Kind;
 use crate::cli::Config;
 use crate::handover::{Holder, Listener, Predecessor, Taken};
@@ -78,6 +79,11 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
     let signals = Signals::new(!config.command.is_empty())
         .map_err(|cause| RunError::System("signals", cause))?;
     let executor = Rc::new(LocalExecutor::new());
+    let answers = Answers::new(
+        Rc::clone(&executor),
+        [config.live.clone(), config.ready.clone()],
+        config.check_timeout,
+    );
     let process = Process {
         config,
         signals,
@@ -90,9 +96,9 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         server: Server::new(
             Rc::clone(&executor),
             config.max_connections,
-            [config.live.clone(), config.ready.clone()],
-            config.check_timeout,
+            Rc::clone(&answers),
         ),
+        answers,
         holder: Holder::new(Rc::clone(&executor)),
         worker: None,
         is_childless: false,
@@ -115,6 +121,7 @@ struct Process<'c> {
     executor: Rc<LocalExecutor<'static>>,
     signals: Signals,
     lifecycle: Lifecycle,
+    answers: Rc<Answers>,
     server: Rc<Server>,
     holder: Rc<Holder>,
     /// While it runs.
@@ -150,7 +157,7 @@ impl Process<'_> {
                 if self.lifecycle.is_stopping() {
                     self.holder.stop();
                 }
-                self.server.publish(Snapshot {
+                self.answers.publish(Snapshot {
                     has_worker: self.has_worker(),
                     stopping: self.lifecycle.is_stopping(),
                     worker_ended: self.has_worker() && self.lifecycle.is_draining(),
@@ -235,7 +242,7 @@ impl Process<'_> {
             } = self.config;
             let worker = Worker::spawn(command, *single, self.signals.inherited(), &variables);
             self.worker = Some(worker.map_err(RunError::Spawn)?);
-            let listening = socket.listen(self.server.notified(), std::env::var_os(NOTIFY_SOCKET));
+            let listening = socket.listen(self.answers.notified(), std::env::var_os(NOTIFY_SOCKET));
             self.executor.spawn(listening).detach();
         }
         Ok(())
@@ -283,10 +290,10 @@ impl Process<'_> {
             log::notice(format_args!("listening on http://{address}{from}"));
         }
         if let Some(limit) = self.config.exit_on_unhealthy {
-            let watch = Rc::clone(&self.server).watch(limit);
+            let watch = Rc::clone(&self.answers).watch(limit);
             self.executor.spawn(watch).detach();
         }
-        self.server.observer().set_mask(self.signals.inherited());
+        self.answers.observer().set_mask(self.signals.inherited());
         let keep_time = Rc::clone(&self.server).keep_time();
         self.executor.spawn(keep_time).detach();
         Ok(())
@@ -345,6 +352,7 @@ impl Process<'_> {
         let Process {
             signals,
             lifecycle,
+            answers,
             server,
             holder,
             has_given_up,
@@ -363,7 +371,7 @@ impl Process<'_> {
             if lifecycle.is_draining() || *has_given_up {
                 pending::<()>().await;
             }
-            server.unhealthy().await;
+            answers.unhealthy().await;
             *has_given_up = true;
             Happened::Other(Event::Unhealthy)
         };
@@ -445,7 +453,7 @@ impl Process<'_> {
     fn reap(&mut self) -> Vec<Event> {
         let reaped = worker::reap(self.worker.as_ref());
         for (pid, ending) in reaped.others {
-            self.server.observer().ended(pid, ending);
+            self.answers.observer().ended(pid, ending);
         }
         self.is_childless = reaped.is_childless;
         let mut events = Vec::new();
