@@ -120,6 +120,8 @@ async function main() {
   }
   probing = false;
   await prober;
+  // Before the end: nodemon may see its shell end by the Ctrl-C before it has ended itself, and calls that a crash.
+  const clashes = inUse();
   // Ctrl-C in the terminal, which is for the whole group. (A TERM for nodemon alone ends it before it has told anyone
   // but its shell, whatever runs below.)
   process.kill(name === 'around' ? child.pid : -child.pid, name === 'around' ? 'SIGTERM' : 'SIGINT');
@@ -130,7 +132,6 @@ async function main() {
     failures.push(`${error.message}: ${leftovers()}`);
     for (const pid of leftovers()) process.kill(Number(pid), 'SIGKILL');
   }
-  const clashes = inUse();
   console.log(`${name}, ${signal}: ${starts() - 1} restarts, ${clashes} lines of EADDRINUSE or a crash, ${probes} probes throughout`);
   const expected = name === 'problem' ? clashes > 0 : clashes === 0 && starts() === Number(changes) + 1;
   if (failures.length > 0 || !expected) {
