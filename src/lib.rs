@@ -24,4 +24,5 @@ pub mod run;
 pub mod sd_notify;
 mod server;
 mod signals;
+mod task;
 pub mod worker;

@@ -23,6 +23,7 @@ use crate::notify;
 use crate::notify_socket::NotifySocket;
 use crate::server::Server;
 use crate::signals::{self, STOPPING, Signals};
+use crate::task;
 use crate::worker::{self, Ending, SpawnError, Worker};
 
 /// How long an idle connection is waited for in a drain after the socket went to a successor: its client need not know
@@ -243,7 +244,7 @@ impl Process<'_> {
             let worker = Worker::spawn(command, *single, self.signals.inherited(), &variables);
             self.worker = Some(worker.map_err(RunError::Spawn)?);
             let listening = socket.listen(self.answers.notified(), std::env::var_os(NOTIFY_SOCKET));
-            self.executor.spawn(listening).detach();
+            task::spawn(&self.executor, listening);
         }
         Ok(())
     }
@@ -291,11 +292,11 @@ impl Process<'_> {
         }
         if let Some(limit) = self.config.exit_on_unhealthy {
             let watch = Rc::clone(&self.answers).watch(limit);
-            self.executor.spawn(watch).detach();
+            task::spawn(&self.executor, watch);
         }
         self.answers.observer().set_mask(self.signals.inherited());
         let keep_time = Rc::clone(&self.server).keep_time();
-        self.executor.spawn(keep_time).detach();
+        task::spawn(&self.executor, keep_time);
         Ok(())
     }
 
@@ -313,7 +314,7 @@ impl Process<'_> {
             holder.alone().await;
             server.end_listening();
         };
-        self.executor.spawn(end).detach();
+        task::spawn(&self.executor, end);
     }
 
     /// Does what the lifecycle wants done; the exit code is the last it wants.

@@ -27,6 +27,7 @@ use crate::condition::Condition;
 use crate::conn::{Buffers, Conn, Step};
 use crate::handover::Listener;
 use crate::log;
+use crate::task;
 
 /// How long accepting rests when the machine is out of something that no connection here can give back.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -100,14 +101,12 @@ impl Server {
     pub(crate) fn accept_from(self: &Rc<Server>, listener: Rc<Listener>) {
         self.listening.set(self.listening.get() + 1);
         let server = Rc::clone(self);
-        self.executor
-            .spawn(async move {
-                server.accept_loop(&listener).await;
-                drop(listener);
-                server.listening.set(server.listening.get() - 1);
-                server.progress.changed();
-            })
-            .detach();
+        task::spawn(&self.executor, async move {
+            server.accept_loop(&listener).await;
+            drop(listener);
+            server.listening.set(server.listening.get() - 1);
+            server.progress.changed();
+        });
     }
 
     /// A successor has taken a listening socket.
@@ -299,7 +298,7 @@ impl Server {
             stream,
         };
         self.count();
-        self.executor.spawn(connection).detach();
+        task::spawn(&self.executor, connection);
     }
 
     fn count(&self) {

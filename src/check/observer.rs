@@ -12,6 +12,7 @@ use super::{Check, Human, Kind};
 use crate::condition::Condition;
 use crate::sd_notify::Notified;
 use crate::signals::Mask;
+use crate::task;
 use crate::worker::{self, Ending};
 
 /// How long the outcome of a program counts.
@@ -101,7 +102,7 @@ impl Observer {
         if !slot.is_running {
             slot.is_running = true;
             let run = Rc::clone(self).run(index, slot.kind.clone());
-            self.executor.spawn(run).detach();
+            task::spawn(&self.executor, run);
         }
         None
     }

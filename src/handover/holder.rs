@@ -19,6 +19,7 @@ use super::channel::{self, Channel};
 use super::message::Message;
 use crate::condition::Condition;
 use crate::log;
+use crate::task;
 
 /// How many askers are talked to at once.
 const PEERS: usize = 8;
@@ -113,21 +114,19 @@ impl Holder {
         let is_met = before.is_none() && listener.meet().is_ok();
         let holder = Rc::clone(self);
         let listener = Rc::downgrade(listener);
-        self.executor
-            .spawn(async move {
-                if let Some(predecessor) = before {
-                    predecessor.left().await;
+        task::spawn(&self.executor, async move {
+            if let Some(predecessor) = before {
+                predecessor.left().await;
+            }
+            if !is_met {
+                if let Err(cause) = meet(&listener).await {
+                    return log::notice(format_args!(
+                        "handover: rendezvous: {cause}; a successor will have to wait for the port"
+                    ));
                 }
-                if !is_met {
-                    if let Err(cause) = meet(&listener).await {
-                        return log::notice(format_args!(
-                            "handover: rendezvous: {cause}; a successor will have to wait for the port"
-                        ));
-                    }
-                }
-                holder.accept_loop(&listener).await;
-            })
-            .detach();
+            }
+            holder.accept_loop(&listener).await;
+        });
     }
 
     /// A stop has begun: the sockets are there for whoever asks.
@@ -161,7 +160,7 @@ impl Holder {
                     let guest = Guest::arrive(&self);
                     let listener = Weak::clone(listener);
                     let conversation = async move { guest.0.converse(&listener, channel).await };
-                    self.executor.spawn(conversation).detach();
+                    task::spawn(&self.executor, conversation);
                 }
                 Err(_) => drop(Timer::after(REST).await),
             }
