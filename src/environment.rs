@@ -3,6 +3,7 @@
 use std::ffi::{OsString, c_char};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::ptr::null;
 
 use rustix::process::getpid;
 
@@ -11,19 +12,13 @@ const PID: &[u8] = b"WATCHDOG_PID=";
 /// Digits of a pid, and the byte after them.
 const PID_ROOM: usize = 11;
 
-#[allow(unsafe_code)]
-unsafe extern "C" {
-    /// environ(7)
-    static mut environ: *const *const c_char;
-}
-
 /// Variables as exec takes them.
 #[derive(Debug)]
 pub(crate) struct Environment {
     /// `NAME=VALUE` and a zero byte, each. They stay where they are in memory.
     entries: Vec<Vec<u8>>,
-    /// The addresses of the entries, and a zero.
-    addresses: Vec<usize>,
+    /// The addresses of the entries, and a null pointer.
+    addresses: Vec<*const c_char>,
 }
 
 impl Environment {
@@ -43,14 +38,13 @@ impl Environment {
         if with_pid {
             entries.push([PID, &[0; PID_ROOM]].concat());
         }
-        let addresses = entries.iter().map(|entry| entry.as_ptr() as usize);
-        let addresses = addresses.chain([0]).collect();
+        let addresses = entries.iter().map(|entry| entry.as_ptr().cast());
+        let addresses = addresses.chain([null()]).collect();
         Environment { entries, addresses }
     }
 
-    /// Makes it this process's. It may be called between fork and exec: it allocates nothing.
-    #[allow(unsafe_code)]
-    pub(crate) fn enter(&mut self) {
+    /// With the pid of the process that asks, which may be between fork and exec: nothing is allocated.
+    pub(crate) fn enter(&mut self) -> *const *const c_char {
         let room = self.entries.last_mut().and_then(|entry| {
             let is_pid = entry.starts_with(PID);
             entry.get_mut(PID.len()..).filter(|_| is_pid)
@@ -59,8 +53,6 @@ impl Environment {
             // The digits fit; the zero byte after them is there already.
             let _ = write!(room, "{}", getpid().as_raw_pid());
         }
-        // SAFETY: the addresses are those of strings that end in zero bytes, the last is zero, and both outlive the
-        // process image, which exec replaces next. No other thread is in a child that has just been forked.
-        unsafe { environ = self.addresses.as_ptr().cast() };
+        self.addresses.as_ptr()
     }
 }

@@ -24,5 +24,6 @@ pub mod run;
 pub mod sd_notify;
 mod server;
 mod signals;
+mod spawn;
 mod task;
 pub mod worker;

@@ -1,4 +1,4 @@
-//! The worker: spawned, signalled, reaped. All of it on one thread: std's spawn waits for the child itself where exec
+//! The worker: spawned, signalled, reaped. All of it on one thread: [`spawn`] waits for the child itself where exec
 //! fails, so nothing else may wait meanwhile.
 //!
 //! As PID 1 livelet gets every orphan of its container; elsewhere it makes itself their subreaper, so that what the
@@ -6,31 +6,34 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use libc::{SIGCONT, SIGSTOP};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, WaitOptions, getpgrp, getpid, getppid, getsid, set_child_subreaper,
-    set_parent_process_death_signal, wait,
-};
-use rustix::stdio::stdin;
+use rustix::process::{Pid, WaitOptions, getpgrp, getpid, getsid, set_child_subreaper, wait};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use crate::environment::Environment;
 use crate::lifecycle::ended_by;
-use crate::listen;
 use crate::log;
 use crate::procfs;
 use crate::signals::{self, Mask};
+use crate::spawn::spawn;
 
-/// What a supervisor's watchdog tells livelet, not the worker.
-const WATCHDOG_VARIABLES: [&str; 2] = ["WATCHDOG_USEC", "WATCHDOG_PID"];
+/// What supervisors tell livelet, not the worker.
+const NOT_PASSED_ON: [&str; 6] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+];
 
 /// Why the worker could not be started.
 #[derive(Debug)]
@@ -189,31 +192,28 @@ impl Worker {
         mask: Mask,
         variables: &[(&str, OsString)],
     ) -> Result<Worker, SpawnError> {
-        let (program, args) = command.split_first().ok_or_else(|| SpawnError {
-            program: OsString::new(),
-            cause: Errno::NOENT.into(),
-        })?;
         let own = getpid();
         if !own.is_init() {
             // Without it (before Linux 3.4) only the leftovers are not livelet's to end.
             let _ = set_child_subreaper(Some(own));
         }
         let has_terminal = tcgetpgrp(stdin()).is_ok_and(|foreground| foreground == getpgrp());
-        let mut prepared = Command::new(program);
-        prepared.args(args).process_group(0);
-        let without = [listen::VARIABLES.as_slice(), &WATCHDOG_VARIABLES].concat();
         let is_watched = variables.iter().any(|(name, _)| *name == "WATCHDOG_USEC");
-        let environment = Environment::new(&without, variables, is_watched);
-        before_exec(&mut prepared, own, has_terminal, mask, Some(environment));
-        match prepared.spawn() {
-            // The handle would only be good for waiting, which reap does.
-            Ok(child) => Ok(Worker {
-                pid: Pid::from_child(&child),
+        let environment = Environment::new(&NOT_PASSED_ON, variables, is_watched);
+        let prepare = || {
+            if has_terminal {
+                set_foreground(getpgrp());
+            }
+            Ok(())
+        };
+        match spawn(command, environment, mask, prepare) {
+            Ok(pid) => Ok(Worker {
+                pid,
                 single,
                 has_terminal,
             }),
             Err(cause) => Err(SpawnError {
-                program: program.clone(),
+                program: command.first().cloned().unwrap_or_default(),
                 cause,
             }),
         }
@@ -272,19 +272,14 @@ impl Worker {
 /// # Errors
 /// What fork(2) or execvp(3) failed with.
 pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<i32> {
-    let (program, args) = command
-        .split_first()
-        .ok_or_else(|| io::Error::from(Errno::NOENT))?;
-    let mut prepared = Command::new(program);
-    prepared.args(args).process_group(0);
-    prepared
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    before_exec(&mut prepared, getpid(), false, mask, None);
-    prepared
-        .spawn()
-        .map(|child| Pid::from_child(&child).as_raw_pid())
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let prepare = || {
+        dup2_stdin(&null)?;
+        dup2_stdout(&null)?;
+        dup2_stderr(&null)
+    };
+    let environment = Environment::new(&NOT_PASSED_ON, &[], false);
+    spawn(command, environment, mask, prepare).map(Pid::as_raw_pid)
 }
 
 /// Kills a process group that [`spawn_check`] has started.
@@ -319,37 +314,4 @@ fn kill(target: i32, signal: i32) {
 fn set_foreground(group: Pid) {
     // A terminal that was lost is nobody's.
     let _ = tcsetpgrp(stdin(), group);
-}
-
-/// Has the child do what only it can, between fork and exec.
-#[allow(unsafe_code)]
-fn before_exec(
-    command: &mut Command,
-    livelet: Pid,
-    takes_terminal: bool,
-    mask: Mask,
-    mut environment: Option<Environment>,
-) {
-    let prepare = move || {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // livelet may have died before that: the signal would never come.
-        if getppid() != Some(livelet) {
-            return Err(Errno::SRCH.into());
-        }
-        if takes_terminal {
-            // std has unblocked it.
-            Mask::all().set();
-            set_foreground(getpgrp());
-        }
-        if let Some(environment) = &mut environment {
-            // std leaves it alone where no variable was given to the command.
-            environment.enter();
-        }
-        signals::reset_dispositions();
-        mask.set();
-        Ok(())
-    };
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed (signal-safety(7)): these are bare system
-    // calls, without allocation or lock.
-    unsafe { command.pre_exec(prepare) };
 }

@@ -12,9 +12,6 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::log;
 
-/// The variables that tell of inherited sockets; they are not for the worker.
-pub(crate) const VARIABLES: [&str; 3] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
-
 /// The first inherited descriptor.
 const FIRST: i32 = 3;
 /// More than this many are not believed.
