@@ -309,7 +309,7 @@ impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.culprit)?;
         if let Some(value) = &self.value {
-            write!(f, "{:?}: ", value.to_string_lossy())?;
+            write!(f, "\"{}\": ", value.to_string_lossy())?;
         }
         f.write_str(self.accepted)
     }
@@ -335,14 +335,14 @@ const NOT_ASKABLE: &str =
 const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as READY=1";
 const LOG: &str = "not a log level; accepted: quiet or verbose";
 
+/// The value of an environment variable, by its name.
+pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
 /// Parses a command line, its first word being the program's name, and the variables of `variable`.
 ///
 /// # Errors
 /// The first thing on the command line, or else among the variables, that can't be used.
-pub fn parse(
-    args: impl IntoIterator<Item = OsString>,
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<Command, UsageError> {
+pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut config = Config::default();
     let mut given = Vec::new();
     let mut parser = Parser::from_iter(args);
@@ -359,7 +359,7 @@ pub fn parse(
         if let Some(own) = own {
             // It was peeked at.
             let _ = parser.next();
-            return own(&mut parser, &variable);
+            return own(&mut parser, variable);
         }
     }
     loop {
@@ -411,12 +411,9 @@ pub fn parse(
 }
 
 /// A command of livelet's own.
-type Own = fn(&mut Parser, &dyn Fn(&str) -> Option<OsString>) -> Result<Command, UsageError>;
+type Own = fn(&mut Parser, Variable<'_>) -> Result<Command, UsageError>;
 
-fn probe(
-    parser: &mut Parser,
-    variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Command, UsageError> {
+fn probe(parser: &mut Parser, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = "/livez";
     let mut kind = None;
     let mut timeout = Duration::from_secs(1);
@@ -457,7 +454,7 @@ fn probe(
                 .map(|flag| flag.id)
                 .filter(|&id| id != Id::Listen);
             let others: Vec<Id> = none.collect();
-            variables(&mut config, &others, |name| {
+            variables(&mut config, &others, &|name| {
                 variable(name).filter(|_| name == "LIVELET_LISTEN")
             })?;
             let first = config.listen.first().copied().unwrap_or(Listen::Port(9090));
@@ -467,10 +464,7 @@ fn probe(
     Ok(Command::Probe(Probe { target, timeout }))
 }
 
-fn notify(
-    parser: &mut Parser,
-    _: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Command, UsageError> {
+fn notify(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {
     let rest: Vec<OsString> = parser.raw_args().map_err(from_lexopt)?.collect();
     let is_assignment = |word: &OsString| {
         word.as_bytes()
@@ -486,10 +480,7 @@ fn notify(
     }
 }
 
-fn install(
-    parser: &mut Parser,
-    _: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Command, UsageError> {
+fn install(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = None;
     while let Some(arg) = parser.next().map_err(from_lexopt)? {
         match arg {
@@ -524,11 +515,7 @@ fn after_dashes(parser: &mut Parser) -> Option<Vec<OsString>> {
 }
 
 /// Applies the variables of flags that were not given. An empty one counts as unset.
-fn variables(
-    config: &mut Config,
-    given: &[Id],
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<(), UsageError> {
+fn variables(config: &mut Config, given: &[Id], variable: Variable<'_>) -> Result<(), UsageError> {
     let get = |name: &str| variable(name).filter(|value| !value.is_empty());
     for flag in FLAGS.iter().filter(|flag| !given.contains(&flag.id)) {
         let Some((name, value)) = flag.variable.and_then(|name| Some((name, get(name)?))) else {
@@ -706,7 +693,8 @@ fn from_lexopt(error: lexopt::Error) -> UsageError {
             wrong(option, value, "takes no value; see --help")
         }
         lexopt::Error::UnexpectedOption(option) => unexpected(option),
-        other => unexpected(other.to_string()),
+        // Nothing here has it parse a value, or asks for UTF-8.
+        _ => unexpected("argument".to_string()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The worker's environment, with the worker's own pid in it, which is known between fork and exec alone.
 
-use std::ffi::{OsString, c_char};
+use std::ffi::{OsStr, OsString, c_char};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::ptr::null;
@@ -24,22 +24,23 @@ pub(crate) struct Environment {
 impl Environment {
     /// livelet's own variables without some of them, and with others; `with_pid` adds WATCHDOG_PID.
     pub(crate) fn new(without: &[&str], with: &[(&str, OsString)], with_pid: bool) -> Environment {
-        let kept = std::env::vars_os().filter(|(name, _)| {
-            !without.iter().any(|other| name == other)
-                && !with.iter().any(|(other, _)| name == other)
-        });
-        let added = with
-            .iter()
-            .map(|(name, value)| (OsString::from(name), value.clone()));
-        let mut entries: Vec<Vec<u8>> = kept
-            .chain(added)
-            .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat())
-            .collect();
+        let entry =
+            |name: &OsStr, value: &OsStr| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat();
+        let mut entries = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let is_replaced = with.iter().any(|(other, _)| name == *other);
+            if !is_replaced && !without.iter().any(|other| name == *other) {
+                entries.push(entry(&name, &value));
+            }
+        }
+        for (name, value) in with {
+            entries.push(entry(OsStr::new(name), value));
+        }
         if with_pid {
             entries.push([PID, &[0; PID_ROOM]].concat());
         }
-        let addresses = entries.iter().map(|entry| entry.as_ptr().cast());
-        let addresses = addresses.chain([null()]).collect();
+        let mut addresses: Vec<_> = entries.iter().map(|entry| entry.as_ptr().cast()).collect();
+        addresses.push(null());
         Environment { entries, addresses }
     }
 

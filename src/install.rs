@@ -1,8 +1,8 @@
 //! `livelet install`: its own executable as a file, for an init container that hands it to an image which can't be
 //! rebuilt.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub fn install(path: &Path) -> Result<(), String> {
 }
 
 fn write(path: &Path) -> io::Result<()> {
-    let mut own = File::open("/proc/self/exe")?;
+    let own = fs::read("/proc/self/exe")?;
     // One that was killed halfway left its own: as PID 1 of every try it would be in its own way.
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
@@ -44,7 +44,7 @@ fn write(path: &Path) -> io::Result<()> {
         .create_new(true)
         .mode(0o700)
         .open(path)?;
-    io::copy(&mut own, &mut file)?;
+    file.write_all(&own)?;
     file.set_permissions(Permissions::from_mode(0o755))?;
     // A full disk may only show here.
     file.sync_all()

@@ -11,7 +11,7 @@ use livelet::{install, log, notify, probe, run};
 const EXIT_FAILURE: u8 = 125;
 
 fn main() -> ExitCode {
-    let outcome = match cli::parse(env::args_os(), |name| env::var_os(name)) {
+    let outcome = match cli::parse(env::args_os().collect(), &|name| env::var_os(name)) {
         Ok(Command::Run(config)) => {
             log::set_level(config.log);
             run::run(&config).map_err(|error| (error.exit_code(), error.to_string()))

@@ -10,13 +10,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 /// /proc can't be read.
 pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
     let mut all = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        // One that has ended meanwhile has no file any more.
-        if let Some((pid, parent)) = pid.and_then(|pid| Some((pid, parent(pid)?))) {
+    for pid in processes()? {
+        // One that has ended meanwhile has no parent any more.
+        if let Some(parent) = parent(pid) {
             all.push((pid, parent));
         }
     }
@@ -31,9 +27,13 @@ pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
     Ok(found)
 }
 
-fn processes() -> io::Result<impl Iterator<Item = i32>> {
-    let entries = fs::read_dir("/proc")?.flatten();
-    Ok(entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()))
+fn processes() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let name = entry.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    Ok(pids)
 }
 
 fn parent(pid: i32) -> Option<i32> {
@@ -122,7 +122,7 @@ pub(crate) fn owner(inode: u64) -> Option<i32> {
             fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
         })
     };
-    processes().ok()?.find(has_it)
+    processes().ok()?.into_iter().find(has_it)
 }
 
 #[cfg(test)]

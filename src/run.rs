@@ -235,8 +235,9 @@ impl Process<'_> {
             let socket = NotifySocket::new().map_err(failed)?;
             let mut variables = vec![(NOTIFY_SOCKET, socket.name().map_err(failed)?)];
             variables.extend(self.watchdog().map(|limit| {
-                let usec = limit.as_micros().to_string();
-                ("WATCHDOG_USEC", usec.into())
+                // A check's duration has milliseconds, and fits.
+                let usec = limit.as_millis() as u64 * 1000;
+                ("WATCHDOG_USEC", usec.to_string().into())
             }));
             let Config {
                 command, single, ..

@@ -45,11 +45,13 @@ impl Signals {
         let (read, write) = UnixStream::pair()?;
         let read = Async::new(read)?;
         let arrived = Arc::new(AtomicBool::new(false));
-        let handled = STOPPING
-            .into_iter()
-            .filter(|&signal| signal != SIGHUP || !is_hangup_ignored())
-            .chain([SIGCHLD]);
-        for signal in handled.clone() {
+        let mut handled = vec![SIGCHLD];
+        for signal in STOPPING {
+            if signal != SIGHUP || !is_hangup_ignored() {
+                handled.push(signal);
+            }
+        }
+        for &signal in &handled {
             signal_hook::flag::register(signal, Arc::clone(&arrived))?;
         }
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, handled)?;
@@ -92,29 +94,32 @@ impl Signals {
             }
         })
         .await;
-        let others = self.others.iter().flat_map(read_all);
-        self.delivery.pending().chain(others).collect()
+        let mut arrived: Vec<i32> = self.delivery.pending().collect();
+        if let Some(others) = &self.others {
+            read_all(others, &mut arrived);
+        }
+        arrived
     }
 }
 
-/// The signals in a signalfd, at most as many as one read(2) gives.
-fn read_all(signals: &Async<OwnedFd>) -> Vec<i32> {
+/// Appends the signals in a signalfd, at most as many as one read(2) gives.
+fn read_all(signals: &Async<OwnedFd>, arrived: &mut Vec<i32>) {
     /// struct signalfd_siginfo.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
     const PID_AT: usize = std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid);
     let mut buffer = [0; 16 * SIZE];
     let length = read(signals, &mut buffer).unwrap_or_default();
     let own = u32::try_from(getpid().as_raw_pid()).unwrap_or_default();
-    let arrived = buffer.get(..length).unwrap_or_default().chunks_exact(SIZE);
-    arrived
-        .filter_map(|info| {
-            let number =
-                |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
-            // The kernel says SIGPIPE and SIGXFSZ in livelet's own name, for what it wrote in vain: that has an error.
-            let is_own = number(PID_AT)? == own;
-            i32::try_from(number(0)?).ok().filter(|_| !is_own)
-        })
-        .collect()
+    for info in buffer.get(..length).unwrap_or_default().chunks_exact(SIZE) {
+        let number = |at: usize| {
+            let bytes = info.get(at..at + 4)?.try_into().ok()?;
+            Some(u32::from_ne_bytes(bytes))
+        };
+        // The kernel says SIGPIPE and SIGXFSZ in livelet's own name, for what it wrote in vain: that has an error.
+        if number(PID_AT) != Some(own) {
+            arrived.extend(number(0).map(|signal| signal as i32));
+        }
+    }
 }
 
 #[allow(unsafe_code)]

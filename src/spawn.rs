@@ -32,12 +32,12 @@ pub(crate) fn spawn(
     mask: Mask,
     prepare: impl FnOnce() -> Result<(), Errno>,
 ) -> io::Result<Pid> {
-    let args = command
-        .iter()
-        .map(|arg| CString::new(arg.as_ref().as_bytes()));
-    let args = args.collect::<Result<Vec<CString>, _>>()?;
-    let addresses = args.iter().map(|arg| arg.as_ptr()).chain([null()]);
-    let addresses: Vec<*const c_char> = addresses.collect();
+    let mut args = Vec::new();
+    for arg in command {
+        args.push(CString::new(arg.as_ref().as_bytes())?);
+    }
+    let mut addresses: Vec<*const c_char> = args.iter().map(|arg| arg.as_ptr()).collect();
+    addresses.push(null());
     // exec closes it; what is written to it is why there was none.
     let (reason, end_of_child) = pipe_with(PipeFlags::CLOEXEC)?;
     let livelet = getpid();

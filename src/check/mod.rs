@@ -183,9 +183,16 @@ pub async fn run(kind: &Kind, start: SystemTime) -> Result<(), String> {
 
 /// An error without its number.
 fn said(cause: &std::io::Error) -> String {
-    let text = cause.to_string();
-    let end = text.find(" (os error").unwrap_or(text.len());
-    text.get(..end).unwrap_or_default().to_string()
+    let mut text = cause.to_string();
+    // `... (os error 2)`
+    if cause.raw_os_error().is_some() {
+        text.truncate(
+            text.rfind('(')
+                .map(|at| at.saturating_sub(1))
+                .unwrap_or(text.len()),
+        );
+    }
+    text
 }
 
 /// A duration for people: `250ms`, `41s`, `12m`, `3h`.
@@ -196,7 +203,7 @@ impl fmt::Display for Human {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         match seconds {
-            0 => write!(f, "{}ms", self.0.as_millis()),
+            0 => write!(f, "{}ms", self.0.subsec_millis()),
             1..120 => write!(f, "{seconds}s"),
             120..7200 => write!(f, "{}m", seconds / 60),
             _ => write!(f, "{}h", seconds / 3600),

@@ -1,17 +1,17 @@
 //! Sockets that accept connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use async_net::TcpStream;
-use async_net::unix::UnixStream;
+use smol::Async;
 
 /// Connects to the first of the addresses that accepts.
-pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<Async<TcpStream>> {
     let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
     for address in addresses {
-        outcome = TcpStream::connect(address).await;
+        outcome = Async::<TcpStream>::connect(*address).await;
         if outcome.is_ok() {
             break;
         }
@@ -30,7 +30,7 @@ pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
 }
 
 pub(super) async fn accepts_at(path: &Path) -> Result<(), String> {
-    match UnixStream::connect(path).await {
+    match Async::<UnixStream>::connect(path).await {
         Ok(_) => Ok(()),
         Err(cause) => Err(format!("{}: {}", path.display(), cause.kind())),
     }

@@ -264,7 +264,8 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
 }
 
 fn after_scheme(target: &str) -> Option<&str> {
-    let (scheme, rest) = target.split_once("://")?;
+    let (scheme, rest) = target.split_once(':')?;
+    let rest = rest.strip_prefix("//")?;
     let known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     known.then_some(rest)
 }

@@ -70,7 +70,7 @@ pub(crate) async fn find(addresses: &[Listen], wait: Wait) -> Result<Vec<Found>,
                 Err(error) => return Err(error),
             }
         }
-        found.sort_by_key(|&(index, _)| index);
+        found.sort_unstable_by_key(|&(index, _)| index);
         return Ok(found.into_iter().map(|(_, socket)| socket).collect());
     }
 }
