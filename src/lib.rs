@@ -25,5 +25,6 @@ pub mod sd_notify;
 mod server;
 mod signals;
 mod spawn;
+mod stream;
 mod task;
 pub mod worker;

@@ -13,20 +13,19 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use async_net::TcpStream;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
 use smol::future::yield_now;
-use smol::io::{AsyncRead as _, AsyncWrite as _};
 use smol::stream::Stream as _;
-use smol::{Async, LocalExecutor, Timer};
+use smol::{LocalExecutor, Timer};
 
 use crate::answers::Answers;
 use crate::condition::Condition;
 use crate::conn::{Buffers, Conn, Step};
 use crate::handover::Listener;
 use crate::log;
+use crate::stream::Stream;
 use crate::task;
 
 /// How long accepting rests when the machine is out of something that no connection here can give back.
@@ -279,10 +278,6 @@ impl Server {
     }
 
     fn open(self: &Rc<Server>, socket: std::net::TcpStream) {
-        let stream = match Async::new_nonblocking(socket) {
-            Ok(stream) => TcpStream::from(stream),
-            Err(error) => return log::detail(format_args!("connection: epoll: {error}")),
-        };
         let conn = Conn::new(Instant::now());
         let key = self.connections.borrow_mut().insert(Entry {
             waker: Waker::noop().clone(),
@@ -295,7 +290,7 @@ impl Server {
             server: Rc::clone(self),
             key,
             conn,
-            stream,
+            stream: Stream::new(socket),
         };
         self.count();
         task::spawn(&self.executor, connection);
@@ -341,7 +336,7 @@ struct Connection {
     server: Rc<Server>,
     key: usize,
     conn: Conn,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl Future for Connection {
@@ -379,21 +374,16 @@ impl Drop for Connection {
 }
 
 /// Takes a connection as far as it gets without waiting; ready when it is over.
-fn advance(
-    conn: &mut Conn,
-    stream: &mut TcpStream,
-    site: &Answers,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
+fn advance(conn: &mut Conn, stream: &mut Stream, site: &Answers, cx: &mut Context<'_>) -> Poll<()> {
     let now = Instant::now();
     for _ in 0..TURN {
         let outcome = match conn.step(now, site) {
             Step::Read(room) => {
-                let read = Pin::new(&mut *stream).poll_read(cx, room);
+                let read = stream.poll_read(cx, room);
                 read.map_ok(|count| conn.received(count, now))
             }
             Step::Send(bytes) => {
-                let written = Pin::new(&mut *stream).poll_write(cx, bytes);
+                let written = stream.poll_write(cx, bytes);
                 written.map_ok(|count| conn.sent(count, now))
             }
             Step::Wait => {
