@@ -3,13 +3,15 @@
 //! std's `Command` runs signal handlers of livelet's in the child, which would take a signal that is meant for the new
 //! program, and is 20 KB of features that nobody asks for here.
 
-use std::ffi::{CString, OsStr, c_char};
+use std::ffi::{CStr, CString, OsStr, c_char};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::ptr::null;
 
+use rustix::fs::{Access, access};
 use rustix::io::{Errno, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
@@ -19,12 +21,70 @@ use rustix::process::{
 use crate::environment::Environment;
 use crate::signals::{self, Mask};
 
-/// Starts a program, found in PATH where its name has no slash, as leader of a process group of its own, with default
-/// signal dispositions and this signal mask. It dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). `prepare` is called
-/// in the child, where all signals are blocked; it may do what signal-safety(7) allows.
+/// Where PATH is not set: as musl's execvp(3) has it.
+const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
+/// What runs a file that is executable and of no known format, as execvp(3) and shells do.
+const SHELL: &CStr = c"/bin/sh";
+
+/// The file that a program's name stands for: in PATH where it has no slash.
 ///
 /// # Errors
-/// What fork(2), `prepare` or execvpe(3) failed with; no child is left then.
+/// What execvp(3) would fail with.
+pub(crate) fn find(program: &OsStr) -> Result<PathBuf, Errno> {
+    let candidates: Vec<PathBuf> = if program.is_empty() {
+        Vec::new()
+    } else if program.as_bytes().contains(&b'/') {
+        vec![PathBuf::from(program)]
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+        let directories = std::env::split_paths(&path);
+        directories
+            .map(|directory| directory.join(program))
+            .collect()
+    };
+    let mut cause = Errno::NOENT;
+    for candidate in candidates {
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Err(error) => cause = error,
+        }
+    }
+    Err(cause)
+}
+
+fn executable(path: &Path) -> Result<(), Errno> {
+    access(path, Access::EXEC_OK)?;
+    if path.is_dir() {
+        return Err(Errno::ACCESS);
+    }
+    Ok(())
+}
+
+/// What exec takes: the addresses of strings, and a null pointer.
+struct Args {
+    addresses: Vec<*const c_char>,
+    /// What they point to.
+    _strings: Vec<CString>,
+}
+
+impl Args {
+    fn new(strings: Vec<CString>) -> Args {
+        let mut addresses: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        addresses.push(null());
+        Args {
+            addresses,
+            _strings: strings,
+        }
+    }
+}
+
+/// Starts a program as leader of a process group of its own, with default signal dispositions and this signal mask. It
+/// dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). `prepare` is called in the child, where all signals are blocked;
+/// it may do what signal-safety(7) allows.
+///
+/// # Errors
+/// What looking for it, fork(2), `prepare` or execve(2) failed with; no child is left then.
 #[allow(unsafe_code)]
 pub(crate) fn spawn(
     command: &[impl AsRef<OsStr>],
@@ -32,12 +92,15 @@ pub(crate) fn spawn(
     mask: Mask,
     prepare: impl FnOnce() -> Result<(), Errno>,
 ) -> io::Result<Pid> {
+    let program = command.first().map_or(OsStr::new(""), AsRef::as_ref);
+    let file = CString::new(find(program)?.into_os_string().into_vec())?;
     let mut args = Vec::new();
     for arg in command {
         args.push(CString::new(arg.as_ref().as_bytes())?);
     }
-    let mut addresses: Vec<*const c_char> = args.iter().map(|arg| arg.as_ptr()).collect();
-    addresses.push(null());
+    let mut to_shell = vec![SHELL.to_owned(), file.clone()];
+    to_shell.extend(args.iter().skip(1).cloned());
+    let (args, to_shell) = (Args::new(args), Args::new(to_shell));
     // exec closes it; what is written to it is why there was none.
     let (reason, end_of_child) = pipe_with(PipeFlags::CLOEXEC)?;
     let livelet = getpid();
@@ -46,7 +109,14 @@ pub(crate) fn spawn(
     // program or exits (signal-safety(7)).
     let forked = unsafe { libc::fork() };
     if forked == 0 {
-        let error = become_program(livelet, &addresses, environment, mask, prepare);
+        let error = become_program(
+            livelet,
+            &file,
+            [&args, &to_shell],
+            environment,
+            mask,
+            prepare,
+        );
         // Nobody is left to tell where this fails.
         let _ = write(&end_of_child, &error.raw_os_error().to_ne_bytes());
         // SAFETY: it ends the process, without what the parent has registered for its own end.
@@ -77,7 +147,8 @@ fn failure_of(reason: OwnedFd) -> Option<io::Error> {
 #[allow(unsafe_code)]
 fn become_program(
     livelet: Pid,
-    args: &[*const c_char],
+    file: &CStr,
+    [args, to_shell]: [&Args; 2],
     mut environment: Environment,
     mask: Mask,
     prepare: impl FnOnce() -> Result<(), Errno>,
@@ -98,11 +169,14 @@ fn become_program(
     let variables = environment.enter();
     // Whatever has come meanwhile does now what it does by default.
     mask.set();
-    let Some(program) = args.first().filter(|program| !program.is_null()) else {
-        return Errno::NOENT;
-    };
-    // SAFETY: both end in a null pointer, what is before that points to strings that end in zero bytes, and all of it
-    // outlives the call.
-    unsafe { libc::execvpe(*program, args.as_ptr(), variables) };
-    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+    // SAFETY: all of them end in a null pointer, what is before that points to strings that end in zero bytes, and all of
+    // it outlives the calls.
+    unsafe {
+        libc::execve(file.as_ptr(), args.addresses.as_ptr(), variables);
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() == Some(libc::ENOEXEC) {
+            libc::execve(SHELL.as_ptr(), to_shell.addresses.as_ptr(), variables);
+        }
+        Errno::from_io_error(&error).unwrap_or(Errno::INVAL)
+    }
 }

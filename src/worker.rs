@@ -9,10 +9,8 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
 
 use libc::{SIGCONT, SIGSTOP};
-use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, getpgrp, getpid, getsid, set_child_subreaper, wait};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
@@ -23,7 +21,7 @@ use crate::lifecycle::ended_by;
 use crate::log;
 use crate::procfs;
 use crate::signals::{self, Mask};
-use crate::spawn::spawn;
+use crate::spawn::{self, spawn};
 
 /// What supervisors tell livelet, not the worker.
 const NOT_PASSED_ON: [&str; 6] = [
@@ -72,39 +70,13 @@ impl fmt::Display for SpawnError {
 /// # Errors
 /// What execvp(3) would fail with.
 pub fn find(program: &OsStr) -> Result<(), SpawnError> {
-    let Some(path) = std::env::var_os("PATH") else {
-        // The C library has a path of its own then.
-        return Ok(());
-    };
-    let candidates: Vec<PathBuf> = if program.is_empty() {
-        Vec::new()
-    } else if program.as_bytes().contains(&b'/') {
-        vec![PathBuf::from(program)]
-    } else {
-        std::env::split_paths(&path)
-            .map(|directory| directory.join(program))
-            .collect()
-    };
-    let mut cause = Errno::NOENT;
-    for candidate in &candidates {
-        match executable(candidate) {
-            Ok(()) => return Ok(()),
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(error) => cause = error,
-        }
+    match spawn::find(program) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(SpawnError {
+            program: program.to_os_string(),
+            cause: error.into(),
+        }),
     }
-    Err(SpawnError {
-        program: program.to_os_string(),
-        cause: cause.into(),
-    })
-}
-
-fn executable(path: &Path) -> Result<(), Errno> {
-    access(path, Access::EXEC_OK)?;
-    if path.is_dir() {
-        return Err(Errno::ACCESS);
-    }
-    Ok(())
 }
 
 /// How the worker has ended.

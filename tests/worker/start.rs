@@ -75,6 +75,22 @@ fn arguments_reach_the_worker_as_they_are() {
     assert_eq!(printed, b"--help|--|-l|\xff\n--drain|");
 }
 
+/// As with tini: execvp(3) has a shell run it, whichever C library livelet is built with.
+#[test]
+fn a_script_that_names_no_interpreter_is_the_shells() {
+    let script = std::env::temp_dir().join(format!("livelet-script-{}", std::process::id()));
+    std::fs::write(&script, "printf '%s|' \"$0\" \"$@\"; exit 3\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let (code, printed) = run(
+        &[],
+        &[script.as_os_str(), OsStr::new("a b"), OsStr::new("")],
+    );
+    std::fs::remove_file(&script).unwrap();
+    let expected = format!("{}|a b||", script.display());
+    assert_eq!((code, printed), (Some(3), expected.into_bytes()));
+}
+
 #[test]
 fn dispositions_are_the_defaults_but_for_an_ignored_hangup() {
     for (ignored, raised, code) in [
