@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use httpdate::HttpDate;
-use smol::{LocalExecutor, Timer};
+use smol::LocalExecutor;
 
 use crate::check::{Check, Human, Observer};
 use crate::condition::Condition;
@@ -15,6 +15,7 @@ use crate::conn::Site;
 use crate::health::{self, Endpoint, Facts, Line, Numbers, Question, Route, Snapshot};
 use crate::http::{Rejection, Request, Response};
 use crate::log;
+use crate::reactor::Timer;
 use crate::sd_notify::Notified;
 
 /// How often liveness is looked at where nobody asks and `--exit-on-unhealthy` is given.

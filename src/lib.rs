@@ -20,6 +20,7 @@ pub mod notify;
 mod notify_socket;
 pub mod probe;
 mod procfs;
+mod reactor;
 pub mod run;
 pub mod sd_notify;
 mod server;

@@ -13,16 +13,16 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
 };
 use rustix::process::geteuid;
-use smol::Async;
 
 use crate::log;
 use crate::notify;
+use crate::reactor::Source;
 use crate::sd_notify::{MAX, Notified};
 
 /// Where the worker's messages arrive.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
-    socket: Async<OwnedFd>,
+    socket: Source<OwnedFd>,
 }
 
 impl NotifySocket {
@@ -33,13 +33,14 @@ impl NotifySocket {
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         sockopt::set_socket_passcred(&socket, true)?;
         bind(&socket, &SocketAddrUnix::new_unnamed())?;
-        let socket = Async::new_nonblocking(socket)?;
-        Ok(NotifySocket { socket })
+        Ok(NotifySocket {
+            socket: Source::new(socket),
+        })
     }
 
     /// What the worker's NOTIFY_SOCKET is.
     pub(crate) fn name(&self) -> io::Result<OsString> {
-        let address = SocketAddrUnix::try_from(getsockname(&self.socket)?)?;
+        let address = SocketAddrUnix::try_from(getsockname(self.socket.get_ref())?)?;
         let name = address.abstract_name().unwrap_or_default();
         Ok(OsString::from_vec([b"@", name].concat()))
     }

@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use smol::Timer;
 use smol::future::or;
 
 use crate::check::{self, Human, Kind, Url};
 use crate::listen::Listen;
+use crate::reactor::{self, Timer};
 
 /// The most that is printed of an answer, in bytes.
 const MAX_BODY: usize = 4096;
@@ -50,7 +50,10 @@ pub fn probe(probe: &Probe) -> (bool, Vec<u8>) {
         );
         (false, said.into_bytes())
     };
-    smol::block_on(or(ask(&probe.target), late))
+    reactor::block_on(or(ask(&probe.target), late)).unwrap_or_else(|cause| {
+        let said = format!("eventfd: {cause}\n");
+        (false, said.into_bytes())
+    })
 }
 
 async fn ask(target: &Target) -> (bool, Vec<u8>) {

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use libc::{SIGCHLD, SIGINT, SIGTERM};
+use smol::LocalExecutor;
 use smol::future::or;
-use smol::{LocalExecutor, Timer};
 
 use crate::answers::Answers;
 use crate::check::Kind;
@@ -21,6 +21,7 @@ use crate::listen::{self, Found, Listen, ListenError, Wait};
 use crate::log;
 use crate::notify;
 use crate::notify_socket::NotifySocket;
+use crate::reactor::{self, Timer};
 use crate::server::Server;
 use crate::signals::{self, STOPPING, Signals};
 use crate::task;
@@ -106,7 +107,8 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         has_given_up: false,
         executor: Rc::clone(&executor),
     };
-    smol::block_on(executor.run(process.start_and_supervise(inherited)))
+    reactor::block_on(executor.run(process.start_and_supervise(inherited)))
+        .map_err(|cause| RunError::System("eventfd", cause))?
 }
 
 /// Where a listening socket comes from.

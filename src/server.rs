@@ -16,15 +16,15 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
+use smol::LocalExecutor;
 use smol::future::yield_now;
-use smol::stream::Stream as _;
-use smol::{LocalExecutor, Timer};
 
 use crate::answers::Answers;
 use crate::condition::Condition;
 use crate::conn::{Buffers, Conn, Step};
 use crate::handover::Listener;
 use crate::log;
+use crate::reactor::Timer;
 use crate::stream::Stream;
 use crate::task;
 
@@ -166,11 +166,8 @@ impl Server {
             self.timekeeper.replace(Some(cx.waker().clone()));
             let next = self.wake_expired(Instant::now());
             self.timer.set(next);
-            match next {
-                Some(deadline) => timer.set_at(deadline),
-                None => timer.clear(),
-            }
-            if Pin::new(&mut timer).poll_next(cx).is_ready() {
+            timer.set(next);
+            if Pin::new(&mut timer).poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -201,7 +198,7 @@ impl Server {
         let mut queued = 0;
         while queued < QUEUE && !listener.is_taken() {
             match accept_with(
-                &listener.socket,
+                listener.socket.get_ref(),
                 SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
             ) {
                 Ok(socket) => {
@@ -228,7 +225,7 @@ impl Server {
             }
             self.acceptance.wait(cx);
             // An error is accept's to report.
-            listener.socket.poll_readable(cx).map(drop)
+            listener.socket.poll_readable(cx)
         })
         .await;
     }
@@ -376,11 +373,17 @@ impl Drop for Connection {
 /// Takes a connection as far as it gets without waiting; ready when it is over.
 fn advance(conn: &mut Conn, stream: &mut Stream, site: &Answers, cx: &mut Context<'_>) -> Poll<()> {
     let now = Instant::now();
+    // The last read has taken all there was: looking again at once would find nothing.
+    let mut is_empty = false;
     for _ in 0..TURN {
         let outcome = match conn.step(now, site) {
             Step::Read(room) => {
-                let read = stream.poll_read(cx, room);
-                read.map_ok(|count| conn.received(count, now))
+                let size = room.len();
+                let read = stream.poll_read(cx, room, is_empty);
+                read.map_ok(|count| {
+                    is_empty = count < size;
+                    conn.received(count, now);
+                })
             }
             Step::Send(bytes) => {
                 let written = stream.poll_write(cx, bytes);

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,19 +15,22 @@ use rustix::io::read;
 use rustix::process::getpid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
-use smol::Async;
+
+use crate::reactor::{Seat, Source};
 
 /// What ends a responder: SIGUSR2 is nodemon's.
 pub(crate) const STOPPING: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
 
 /// The signals that arrived.
 pub(crate) struct Signals {
-    delivery: SignalDelivery<Async<UnixStream>, SignalOnly>,
+    /// Waits for the reading end of the socket pair.
+    seat: Seat,
+    delivery: SignalDelivery<UnixStream, SignalOnly>,
     /// Set by the handler too: requests that were queued together with a signal must see it, and the socket pair only
     /// wakes with its turn in epoll.
     arrived: Arc<AtomicBool>,
     /// A companion's: all other signals.
-    others: Option<Async<OwnedFd>>,
+    others: Option<Source<OwnedFd>>,
     /// The mask livelet was started with.
     inherited: Mask,
 }
@@ -39,11 +42,8 @@ impl Signals {
     /// # Errors
     /// What socketpair(2), epoll_ctl(2), sigaction(2) or signalfd(2) failed with.
     pub(crate) fn new(is_companion: bool) -> io::Result<Signals> {
-        // The reactor's thread begins with the first Async and inherits this: every signal is the main thread's, so
-        // that what it does next already knows of it.
         let inherited = Mask::all().set();
         let (read, write) = UnixStream::pair()?;
-        let read = Async::new(read)?;
         let arrived = Arc::new(AtomicBool::new(false));
         let mut handled = vec![SIGCHLD];
         for signal in STOPPING {
@@ -58,12 +58,13 @@ impl Signals {
         let others = if is_companion {
             let blocked = Mask::all().without(&STOPPING).without(&[SIGCHLD]);
             blocked.set();
-            Some(Async::new_nonblocking(signal_fd(&blocked)?)?)
+            Some(Source::new(signal_fd(&blocked)?))
         } else {
             Mask::none().set();
             None
         };
         Ok(Signals {
+            seat: Seat::take(),
             delivery,
             arrived,
             others,
@@ -86,7 +87,8 @@ impl Signals {
             let others = self.others.as_ref();
             let have_others = others.is_some_and(|others| others.poll_readable(cx).is_ready());
             // The socket pair only wakes: it can't end, and pending() empties it.
-            let has_woken = self.delivery.get_read().poll_readable(cx).is_ready();
+            let pair = self.delivery.get_read().as_fd();
+            let has_woken = self.seat.poll(pair, libc::POLLIN, cx).is_ready();
             if have_others || has_woken {
                 Poll::Ready(())
             } else {
@@ -96,14 +98,14 @@ impl Signals {
         .await;
         let mut arrived: Vec<i32> = self.delivery.pending().collect();
         if let Some(others) = &self.others {
-            read_all(others, &mut arrived);
+            read_all(others.get_ref(), &mut arrived);
         }
         arrived
     }
 }
 
 /// Appends the signals in a signalfd, at most as many as one read(2) gives.
-fn read_all(signals: &Async<OwnedFd>, arrived: &mut Vec<i32>) {
+fn read_all(signals: &OwnedFd, arrived: &mut Vec<i32>) {
     /// struct signalfd_siginfo.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
     const PID_AT: usize = std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid);

@@ -1,40 +1,68 @@
-//! A connection's socket. The reactor learns of it when a first call would block: a probe whose request is there as soon
-//! as it is accepted is answered without epoll.
+//! A connection's socket. What can be read or written at once is; only what can't has to wait, so that a probe whose
+//! request is there as soon as it is accepted is answered without any wait.
+//!
+//! A connection waits in a seat of the thread's own `reactor`; the many that find no seat are async-net's.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{self, Shutdown};
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::thread;
 
 use async_net::TcpStream;
+use rustix::io::fcntl_dupfd_cloexec;
 use smol::Async;
 use smol::io::{AsyncRead as _, AsyncWrite as _};
 
-/// A non-blocking socket, in one of two forms.
+use crate::reactor::Seat;
+
+/// How many connections may have a seat: ppoll(2) looks at each of them at every wait.
+const SEATS: usize = 64;
+
+thread_local! {
+    /// How many have one.
+    static SEATED: Cell<usize> = const { Cell::new(0) };
+    /// smol's reactor runs.
+    static HAS_CROWD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A non-blocking socket, in one of three forms.
 pub(crate) enum Stream {
-    /// Not known to the reactor; `None` only while it becomes known, and where that has failed.
-    Fresh(Option<net::TcpStream>),
-    /// Wakes the task that waits for it.
+    /// It has not had to wait yet.
+    Fresh(net::TcpStream),
+    /// The seat comes first: it is dropped first.
+    Seated(OneOfSeats, net::TcpStream),
+    /// async-net waits for it.
     Registered(TcpStream),
+    /// It can't be waited for.
+    Lost,
 }
 
 impl Stream {
     /// Of a socket that is non-blocking already.
     pub(crate) fn new(socket: net::TcpStream) -> Stream {
-        Stream::Fresh(Some(socket))
+        Stream::Fresh(socket)
     }
 
+    /// Reads what there is. Where it `is_empty` as far as the caller knows, it may wait without a look.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         room: &mut [u8],
+        is_empty: bool,
     ) -> Poll<io::Result<usize>> {
-        if let Stream::Fresh(Some(socket)) = self {
-            if let Some(outcome) = at_once(socket.read(room)) {
+        if let Stream::Fresh(socket) | Stream::Seated(_, socket) = self {
+            let looked = (!is_empty).then(|| socket.read(room));
+            if let Some(outcome) = looked.and_then(at_once) {
                 return Poll::Ready(outcome);
             }
         }
-        Pin::new(self.registered()?).poll_read(cx, room)
+        match self.wait(libc::POLLIN, cx)? {
+            None => Poll::Pending,
+            Some(stream) => Pin::new(stream).poll_read(cx, room),
+        }
     }
 
     pub(crate) fn poll_write(
@@ -42,32 +70,43 @@ impl Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Stream::Fresh(Some(socket)) = self {
+        if let Stream::Fresh(socket) | Stream::Seated(_, socket) = self {
             if let Some(outcome) = at_once(socket.write(bytes)) {
                 return Poll::Ready(outcome);
             }
         }
-        Pin::new(self.registered()?).poll_write(cx, bytes)
+        match self.wait(libc::POLLOUT, cx)? {
+            None => Poll::Pending,
+            Some(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
     /// shutdown(2)
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
-            Stream::Fresh(socket) => socket
-                .as_ref()
-                .map_or(Ok(()), |socket| socket.shutdown(how)),
+            Stream::Fresh(socket) | Stream::Seated(_, socket) => socket.shutdown(how),
             Stream::Registered(stream) => stream.shutdown(how),
+            Stream::Lost => Ok(()),
         }
     }
 
-    fn registered(&mut self) -> io::Result<&mut TcpStream> {
-        if let Stream::Fresh(socket) = self {
-            let socket = socket.take().ok_or(ErrorKind::NotConnected)?;
-            *self = Stream::Registered(Async::new_nonblocking(socket)?.into());
+    /// Has the task of `cx` woken when the socket is ready for `events`; where async-net does that, it has to be asked.
+    fn wait(&mut self, events: i16, cx: &Context<'_>) -> io::Result<Option<&mut TcpStream>> {
+        if let Stream::Fresh(_) = self {
+            if let Stream::Fresh(socket) = std::mem::replace(self, Stream::Lost) {
+                *self = match OneOfSeats::take() {
+                    Some(seat) => Stream::Seated(seat, socket),
+                    None => Stream::Registered(register(socket)?),
+                };
+            }
         }
         match self {
-            Stream::Registered(stream) => Ok(stream),
-            Stream::Fresh(_) => Err(ErrorKind::NotConnected.into()),
+            Stream::Seated(seat, socket) => {
+                seat.0.wait(socket.as_fd(), events, cx);
+                Ok(None)
+            }
+            Stream::Registered(stream) => Ok(Some(stream)),
+            Stream::Fresh(_) | Stream::Lost => Err(ErrorKind::NotConnected.into()),
         }
     }
 }
@@ -77,4 +116,41 @@ fn at_once(outcome: io::Result<usize>) -> Option<io::Result<usize>> {
     let waits =
         |error: &io::Error| [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind());
     Some(outcome).filter(|outcome| !outcome.as_ref().is_err_and(waits))
+}
+
+/// One of [`SEATS`].
+pub(crate) struct OneOfSeats(Seat);
+
+impl OneOfSeats {
+    fn take() -> Option<OneOfSeats> {
+        let seated = SEATED.get();
+        (seated < SEATS).then(|| {
+            SEATED.set(seated + 1);
+            OneOfSeats(Seat::take())
+        })
+    }
+}
+
+impl Drop for OneOfSeats {
+    fn drop(&mut self) {
+        let _ = SEATED.try_with(|seated| seated.set(seated.get() - 1));
+    }
+}
+
+/// Has async-net wait for a socket.
+///
+/// smol's reactor begins with the first, and it panics where it can't have its thread and its three descriptors: so it is
+/// tried first whether they are to be had.
+fn register(socket: net::TcpStream) -> io::Result<TcpStream> {
+    if !HAS_CROWD.get() {
+        let spare = [(); 3].map(|()| fcntl_dupfd_cloexec(&socket, 0));
+        for descriptor in &spare {
+            descriptor.as_ref().map_err(|&error| error)?;
+        }
+        let thread = thread::Builder::new().spawn(|| ())?;
+        // It has nothing to fail with.
+        let _ = thread.join();
+        HAS_CROWD.set(true);
+    }
+    Ok(Async::new_nonblocking(socket)?.into())
 }

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::task::Context;
 use std::time::{Duration, Instant, SystemTime};
 
+use smol::LocalExecutor;
 use smol::future::or;
-use smol::{LocalExecutor, Timer};
 
 use super::{Check, Human, Kind};
 use crate::condition::Condition;
+use crate::reactor::Timer;
 use crate::sd_notify::Notified;
 use crate::signals::Mask;
 use crate::task;

@@ -2,25 +2,55 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use smol::Async;
+use rustix::io::Errno;
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
+};
+
+use crate::reactor::Source;
 
 /// Connects to the first of the addresses that accepts.
-pub(super) async fn connect(addresses: &[SocketAddr]) -> io::Result<Async<TcpStream>> {
+pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<Source<TcpStream>> {
     let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
     for address in addresses {
-        outcome = Async::<TcpStream>::connect(*address).await;
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        outcome = connected(family, address).await;
         if outcome.is_ok() {
             break;
         }
     }
-    outcome
+    outcome.map(|socket| socket.map(TcpStream::from))
+}
+
+async fn connected(
+    family: AddressFamily,
+    address: &impl SocketAddrArg,
+) -> io::Result<Source<OwnedFd>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    let begun = connect(&socket, address);
+    let socket = Source::new(socket);
+    match begun {
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => {
+            socket.writable().await;
+            sockopt::socket_error(socket.get_ref())??;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(socket)
 }
 
 pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
-    match connect(addresses).await {
+    match connect_to(addresses).await {
         Ok(_) => Ok(()),
         Err(cause) => Err(match addresses.first() {
             Some(address) => format!("{address}: {}", cause.kind()),
@@ -30,7 +60,11 @@ pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
 }
 
 pub(super) async fn accepts_at(path: &Path) -> Result<(), String> {
-    match Async::<UnixStream>::connect(path).await {
+    let connected = async {
+        let address = SocketAddrUnix::new(path)?;
+        connected(AddressFamily::UNIX, &address).await
+    };
+    match connected.await {
         Ok(_) => Ok(()),
         Err(cause) => Err(format!("{}: {}", path.display(), cause.kind())),
     }

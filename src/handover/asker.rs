@@ -46,6 +46,9 @@ impl Asking {
     /// Asks whoever is at the rendezvous of an address; `None` where nobody is.
     pub(crate) fn begin(address: SocketAddr, takeover: bool) -> Option<Asking> {
         let channel = Channel::connect(address).ok()?;
+        if !channel.is_of_own_user() {
+            return None;
+        }
         let pid = getpid().as_raw_pid();
         channel.send(Message::Ask { pid, takeover }).ok()?;
         Some(Asking { channel, address })

@@ -12,9 +12,9 @@ use rustix::net::{
     SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
 };
 use rustix::process::{geteuid, getpid};
-use smol::Async;
 
 use super::message::{self, Message};
+use crate::reactor::Source;
 
 /// How many peers the kernel keeps for a holder that has not accepted them.
 const BACKLOG: i32 = 8;
@@ -36,17 +36,17 @@ fn rendezvous(address: SocketAddr) -> io::Result<SocketAddrUnix> {
 }
 
 /// Where askers come to.
-pub(super) fn listen_for(address: SocketAddr) -> io::Result<Async<OwnedFd>> {
+pub(super) fn listen_for(address: SocketAddr) -> io::Result<Source<OwnedFd>> {
     let socket = socket()?;
     bind(&socket, &rendezvous(address)?)?;
     listen(&socket, BACKLOG)?;
-    Async::new_nonblocking(socket)
+    Ok(Source::new(socket))
 }
 
 /// One end of a conversation.
 #[derive(Debug)]
 pub(super) struct Channel {
-    socket: Async<OwnedFd>,
+    socket: Source<OwnedFd>,
 }
 
 impl Channel {
@@ -54,15 +54,20 @@ impl Channel {
     pub(super) fn connect(address: SocketAddr) -> io::Result<Channel> {
         let socket = socket()?;
         connect(&socket, &rendezvous(address)?)?;
-        let socket = Async::new_nonblocking(socket)?;
-        Ok(Channel { socket })
+        Ok(Channel {
+            socket: Source::new(socket),
+        })
     }
 
     /// From an asker; an error of kind `WouldBlock` where none is there.
-    pub(super) fn accept(rendezvous: &Async<OwnedFd>) -> io::Result<Channel> {
-        let socket = accept_with(rendezvous, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-        let socket = Async::new_nonblocking(socket)?;
-        Ok(Channel { socket })
+    pub(super) fn accept(rendezvous: &Source<OwnedFd>) -> io::Result<Channel> {
+        let socket = accept_with(
+            rendezvous.get_ref(),
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        )?;
+        Ok(Channel {
+            socket: Source::new(socket),
+        })
     }
 
     pub(super) fn send(&self, message: Message) -> io::Result<()> {
@@ -82,7 +87,12 @@ impl Channel {
             control.push(SendAncillaryMessage::ScmRights(descriptors));
         }
         let parts = [IoSlice::new(text.as_bytes())];
-        sendmsg(&self.socket, &parts, &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(
+            self.socket.get_ref(),
+            &parts,
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?;
         Ok(())
     }
 
@@ -101,12 +111,17 @@ impl Channel {
     /// From here on the peer can't send.
     pub(super) fn stop_receiving(&self) {
         // It fails only where the peer is gone.
-        let _ = shutdown(&self.socket, Shutdown::Read);
+        let _ = shutdown(self.socket.get_ref(), Shutdown::Read);
+    }
+
+    /// Whether the process at the other end is of this uid.
+    pub(super) fn is_of_own_user(&self) -> bool {
+        peer(self.socket.get_ref().as_fd()).is_some_and(|(_, uid)| uid == geteuid().as_raw())
     }
 
     /// The process at the other end, where it is of this uid and this pid namespace and says what the kernel says.
     pub(super) fn is_peer(&self, claimed: i32) -> bool {
-        peer(self.socket.as_fd()).is_some_and(|(pid, uid)| {
+        peer(self.socket.get_ref().as_fd()).is_some_and(|(pid, uid)| {
             uid == geteuid().as_raw() && pid == claimed && shares_namespace(pid)
         })
     }

@@ -10,8 +10,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::process::getpid;
+use smol::LocalExecutor;
 use smol::future::or;
-use smol::{Async, LocalExecutor, Timer};
 
 use super::SILENCE;
 use super::asker::Predecessor;
@@ -19,6 +19,7 @@ use super::channel::{self, Channel};
 use super::message::Message;
 use crate::condition::Condition;
 use crate::log;
+use crate::reactor::{Source, Timer};
 use crate::task;
 
 /// How many askers are talked to at once.
@@ -31,9 +32,9 @@ const TRIES: (u32, Duration) = (50, Duration::from_millis(10));
 /// A listening socket, and the rendezvous where a successor asks for it.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    pub(crate) socket: Async<TcpListener>,
+    pub(crate) socket: Source<TcpListener>,
     address: SocketAddr,
-    rendezvous: RefCell<Option<Async<OwnedFd>>>,
+    rendezvous: RefCell<Option<Source<OwnedFd>>>,
     is_offered: Cell<bool>,
     is_taken: Cell<bool>,
 }
@@ -43,7 +44,7 @@ impl Listener {
     pub(crate) fn new(socket: TcpListener) -> io::Result<Rc<Listener>> {
         Ok(Rc::new(Listener {
             address: socket.local_addr()?,
-            socket: Async::new_nonblocking(socket)?,
+            socket: Source::new(socket),
             rendezvous: RefCell::default(),
             is_offered: Cell::new(false),
             is_taken: Cell::new(false),
@@ -155,6 +156,10 @@ impl Holder {
     async fn accept_loop(self: Rc<Holder>, listener: &Weak<Listener>) {
         while let Some(accepted) = next_asker(listener).await {
             match accepted {
+                // Anybody may come to an abstract name; nobody else's process is waited for, nor takes a place.
+                Ok(channel) if !channel.is_of_own_user() => {
+                    log::detail(format_args!("handover: an asker: refused: of another user"))
+                }
                 Ok(_) if self.peers.get() >= PEERS => {}
                 Ok(channel) => {
                     let guest = Guest::arrive(&self);
@@ -162,7 +167,7 @@ impl Holder {
                     let conversation = async move { guest.0.converse(&listener, channel).await };
                     task::spawn(&self.executor, conversation);
                 }
-                Err(_) => drop(Timer::after(REST).await),
+                Err(_) => Timer::after(REST).await,
             }
         }
     }
@@ -175,11 +180,23 @@ impl Holder {
         };
         if !channel.is_peer(pid) {
             return log::notice(format_args!(
-                "handover: pid {pid}: refused: of another user or pid namespace"
+                "handover: pid {pid}: refused: of another pid namespace"
             ));
         }
         let own = getpid().as_raw_pid();
         let may_have = || takeover || self.is_stopping.get();
+        let is_free = || {
+            let listener = listener.upgrade();
+            listener.is_none_or(|listener| !listener.is_offered.get())
+        };
+        // Whose line it is in must be known before it is told.
+        self.state.until(is_free).await;
+        if listener
+            .upgrade()
+            .is_none_or(|listener| listener.is_taken())
+        {
+            return;
+        }
         if !may_have() {
             let seconds = self.since.elapsed().as_secs();
             if channel
@@ -189,10 +206,6 @@ impl Holder {
                 return;
             }
         }
-        let is_free = || {
-            let listener = listener.upgrade();
-            listener.is_none_or(|listener| !listener.is_offered.get())
-        };
         let gone = async {
             channel.receive().await;
             false

@@ -7,7 +7,6 @@ use std::iter::once;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use smol::Timer;
 use smol::future::or;
 
 use super::{HeldBy, Listen, ListenError, listen};
@@ -15,11 +14,16 @@ use crate::check::Human;
 use crate::handover::{Answer, Asking, Offer, SILENCE};
 use crate::log;
 use crate::procfs;
+use crate::reactor::Timer;
 
 /// How often a held port is tried: it is taken within twice this after it has become free.
 const RETRY: Duration = Duration::from_millis(10);
 /// How long a holder that does not answer is not asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long one that closes is not: it may have handed the socket over, and its successor is there in a moment.
+const ASK_SOON: Duration = Duration::from_millis(20);
+/// How often it is asked again that soon.
+const REFUSALS: u32 = 10;
 
 /// How to get what somebody else holds.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +95,7 @@ enum Holder {
     Asked(Asking, Instant),
     /// It serves, for so many seconds, and livelet is in line for its socket.
     Healthy(Asking, i32, u64),
-    /// It is there and did not answer in time, or did not want to.
+    /// It is there and did not answer in time, or did not want to; when to ask again.
     Silent(Instant),
 }
 
@@ -101,6 +105,7 @@ async fn find_one(
     patience: Patience<'_>,
 ) -> Result<Found, ListenError> {
     let mut holder = Holder::Absent;
+    let mut refusals = 0;
     loop {
         let mut error = match listen(address, wait.reuse_port) {
             Ok(socket) => return Ok(Found::Bound(socket)),
@@ -110,8 +115,10 @@ async fn find_one(
         let now = Instant::now();
         match holder {
             Holder::Absent => holder = ask(error.address, wait, now),
-            Holder::Asked(_, since) if now >= since + SILENCE => holder = Holder::Silent(now),
-            Holder::Silent(since) if now >= since + ASK_AGAIN => {
+            Holder::Asked(_, since) if now >= since + SILENCE => {
+                holder = Holder::Silent(now + ASK_AGAIN);
+            }
+            Holder::Silent(until) if now >= until => {
                 holder = ask(error.address, wait, now);
             }
             _ => {}
@@ -134,7 +141,15 @@ async fn find_one(
                 Some(Answer::Offered { socket, pid }) => {
                     return Ok(Found::Offered(asking.accept(socket, pid)));
                 }
-                Some(Answer::Refused) => Holder::Silent(now),
+                Some(Answer::Refused) => {
+                    refusals += 1;
+                    let pause = if refusals > REFUSALS {
+                        ASK_AGAIN
+                    } else {
+                        ASK_SOON
+                    };
+                    Holder::Silent(now + pause)
+                }
             },
             Holder::Healthy(asking, pid, seconds) => match answer(&asking).await {
                 None => Holder::Healthy(asking, pid, seconds),
