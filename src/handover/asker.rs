@@ -43,19 +43,21 @@ pub(crate) struct Predecessor {
 }
 
 impl Asking {
-    /// Asks whoever is at the rendezvous of an address; `None` where nobody is.
+    /// Asks whoever is at the rendezvous of an address; `None` where nobody is. Another user's process is told nothing.
     pub(crate) fn begin(address: SocketAddr, takeover: bool) -> Option<Asking> {
         let channel = Channel::connect(address).ok()?;
-        if !channel.is_of_own_user() {
-            return None;
+        if channel.is_of_own_user() {
+            let pid = getpid().as_raw_pid();
+            channel.send(Message::Ask { pid, takeover }).ok()?;
         }
-        let pid = getpid().as_raw_pid();
-        channel.send(Message::Ask { pid, takeover }).ok()?;
         Some(Asking { channel, address })
     }
 
     /// Waits for what the holder says next.
     pub(crate) async fn answer(&self) -> Answer {
+        if !self.channel.is_of_own_user() {
+            return Answer::Refused;
+        }
         match self.channel.receive().await {
             Some((Message::Healthy { pid, seconds }, _)) if self.channel.is_peer(pid) => {
                 Answer::Healthy { pid, seconds }

@@ -114,7 +114,7 @@ impl Channel {
         let _ = shutdown(self.socket.get_ref(), Shutdown::Read);
     }
 
-    /// Whether the process at the other end is of this uid.
+    /// Whether the process at the other end is of this uid, whatever its pid namespace.
     pub(super) fn is_of_own_user(&self) -> bool {
         peer(self.socket.get_ref().as_fd()).is_some_and(|(_, uid)| uid == geteuid().as_raw())
     }
@@ -122,7 +122,7 @@ impl Channel {
     /// The process at the other end, where it is of this uid and this pid namespace and says what the kernel says.
     pub(super) fn is_peer(&self, claimed: i32) -> bool {
         peer(self.socket.get_ref().as_fd()).is_some_and(|(pid, uid)| {
-            uid == geteuid().as_raw() && pid == claimed && shares_namespace(pid)
+            uid == geteuid().as_raw() && pid != 0 && pid == claimed && shares_namespace(pid)
         })
     }
 }
@@ -165,7 +165,7 @@ fn peer(socket: BorrowedFd<'_>) -> Option<(i32, u32)> {
             &raw mut length,
         )
     };
-    (outcome == 0 && credentials.pid != 0).then_some((credentials.pid, credentials.uid))
+    (outcome == 0).then_some((credentials.pid, credentials.uid))
 }
 
 /// Whether a process lives in livelet's pid namespace, as far as /proc shows it: a process of a child namespace may say

@@ -179,8 +179,8 @@ impl Holder {
             ));
         };
         if !channel.is_peer(pid) {
-            return log::notice(format_args!(
-                "handover: pid {pid}: refused: of another pid namespace"
+            return log::detail(format_args!(
+                "handover: an asker: refused: of another pid namespace"
             ));
         }
         let own = getpid().as_raw_pid();
