@@ -74,10 +74,11 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
             // Whatever it holds, it is empty now.
             let _ = rustix::io::read(&alarm.event, &mut [0; 8]);
         }
+        // Whoever wakes while it waits writes to the descriptor.
         alarm.is_heard.store(true, SeqCst);
-        // Whoever wakes from here on writes to the descriptor.
-        wait(alarm.has_rung.load(SeqCst));
+        let is_any_ready = wait(alarm.has_rung.load(SeqCst));
         alarm.is_heard.store(false, SeqCst);
+        wake(is_any_ready);
     }
 }
 
@@ -102,24 +103,23 @@ impl Wake for Alarm {
     }
 }
 
-/// Waits once, or only looks, and wakes whom it concerns.
-fn wait(only_look: bool) {
-    let count = WAITING.with_borrow_mut(|waiting| {
+/// Waits once, or only looks; whether any descriptor is ready.
+fn wait(only_look: bool) -> bool {
+    WAITING.with_borrow_mut(|waiting| {
         let timeout = if only_look {
             Some(Duration::ZERO)
         } else {
             let next = waiting.next_deadline();
             next.map(|at| at.saturating_duration_since(Instant::now()))
         };
-        let is_any_ready = ppoll(&mut waiting.descriptors, timeout);
-        if is_any_ready {
-            waiting.descriptors.len()
-        } else {
-            0
-        }
-    });
-    // Wakers are called while nothing is borrowed.
-    for key in 0..count {
+        ppoll(&mut waiting.descriptors, timeout)
+    })
+}
+
+/// Wakes whom it concerns; nothing is borrowed meanwhile, as wakers may do anything.
+fn wake(is_any_ready: bool) {
+    let count = WAITING.with_borrow(|waiting| waiting.descriptors.len());
+    for key in 0..if is_any_ready { count } else { 0 } {
         let waker = WAITING.with_borrow_mut(|waiting| waiting.fired(key));
         waker.into_iter().for_each(Waker::wake);
     }
@@ -365,9 +365,15 @@ impl Timer {
         timer
     }
 
-    /// Changes the deadline, for the next poll.
+    /// Changes the deadline. The old one wakes nobody any more, and the new one nobody before the next poll.
     pub(crate) fn set(&mut self, deadline: Option<Instant>) {
+        self.forget();
         self.at = deadline;
+    }
+
+    /// The deadline that it was given last.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.at
     }
 
     fn forget(&mut self) {

@@ -50,9 +50,9 @@ pub(crate) struct Server {
     buffers: RefCell<Buffers>,
     /// Accept loops still listening.
     listening: Cell<usize>,
-    /// When the timer of [`Server::keep_time`] fires.
-    timer: Cell<Option<Instant>>,
-    /// Woken when a connection's deadline comes before that.
+    /// Of [`Server::keep_time`].
+    timer: RefCell<Timer>,
+    /// Woken when a connection's deadline comes before the timer's.
     timekeeper: RefCell<Option<Waker>>,
     /// What accept loops look at: the phase, and who has the listening socket.
     acceptance: Condition,
@@ -88,7 +88,7 @@ impl Server {
             connections: RefCell::default(),
             buffers: RefCell::default(),
             listening: Cell::new(0),
-            timer: Cell::new(None),
+            timer: RefCell::new(Timer::never()),
             timekeeper: RefCell::default(),
             drain_until: Cell::new(None),
             acceptance: Condition::default(),
@@ -161,13 +161,12 @@ impl Server {
 
     /// Wakes each connection at its deadline; runs as long as the server.
     pub(crate) async fn keep_time(self: Rc<Server>) {
-        let mut timer = Timer::never();
         poll_fn(|cx| -> Poll<()> {
             self.timekeeper.replace(Some(cx.waker().clone()));
             let next = self.wake_expired(Instant::now());
-            self.timer.set(next);
+            let mut timer = self.timer.borrow_mut();
             timer.set(next);
-            if Pin::new(&mut timer).poll(cx).is_ready() {
+            if Pin::new(&mut *timer).poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -313,7 +312,8 @@ impl Server {
             entry.precedence = conn.precedence();
             entry.waker.clone_from(waker);
         }
-        if self.timer.get().is_none_or(|at| deadline < at) {
+        let next = self.timer.borrow().deadline();
+        if next.is_none_or(|at| deadline < at) {
             self.timekeeper.take().into_iter().for_each(Waker::wake);
         }
     }
@@ -322,6 +322,10 @@ impl Server {
         let entry = self.connections.borrow_mut().try_remove(key);
         if entry.is_some_and(|entry| entry.is_waited_for) {
             self.drain_waits_for.set(self.drain_waits_for.get() - 1);
+        }
+        if self.open_connections() == 0 {
+            // Nobody is left whom it could wake: an idle livelet sleeps on.
+            self.timer.borrow_mut().set(None);
         }
         self.count();
         self.progress.changed();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::*;
 use crate::connections::*;
-use crate::support::Livelet;
+use crate::support::{Livelet, wait_for};
 
 #[test]
 fn a_head_has_five_seconds() {
@@ -147,4 +147,45 @@ fn an_unread_response_has_five_seconds() {
         gone && stalled > Duration::from_secs(4),
         "{error} {stalled:?} after the last of {sent} bytes was taken"
     );
+}
+
+/// What has to wait sets a deadline 15 s away; once nobody is left whom it concerns, nothing wakes.
+#[test]
+fn an_idle_livelet_sleeps() {
+    let livelet = Livelet::start(&[]);
+    let mut client = Client::open(livelet.addr());
+    wait_until_sleeping(livelet.pid());
+    client.send(&spell("g")).unwrap();
+    assert_eq!(client.reply(false).unwrap().status, 200);
+    drop(client);
+    wait_until_sleeping(livelet.pid());
+    let before = context_switches(livelet.pid());
+    let deadline = Instant::now() + Duration::from_secs(16);
+    while Instant::now() < deadline {
+        assert_eq!(context_switches(livelet.pid()), before);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Waits until it has been asleep for a moment.
+fn wait_until_sleeping(pid: u32) {
+    let mut before = 0;
+    wait_for("it sleeps", || {
+        let now = context_switches(pid);
+        std::thread::sleep(Duration::from_millis(50));
+        std::mem::replace(&mut before, now) == now
+    });
+}
+
+/// How often it has gone to sleep, all of its threads.
+fn context_switches(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let statuses =
+        tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+    let count = |status: String| -> u64 {
+        let mut lines = status.lines();
+        let switches = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        switches.unwrap().trim().parse().unwrap()
+    };
+    statuses.map(count).sum()
 }
