@@ -42,12 +42,12 @@ pub struct SpawnError {
 
 impl SpawnError {
     /// 127 where there is no such program, 126 where it can't be executed, as shells and tini report it; 125 where the
-    /// system had no process to give.
+    /// system had no process or no descriptor to give.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match Errno::from_io_error(&self.cause) {
             Some(Errno::NOENT | Errno::NOTDIR) => 127,
-            Some(Errno::AGAIN | Errno::NOMEM) => 125,
+            Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE) => 125,
             _ => 126,
         }
     }
