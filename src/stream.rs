@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use async_net::TcpStream;
+use rustix::event::epoll::{self, EventData};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::fcntl_dupfd_cloexec;
 use smol::Async;
 use smol::io::{AsyncRead as _, AsyncWrite as _};
@@ -94,9 +96,16 @@ impl Stream {
     fn wait(&mut self, events: i16, cx: &Context<'_>) -> io::Result<Option<&mut TcpStream>> {
         if let Stream::Fresh(_) = self {
             if let Stream::Fresh(socket) = std::mem::replace(self, Stream::Lost) {
-                *self = match OneOfSeats::take() {
+                *self = match OneOfSeats::take(SEATS) {
                     Some(seat) => Stream::Seated(seat, socket),
-                    None => Stream::Registered(register(socket)?),
+                    None if has_crowd() => {
+                        Stream::Registered(Async::new_nonblocking(socket)?.into())
+                    }
+                    // More seats than are good cost time, but nobody is turned away.
+                    None => match OneOfSeats::take(usize::MAX) {
+                        Some(seat) => Stream::Seated(seat, socket),
+                        None => Stream::Lost,
+                    },
                 };
             }
         }
@@ -118,13 +127,13 @@ fn at_once(outcome: io::Result<usize>) -> Option<io::Result<usize>> {
     Some(outcome).filter(|outcome| !outcome.as_ref().is_err_and(waits))
 }
 
-/// One of [`SEATS`].
+/// One of [`SEATS`], or of more where there is nothing else.
 pub(crate) struct OneOfSeats(Seat);
 
 impl OneOfSeats {
-    fn take() -> Option<OneOfSeats> {
+    fn take(most: usize) -> Option<OneOfSeats> {
         let seated = SEATED.get();
-        (seated < SEATS).then(|| {
+        (seated < most).then(|| {
             SEATED.set(seated + 1);
             OneOfSeats(Seat::take())
         })
@@ -137,20 +146,24 @@ impl Drop for OneOfSeats {
     }
 }
 
-/// Has async-net wait for a socket.
+/// Whether smol's reactor runs, or can.
 ///
-/// smol's reactor begins with the first, and it panics where it can't have its thread and its three descriptors: so it is
-/// tried first whether they are to be had.
-fn register(socket: net::TcpStream) -> io::Result<TcpStream> {
+/// It begins with the first connection that is registered, and it panics where it can't have its thread and its
+/// descriptors: so whether they are to be had is tried first.
+fn has_crowd() -> bool {
     if !HAS_CROWD.get() {
-        let spare = [(); 3].map(|()| fcntl_dupfd_cloexec(&socket, 0));
-        for descriptor in &spare {
-            descriptor.as_ref().map_err(|&error| error)?;
-        }
-        let thread = thread::Builder::new().spawn(|| ())?;
-        // It has nothing to fail with.
-        let _ = thread.join();
-        HAS_CROWD.set(true);
+        HAS_CROWD.set(try_crowd().is_ok());
     }
-    Ok(Async::new_nonblocking(socket)?.into())
+    HAS_CROWD.get()
+}
+
+fn try_crowd() -> io::Result<()> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let event = eventfd(0, EventfdFlags::CLOEXEC)?;
+    epoll::add(&epoll, &event, EventData::new_u64(0), epoll::EventFlags::IN)?;
+    let _for_its_timer = fcntl_dupfd_cloexec(&event, 0)?;
+    let thread = thread::Builder::new().spawn(|| ())?;
+    // It has nothing to fail with.
+    let _ = thread.join();
+    Ok(())
 }
