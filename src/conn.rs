@@ -25,7 +25,9 @@ const LINGER_LIMIT: Duration = Duration::from_secs(2);
 /// one round trip behind.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 /// Pipelined requests are answered in one write until the answers have this many bytes.
-const OUTBOX_ENOUGH: usize = 16 * 1024;
+///
+/// As many connections as there may be can each make livelet keep that much, one answer and [`INBOX_MAX`].
+const OUTBOX_ENOUGH: usize = 1024;
 /// The most that is buffered of what a client sends: a head, and the empty line that may come before it.
 const INBOX_MAX: usize = http::MAX_HEAD + 2;
 /// How long an answer is waited for; the site has limits of its own, well below.
@@ -154,11 +156,12 @@ impl Conn {
         self.since + limit
     }
 
-    /// Who gives way first at the connection limit: the smallest of these. One that waits for a request before one whose
-    /// answer is not taken, then the one that has waited longest. `None`: it asked and waits for its answer.
+    /// Who gives way first at the connection limit: the smallest of these. One whose answers are not taken comes first: the
+    /// kernel has room for hundreds, so no probe is among them. Then the one that has waited longest for a whole request.
+    /// `None`: it asked and waits for its answer.
     #[must_use]
     pub fn precedence(&self) -> Option<(bool, Instant)> {
-        let precedence = (!self.unsent().is_empty(), self.asked_at);
+        let precedence = (self.unsent().is_empty(), self.asked_at);
         self.waits_since.is_none().then_some(precedence)
     }
 
@@ -576,6 +579,6 @@ mod tests {
         let mut sending = Simulated::new();
         sending.window = 0;
         sending.feed(GET);
-        assert!(newer.precedence() < sending.conn.precedence());
+        assert!(sending.conn.precedence() < older.precedence());
     }
 }

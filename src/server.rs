@@ -30,8 +30,11 @@ use crate::task;
 
 /// How long accepting rests when the machine is out of something that no connection here can give back.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How many connections are accepted, or steps of one connection taken, before the others have their turn.
-const TURN: usize = 16;
+/// How many connections are accepted before the open ones have their turn. Where each of those has much to do, one more
+/// turn is what a probe behind them in the queue waits for.
+const TURN: usize = 128;
+/// How many steps of a connection are taken before the others have their turn: as many as a probe needs.
+const STEPS: usize = 4;
 /// The most connections that the end of the listening socket can leave in its queue; the bound on accepting them.
 const QUEUE: usize = 4096;
 
@@ -47,6 +50,8 @@ pub(crate) struct Server {
     /// Connections from before the drain that are still open.
     drain_waits_for: Cell<usize>,
     connections: RefCell<Slab<Entry>>,
+    /// How many of them were chosen to give way.
+    leaving: Cell<usize>,
     buffers: RefCell<Buffers>,
     /// Accept loops still listening.
     listening: Cell<usize>,
@@ -86,6 +91,7 @@ impl Server {
             is_closing: Cell::new(false),
             drain_waits_for: Cell::new(0),
             connections: RefCell::default(),
+            leaving: Cell::new(0),
             buffers: RefCell::default(),
             listening: Cell::new(0),
             timer: RefCell::new(Timer::never()),
@@ -148,8 +154,9 @@ impl Server {
     /// Ends the drain: closes what is still open.
     pub(crate) fn cut(&self) {
         for (_, entry) in self.connections.borrow_mut().iter_mut() {
-            entry.gives_way = true;
-            entry.waker.wake_by_ref();
+            if !entry.gives_way {
+                self.dismiss(entry);
+            }
         }
         self.end_listening();
     }
@@ -195,12 +202,14 @@ impl Server {
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut turn = 0;
         let mut queued = 0;
+        let mut failures = 0;
         while queued < QUEUE && !listener.is_taken() {
             match accept_with(
                 listener.socket.get_ref(),
                 SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
             ) {
                 Ok(socket) => {
+                    failures = 0;
                     self.make_room().await;
                     self.open(socket.into());
                     turn += 1;
@@ -211,7 +220,10 @@ impl Server {
                 }
                 Err(Errno::AGAIN) if self.is_closing.get() => return,
                 Err(Errno::AGAIN) => self.acceptable(listener).await,
-                Err(error) => self.accept_failed(error).await,
+                Err(error) => {
+                    failures += 1;
+                    self.accept_failed(error, failures).await;
+                }
             }
         }
     }
@@ -230,13 +242,15 @@ impl Server {
     }
 
     /// An error of accept4(2) may be the queued connection's own, and the next one fine. Where the machine is short of
-    /// something, a connection here gives way, as it may be its descriptor that is missing; where that is no help,
-    /// accepting rests.
-    async fn accept_failed(&self, error: Errno) {
+    /// something, a connection here gives way, as it may be its descriptor that is missing; where that is no help, or
+    /// it goes on for too long, accepting rests.
+    async fn accept_failed(&self, error: Errno, failures: usize) {
         log::detail(format_args!("accept: {}", io::Error::from(error)));
         let may_help = match error {
-            Errno::INTR | Errno::CONNABORTED | Errno::PROTO => true,
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => self.let_one_give_way(),
+            Errno::INTR | Errno::CONNABORTED | Errno::PROTO => failures < TURN,
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+                self.one_gives_way().await
+            }
             _ => false,
         };
         if !may_help {
@@ -245,32 +259,40 @@ impl Server {
         yield_now().await;
     }
 
+    /// Who was asked to give way is as good as gone: waiting for that would let everybody else have a turn for each
+    /// connection that is accepted. So for a turn there may be as many more.
     async fn make_room(&self) {
-        let is_full = || self.open_connections() >= self.max_connections;
-        if is_full() {
-            // Those accepted a moment ago have not been read from yet.
-            yield_now().await;
-        }
-        while is_full() {
-            if self.let_one_give_way() {
-                yield_now().await;
-            } else {
-                // All of them have asked, or are closing: the next to finish makes room.
-                self.progress.until(|| !is_full()).await;
-            }
+        let is_full = || self.open_connections() - self.leaving.get() >= self.max_connections;
+        while is_full() && !self.one_gives_way().await {
+            // All of them have asked: the next to finish makes room.
+            self.progress.until(|| !is_full()).await;
         }
     }
 
     /// Asks one connection to give way; false where none is left to ask.
+    async fn one_gives_way(&self) -> bool {
+        if !self.let_one_give_way() {
+            // Those accepted a moment ago have not been read from yet.
+            yield_now().await;
+            return self.let_one_give_way();
+        }
+        true
+    }
+
     fn let_one_give_way(&self) -> bool {
         let mut connections = self.connections.borrow_mut();
         let open = connections.iter_mut().map(|(_, entry)| entry);
         let candidates = open.filter(|entry| !entry.gives_way && entry.precedence.is_some());
         let chosen = candidates.min_by_key(|entry| entry.precedence);
         let Some(entry) = chosen else { return false };
+        self.dismiss(entry);
+        true
+    }
+
+    fn dismiss(&self, entry: &mut Entry) {
         entry.gives_way = true;
         entry.waker.wake_by_ref();
-        true
+        self.leaving.set(self.leaving.get() + 1);
     }
 
     fn open(self: &Rc<Server>, socket: std::net::TcpStream) {
@@ -278,7 +300,8 @@ impl Server {
         let key = self.connections.borrow_mut().insert(Entry {
             waker: Waker::noop().clone(),
             deadline: None,
-            precedence: conn.precedence(),
+            // None before it has been read from: its request may be there.
+            precedence: None,
             is_waited_for: false,
             gives_way: false,
         });
@@ -320,8 +343,11 @@ impl Server {
 
     fn closed(&self, key: usize) {
         let entry = self.connections.borrow_mut().try_remove(key);
-        if entry.is_some_and(|entry| entry.is_waited_for) {
-            self.drain_waits_for.set(self.drain_waits_for.get() - 1);
+        if let Some(entry) = entry {
+            let waited_for = self.drain_waits_for.get() - usize::from(entry.is_waited_for);
+            self.drain_waits_for.set(waited_for);
+            self.leaving
+                .set(self.leaving.get() - usize::from(entry.gives_way));
         }
         if self.open_connections() == 0 {
             // Nobody is left whom it could wake: an idle livelet sleeps on.
@@ -379,7 +405,7 @@ fn advance(conn: &mut Conn, stream: &mut Stream, site: &Answers, cx: &mut Contex
     let now = Instant::now();
     // The last read has taken all there was: looking again at once would find nothing.
     let mut is_empty = false;
-    for _ in 0..TURN {
+    for _ in 0..STEPS {
         let outcome = match conn.step(now, site) {
             Step::Read(room) => {
                 let size = room.len();
