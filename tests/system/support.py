@@ -1,0 +1,201 @@
+"""What the Python scripts here share: a livelet that is started and ended, its probes, what it uses, and the checks'
+report. `LIVELET_BIN` names another binary to test than the release build."""
+
+import argparse
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LIVELET = os.path.abspath(os.environ.get("LIVELET_BIN", ROOT / "target/release/livelet"))
+# How long something may take that should happen at once, on a machine that is busy with other things.
+SOON = 10
+
+
+def environment(**more):
+    """Without what would change livelet's own configuration."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LIVELET_")}
+    return kept | more
+
+
+def until(holds, what, within=SOON):
+    """Waits until `holds` returns something true, and returns that."""
+    deadline = time.monotonic() + within
+    while not (value := holds()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {within} s")
+        time.sleep(0.002)
+    return value
+
+
+class Livelet:
+    """One livelet, killed at the end of its `with`."""
+
+    def __init__(self, *args, listen="127.0.0.1:0", command=(), prefix=(), binary=None, env=None, **popen):
+        self.log = tempfile.TemporaryFile()
+        words = [*prefix, binary or LIVELET, "-l", listen, *args, *(["--", *command] if command else [])]
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": self.log} | popen
+        self.process = subprocess.Popen(words, env=environment() if env is None else env, **options)
+        self.pid = self.process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+    def said(self):
+        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def has_ended(self):
+        return self.process.poll() is not None
+
+    def ready(self, within=SOON):
+        """Its address once it listens; None where it has ended instead."""
+
+        def look():
+            ended = self.has_ended()
+            found = re.search(r"^livelet: listening on http://(\S+):(\d+)", self.said(), re.MULTILINE)
+            return ((found[1].strip("[]"), int(found[2])),) if found else (None,) if ended else None
+
+        return until(look, "the ready line", within)[0]
+
+    def address(self):
+        address = self.ready()
+        assert address, f"it has ended with {self.process.returncode}: {self.said()}"
+        return address
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, within=SOON):
+        """Its exit code, negative for a signal."""
+        try:
+            return self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it still runs after {within} s: {self.said()}") from None
+
+    def stop(self, within=SOON):
+        self.signal(signal.SIGTERM)
+        return self.wait(within)
+
+
+def request(path="/livez", close=True):
+    connection = "Connection: close\r\n" if close else ""
+    return f"GET {path} HTTP/1.1\r\nHost: test\r\n{connection}\r\n".encode()
+
+
+def probe(address, path="/livez", timeout=1.0, source=None):
+    """Status and body as the kubelet asks: a new connection, all of it within the timeout. OSError where it fails."""
+    deadline = time.monotonic() + timeout
+    with socket.create_connection(address, timeout, source_address=source and (source, 0)) as client:
+        client.sendall(request(path))
+        answer = b""
+        while True:
+            client.settimeout(max(deadline - time.monotonic(), 0.001))
+            part = client.recv(65536)
+            if not part:
+                break
+            answer += part
+    found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
+    if not found:
+        raise ConnectionError(f"no answer but {answer!r}")
+    return int(found[1]), answer.partition(b"\r\n\r\n")[2].decode()
+
+
+def answers(address, path="/livez", status=200, **more):
+    """Whether a probe gets this status now."""
+    try:
+        return probe(address, path, **more)[0] == status
+    except OSError:
+        return False
+
+
+def free_port():
+    """A port that was free a moment ago, below those that connections get."""
+    while True:
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind(("127.0.0.1", random.randrange(12000, 30000)))
+                return tried.getsockname()[1]
+            except OSError:
+                pass
+
+
+def memory(pid):
+    """Resident memory in KiB."""
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
+
+
+def cpu(pid):
+    """User and system time in seconds."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def state(pid):
+    """R, S, T, Z...; empty where it is gone."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def threads(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def quantile(values, part):
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
+
+
+CHECKS = []
+
+
+def check(function):
+    """One check: it passes unless it raises; what it returns is shown beside its name."""
+    CHECKS.append(function)
+    return function
+
+
+def arguments(doc):
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="only checks whose name holds one of these")
+    return parser
+
+
+def run_checks(names=()):
+    """Runs them in their order, and ends the script."""
+    if not os.access(LIVELET, os.X_OK):
+        sys.exit(f"{LIVELET} is not there: cargo build --release --locked")
+    failed = 0
+    chosen = [function for function in CHECKS if not names or any(name in function.__name__ for name in names)]
+    for function in chosen:
+        try:
+            note = function()
+        except Exception as error:
+            failed += 1
+            print(f"FAIL {function.__name__}", flush=True)
+            shown = str(error) if isinstance(error, AssertionError) and str(error) else traceback.format_exc()
+            print("\n".join(f"     {line}" for line in shown.rstrip().splitlines()), flush=True)
+        else:
+            print(f"PASS {function.__name__}{f': {note}' if note else ''}", flush=True)
+    print(f"{len(chosen) - failed} passed, {failed} failed")
+    sys.exit(failed > 0)
