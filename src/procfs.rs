@@ -16,6 +16,10 @@ pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
             all.push((pid, parent));
         }
     }
+    // An empty directory is no /proc, and says nothing of anybody.
+    if !all.iter().any(|&(pid, _)| pid == ancestor) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     let mut found = vec![ancestor];
     let mut next = 0;
     while let Some(&current) = found.get(next) {
