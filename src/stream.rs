@@ -23,6 +23,9 @@ use crate::reactor::Seat;
 /// How many connections may have a seat: ppoll(2) looks at each of them at every wait.
 const SEATS: usize = 64;
 
+/// What std gives a thread by itself.
+const STACK: usize = 2 * 1024 * 1024;
+
 thread_local! {
     /// How many have one.
     static SEATED: Cell<usize> = const { Cell::new(0) };
@@ -162,7 +165,8 @@ fn try_crowd() -> io::Result<()> {
     let event = eventfd(0, EventfdFlags::CLOEXEC)?;
     epoll::add(&epoll, &event, EventData::new_u64(0), epoll::EventFlags::IN)?;
     let _for_its_timer = fcntl_dupfd_cloexec(&event, 0)?;
-    let thread = thread::Builder::new().spawn(|| ())?;
+    // With the room of two: where addresses are scarce (RLIMIT_AS), the second is what connections need.
+    let thread = thread::Builder::new().stack_size(2 * STACK).spawn(|| ())?;
     // It has nothing to fail with.
     let _ = thread.join();
     Ok(())
