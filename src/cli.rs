@@ -1,7 +1,7 @@
 //! The command line and its variables, to a validated configuration.
 //!
-//! [`FLAGS`] is the one table of options: the parser, the variables and `--help` all read it. Nothing is bound or
-//! started before all of it is valid.
+//! [`FLAGS`] is the one table of options: the parser, the variables and `--help` all read it, and so do the man page and
+//! the completions. Nothing is bound or started before all of it is valid.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
@@ -102,15 +102,19 @@ impl Default for Config {
 }
 
 /// One option.
-struct Flag {
+#[derive(Debug)]
+pub struct Flag {
     id: Id,
-    short: Option<char>,
-    long: &'static str,
+    /// Its letter.
+    pub short: Option<char>,
+    /// Its name.
+    pub long: &'static str,
     /// The variable that stands in where the flag is not given.
-    variable: Option<&'static str>,
+    pub variable: Option<&'static str>,
     /// What its value is called; empty for a switch.
-    value: &'static str,
-    help: &'static str,
+    pub value: &'static str,
+    /// What it does, for `--help`.
+    pub help: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +140,8 @@ enum Id {
     Version,
 }
 
-const FLAGS: [Flag; 19] = [
+/// Every option, in the order of `--help`; `packaging/pages.rs` makes the man page and the completions of it.
+pub const FLAGS: [Flag; 19] = [
     Flag {
         id: Id::Listen,
         short: Some('l'),
