@@ -92,7 +92,7 @@ impl Answers {
             let holds = poll_fn(|cx| match self.lines(Endpoint::Live, |_| true, now) {
                 Some(lines) => {
                     self.judge_by(Endpoint::Live, &lines);
-                    Poll::Ready(lines.iter().all(|(_, outcome)| outcome.is_ok()))
+                    Poll::Ready(lines.iter().all(|(_, outcome, _)| outcome.is_ok()))
                 }
                 None => {
                     self.observer.wait(cx);
@@ -139,15 +139,19 @@ impl Answers {
             self.judge_by(endpoint, &lines);
         }
         let notified = self.observer.notified().borrow();
-        let facts = Facts {
+        Some(question.answer(&lines, &names, &self.facts(&notified)))
+    }
+
+    fn facts<'n>(&self, notified: &'n Notified) -> Facts<'n> {
+        Facts {
             pid: std::process::id(),
             uptime: self.since.elapsed(),
             said: notified.status(),
-        };
-        Some(question.answer(&lines, &names, &facts))
+        }
     }
 
-    fn metrics(&self, since: Instant) -> Option<Response> {
+    /// What is answered from liveness and readiness together: the page, or the metrics.
+    fn both(&self, since: Instant, is_page: bool) -> Option<Response> {
         let [live, ready] = [Endpoint::Live, Endpoint::Ready].map(|endpoint| {
             // Both are begun before one is waited for.
             Some((endpoint, self.lines(endpoint, |_| true, since)?))
@@ -155,6 +159,12 @@ impl Answers {
         let endpoints = [live?, ready?];
         for (endpoint, lines) in &endpoints {
             self.judge_by(*endpoint, lines);
+        }
+        if is_page {
+            let pid = self.snapshot.get().pid;
+            let notified = self.observer.notified().borrow();
+            let facts = self.facts(&notified);
+            return Some(health::page(&endpoints, pid, &facts, Instant::now()));
         }
         let numbers = Numbers {
             uptime: self.since.elapsed(),
@@ -182,14 +192,16 @@ impl Answers {
         since: Instant,
     ) -> Option<Vec<Line<'_>>> {
         let mut lines = health::own_lines(endpoint, self.snapshot.get());
-        lines.retain(|(name, _)| wants(name));
+        lines.retain(|(name, ..)| wants(name));
         let (checks, first) = self.checks_of(endpoint);
         let mut is_known = true;
         for (index, check) in checks.iter().enumerate() {
             if wants(&check.name) {
                 // All of them are begun before any is waited for.
                 match self.observer.observe(first + index, since) {
-                    Some(outcome) => lines.push((&check.name, outcome.map_err(Into::into))),
+                    Some((outcome, at)) => {
+                        lines.push((&check.name, outcome.map_err(Into::into), Some(at)));
+                    }
                     None => is_known = false,
                 }
             }
@@ -200,7 +212,7 @@ impl Answers {
     fn judge_by(&self, endpoint: Endpoint, lines: &[Line<'_>]) {
         let mut failures = lines
             .iter()
-            .filter_map(|(name, outcome)| Some((*name, outcome.as_ref().err()?.as_ref())));
+            .filter_map(|(name, outcome, _)| Some((*name, outcome.as_ref().err()?.as_ref())));
         self.judge(endpoint, failures.next());
     }
 
@@ -247,7 +259,8 @@ impl Site for Answers {
         let response = match health::route(request) {
             Route::Fixed(response) => response,
             Route::Ask(question) => self.answer(&question, since)?,
-            Route::Metrics => self.metrics(since)?,
+            Route::Metrics => self.both(since, false)?,
+            Route::Page => self.both(since, true)?,
         };
         self.requests.set(self.requests.get().wrapping_add(1));
         log::detail(format_args!(

@@ -164,6 +164,10 @@ impl Process<'_> {
                     has_worker: self.has_worker(),
                     stopping: self.lifecycle.is_stopping(),
                     worker_ended: self.has_worker() && self.lifecycle.is_draining(),
+                    pid: self
+                        .worker
+                        .as_ref()
+                        .map_or_else(std::process::id, |worker| worker.pid().unsigned_abs()),
                 });
                 for action in actions {
                     if let Some(code) = self.act(action) {

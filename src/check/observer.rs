@@ -33,6 +33,9 @@ struct Slot {
     kind: Kind,
     is_running: bool,
     last: Option<Observation>,
+    /// Whether it held when it was last seen, and since when it has been seen so.
+    held: Option<bool>,
+    since: Instant,
 }
 
 /// The checks of all endpoints, by their index.
@@ -62,6 +65,8 @@ impl Observer {
             kind: check.kind.clone(),
             is_running: false,
             last: None,
+            held: None,
+            since: Instant::now(),
         });
         Rc::new(Observer {
             executor,
@@ -76,36 +81,42 @@ impl Observer {
         })
     }
 
-    /// What was observed for somebody who asked at `since`; `None` where that has yet to come, and then it is on its way.
+    /// What was observed for somebody who asked at `since`, and since when it has been so; `None` where that has yet to
+    /// come, and then it is on its way.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
         since: Instant,
-    ) -> Option<Result<(), String>> {
+    ) -> Option<(Result<(), String>, Instant)> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(index)?;
+        let Some(outcome) = self.known(slot, since) else {
+            if !slot.is_running {
+                slot.is_running = true;
+                let run = Rc::clone(self).run(index, slot.kind.clone());
+                task::spawn(&self.executor, run);
+            }
+            return None;
+        };
+        if slot.held != Some(outcome.is_ok()) {
+            slot.held = Some(outcome.is_ok());
+            slot.since = Instant::now();
+        }
+        Some((outcome, slot.since))
+    }
+
+    fn known(&self, slot: &Slot, since: Instant) -> Option<Result<(), String>> {
         let notified = self.notified.borrow();
-        match slot.kind {
+        let kept = match slot.kind {
             Kind::Notify => return Some(notified.readiness()),
             Kind::Watchdog(limit) => {
                 return Some(notified.liveness(limit, self.began, Instant::now()));
             }
-            _ => {}
-        }
-        let kept = if matches!(slot.kind, Kind::Exec(_)) {
-            EXEC_KEPT
-        } else {
-            Duration::ZERO
+            Kind::Exec(_) => EXEC_KEPT,
+            _ => Duration::ZERO,
         };
-        if let Some(last) = slot.last.as_ref().filter(|last| last.at + kept >= since) {
-            return Some(last.outcome.clone());
-        }
-        if !slot.is_running {
-            slot.is_running = true;
-            let run = Rc::clone(self).run(index, slot.kind.clone());
-            task::spawn(&self.executor, run);
-        }
-        None
+        let last = slot.last.as_ref().filter(|last| last.at + kept >= since)?;
+        Some(last.outcome.clone())
     }
 
     /// What the worker says of itself.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::Line;
+use super::{Form, Line, show};
 
 /// What is said beside the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Facts<'a> {
 
 /// The document; checks that have no room within `most` bytes are left out, and that is said.
 pub(super) fn document(lines: &[Line<'_>], facts: &Facts<'_>, most: usize) -> String {
-    let holds = lines.iter().all(|(_, outcome)| outcome.is_ok());
+    let holds = lines.iter().all(|(_, outcome, _)| outcome.is_ok());
     let mut text = format!(
         "{{\"status\":\"{}\",\"version\":\"{}\",\"pid\":{},\"uptime\":{}",
         verdict(holds),
@@ -27,28 +27,28 @@ pub(super) fn document(lines: &[Line<'_>], facts: &Facts<'_>, most: usize) -> St
         facts.uptime.as_secs(),
     );
     if let Some(said) = facts.said {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ",\"notes\":[{}]", string(said));
+        text.push_str(",\"notes\":[");
+        push(&mut text, said);
+        text.push(']');
     }
     text.push_str(",\"checks\":{");
-    let mut is_first = true;
-    for (name, outcome) in lines {
-        let comma = if is_first { "" } else { "," };
-        let output = match outcome {
-            Ok(()) => String::new(),
-            Err(reason) => format!(",\"output\":{}", string(reason)),
-        };
+    let mut comma = "";
+    for (name, outcome, _) in lines {
+        let before = text.len();
         let status = verdict(outcome.is_ok());
-        let entry = format!(
-            "{comma}{}:[{{\"status\":\"{status}\"{output}}}]",
-            string(name)
-        );
-        if text.len() + entry.len() + 64 > most {
+        // Names are of letters, digits, dots, dashes and underlines: nothing to escape. Writing to a String cannot fail.
+        let _ = write!(text, "{comma}\"{name}\":[{{\"status\":\"{status}\"");
+        if let Err(reason) = outcome {
+            text.push_str(",\"output\":");
+            push(&mut text, reason);
+        }
+        text.push_str("}]");
+        if text.len() + 64 > most {
+            text.truncate(before);
             text.push_str("},\"output\":\"more checks are not shown\"}");
             return text;
         }
-        text.push_str(&entry);
-        is_first = false;
+        comma = ",";
     }
     text.push_str("}}");
     text
@@ -58,25 +58,11 @@ fn verdict(holds: bool) -> &'static str {
     if holds { "pass" } else { "fail" }
 }
 
-/// A string, not too long, escaped as RFC 8259 §7 has it.
-fn string(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        if quoted.len() >= super::MAX_REASON {
-            quoted.push_str("...");
-            break;
-        }
-        match c {
-            '"' => quoted.push_str("\\\""),
-            '\\' => quoted.push_str("\\\\"),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
+/// Appends a string.
+fn push(document: &mut String, text: &str) {
+    document.push('"');
+    show(document, text, Form::Json);
+    document.push('"');
 }
 
 #[cfg(test)]
@@ -90,7 +76,10 @@ mod tests {
             uptime: Duration::from_millis(1999),
             said: Some("a\"b\\c\n\u{0}\u{7f}\u{85}\u{e4}\u{1f600}"),
         };
-        let lines: [Line<'_>; 2] = [("worker", Ok(())), ("db", Err("it's \"gone\"".into()))];
+        let lines: [Line<'_>; 2] = [
+            ("worker", Ok(()), None),
+            ("db", Err("it's \"gone\"".into()), None),
+        ];
         let expected = format!(
             "{{\"status\":\"fail\",\"version\":\"{}\",\"pid\":7,\"uptime\":1,\"notes\":[\"a\\\"b\\\\c\\u000a\\u0000\\u007f\\u0085\u{e4}\u{1f600}\"],\
              \"checks\":{{\"worker\":[{{\"status\":\"pass\"}}],\"db\":[{{\"status\":\"fail\",\"output\":\"it's \\\"gone\\\"\"}}]}}}}",
@@ -98,7 +87,7 @@ mod tests {
         );
         assert_eq!(document(&lines, &facts, 4096), expected);
         let many: Vec<Line<'_>> = (0..200)
-            .map(|_| ("db", Err("\u{1}".repeat(100).into())))
+            .map(|_| ("db", Err("\u{1}".repeat(100).into()), None))
             .collect();
         let text = document(&many, &facts, 4000);
         assert!(

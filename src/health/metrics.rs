@@ -22,42 +22,32 @@ pub(super) fn exposition(
     numbers: &Numbers,
     most: usize,
 ) -> String {
-    let gauge = |name: &str, help: &str, kind: &str| {
-        format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
-    };
-    let mut out = gauge("livelet_info", "The version of livelet.", "gauge");
     // Writing to a String cannot fail.
-    let _ = writeln!(
+    let mut out = String::new();
+    let _ = write!(
         out,
-        "livelet_info{{version=\"{}\"}} 1",
-        env!("CARGO_PKG_VERSION")
-    );
-    out += &gauge(
-        "livelet_uptime_seconds",
-        "How long livelet has served.",
-        "gauge",
-    );
-    let _ = writeln!(
-        out,
-        "livelet_uptime_seconds {}.{:03}",
+        "# HELP livelet_info The version of livelet.\n\
+         # TYPE livelet_info gauge\n\
+         livelet_info{{version=\"{}\"}} 1\n\
+         # HELP livelet_uptime_seconds How long livelet has served.\n\
+         # TYPE livelet_uptime_seconds gauge\n\
+         livelet_uptime_seconds {}.{:03}\n\
+         # HELP livelet_connections Open connections.\n\
+         # TYPE livelet_connections gauge\n\
+         livelet_connections {}\n\
+         # HELP livelet_requests_total Requests that were answered.\n\
+         # TYPE livelet_requests_total counter\n\
+         livelet_requests_total {}\n\
+         # HELP livelet_up Whether an endpoint's checks all hold.\n\
+         # TYPE livelet_up gauge\n",
+        env!("CARGO_PKG_VERSION"),
         numbers.uptime.as_secs(),
-        numbers.uptime.subsec_millis()
-    );
-    out += &gauge("livelet_connections", "Open connections.", "gauge");
-    let _ = writeln!(out, "livelet_connections {}", numbers.connections);
-    out += &gauge(
-        "livelet_requests_total",
-        "Requests that were answered.",
-        "counter",
-    );
-    let _ = writeln!(out, "livelet_requests_total {}", numbers.requests);
-    out += &gauge(
-        "livelet_up",
-        "Whether an endpoint's checks all hold.",
-        "gauge",
+        numbers.uptime.subsec_millis(),
+        numbers.connections,
+        numbers.requests,
     );
     for (endpoint, lines) in endpoints {
-        let holds = lines.iter().all(|(_, outcome)| outcome.is_ok());
+        let holds = lines.iter().all(|(_, outcome, _)| outcome.is_ok());
         let _ = writeln!(
             out,
             "livelet_up{{endpoint=\"{}\"}} {}",
@@ -65,9 +55,9 @@ pub(super) fn exposition(
             u8::from(holds)
         );
     }
-    out += &gauge("livelet_check_up", "Whether a check holds.", "gauge");
+    out.push_str("# HELP livelet_check_up Whether a check holds.\n# TYPE livelet_check_up gauge\n");
     for (endpoint, lines) in endpoints {
-        for (name, outcome) in lines {
+        for (name, outcome, _) in lines {
             // Names are of letters, digits, dots, dashes and underlines: nothing to escape.
             let row = format!(
                 "livelet_check_up{{endpoint=\"{}\",check=\"{name}\"}} {}\n",
@@ -95,7 +85,7 @@ mod tests {
             connections: 2,
             requests: 3,
         };
-        let live: Vec<Line<'_>> = vec![("worker", Ok(())), ("db", Err("gone".into()))];
+        let live: Vec<Line<'_>> = vec![("worker", Ok(()), None), ("db", Err("gone".into()), None)];
         let text = exposition(&[(Endpoint::Live, live)], &numbers, 4096);
         let samples: Vec<&str> = text
             .lines()
@@ -113,7 +103,7 @@ mod tests {
                 "livelet_check_up{endpoint=\"livez\",check=\"db\"} 0",
             ]
         );
-        let many: Vec<Line<'_>> = (0..500).map(|_| ("db", Ok(()))).collect();
+        let many: Vec<Line<'_>> = (0..500).map(|_| ("db", Ok(()), None)).collect();
         assert!(exposition(&[(Endpoint::Live, many)], &numbers, 4096).len() < 4096);
     }
 }

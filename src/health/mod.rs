@@ -1,10 +1,12 @@
 //! What a path answers. Pure: a request, the state and what the checks have shown in; a response out.
 
+mod html;
 mod json;
 mod metrics;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use crate::check::Check;
 use crate::http::{Content, Method, Request, Response, Status};
@@ -26,6 +28,8 @@ pub struct Snapshot {
     pub stopping: bool,
     /// The worker has ended.
     pub worker_ended: bool,
+    /// The worker's process id; livelet's where it has none.
+    pub pid: u32,
 }
 
 /// What is asked about.
@@ -99,6 +103,8 @@ pub enum Route<'r> {
     Ask(Question<'r>),
     /// It asks for every state, and the numbers.
     Metrics,
+    /// It asks for every state, as a page.
+    Page,
 }
 
 /// Routes a request. The methods are the server's, the same for every path; a path counts only for those served.
@@ -115,19 +121,23 @@ pub fn route<'r>(request: &Request<'r>) -> Route<'r> {
         (Method::Options, None) if ["*", METRICS].contains(&request.path) => OPTIONS,
         (_, None) => NOT_FOUND,
         (_, Some((endpoint, only))) => {
+            let [json, html, text] = weights(request.accept);
+            if html > json && html >= text && request.path == "/" && request.query.is_empty() {
+                return Route::Page;
+            }
             return Route::Ask(Question {
                 endpoint,
                 only,
                 query: request.query,
                 wants_json: value(request.query, "format") == Some("json")
-                    || prefers_json(request.accept),
+                    || json > 0 && json >= html.max(text),
             });
         }
     })
 }
 
-/// One line of an answer: the name of a check, and why it fails.
-pub type Line<'a> = (&'a str, Result<(), Cow<'a, str>>);
+/// One line of an answer: the name of a check, why it fails, and since when it has been seen to hold or to fail.
+pub type Line<'a> = (&'a str, Result<(), Cow<'a, str>>, Option<Instant>);
 
 impl<'r> Question<'r> {
     /// It asks for the verdict alone, on the whole endpoint.
@@ -164,12 +174,8 @@ impl<'r> Question<'r> {
         if self.only.is_some_and(|only| !names.contains(&only)) {
             return NO_SUCH_CHECK;
         }
-        let holds = lines.iter().all(|(_, outcome)| outcome.is_ok());
-        let status = if holds {
-            Status::Ok
-        } else {
-            Status::ServiceUnavailable
-        };
+        let holds = lines.iter().all(|(_, outcome, _)| outcome.is_ok());
+        let status = Status::of(holds);
         if self.wants_json {
             return Response {
                 status,
@@ -192,25 +198,34 @@ impl<'r> Question<'r> {
         let mut body = String::new();
         let room = MAX_BODY - 128;
         if !holds || self.is_verbose() {
-            for (name, outcome) in lines {
-                let line = match outcome {
-                    Ok(()) => format!("[+]{name} ok\n"),
-                    Err(reason) => format!("[-]{name} failed: {}\n", shown(reason)),
+            for (name, outcome, _) in lines {
+                let before = body.len();
+                // Writing to a String cannot fail.
+                let _ = match outcome {
+                    Ok(()) => write!(body, "[+]{name} ok"),
+                    Err(_) => write!(body, "[-]{name} failed: "),
                 };
-                if body.len() + line.len() > room {
+                if let Err(reason) = outcome {
+                    show(&mut body, reason, Form::Text);
+                }
+                body.push('\n');
+                if body.len() > room {
+                    body.truncate(before);
                     body.push_str("(more are not shown)\n");
                     break;
                 }
-                body.push_str(&line);
             }
         }
         if let Some(said) = facts.said.filter(|_| self.is_verbose()) {
-            // Writing to a String cannot fail.
-            let _ = writeln!(body, "the worker says: {}", shown(said));
+            body.push_str("the worker says: ");
+            show(&mut body, said, Form::Text);
+            body.push('\n');
         }
         for name in unknown {
             if body.len() + name.len() + 40 < room {
-                let _ = writeln!(body, "no check to exclude: {}", shown(name));
+                body.push_str("no check to exclude: ");
+                show(&mut body, name, Form::Text);
+                body.push('\n');
             }
         }
         body.push_str(&verdict);
@@ -239,10 +254,26 @@ fn value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// Whether an Accept field has JSON before text (RFC 9110 §12.5.1): named itself, with no less weight than what else is
-/// accepted.
-fn prefers_json(accept: &str) -> bool {
-    let (mut json, mut text) = (0, 0);
+/// The answer to [`Route::Page`].
+#[must_use]
+pub fn page(
+    endpoints: &[(Endpoint, Vec<Line<'_>>); 2],
+    pid: u32,
+    facts: &Facts<'_>,
+    now: Instant,
+) -> Response {
+    let [(_, live), _] = endpoints;
+    Response {
+        status: Status::of(live.iter().all(|(_, outcome, _)| outcome.is_ok())),
+        content: Content::Page,
+        body: html::page(endpoints, pid, facts, now, MAX_BODY - 1).into(),
+    }
+}
+
+/// What weight an Accept field gives to JSON and to HTML where it names them, and to what else can be had here (RFC 9110
+/// §12.5.1). A form is preferred that is named itself, with no less weight than the others.
+fn weights(accept: &str) -> [u32; 3] {
+    let [mut json, mut html, mut text] = [0; 3];
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -250,11 +281,12 @@ fn prefers_json(accept: &str) -> bool {
         let weight = weight.map_or(1000, thousandths);
         match media_type.as_str() {
             "application/health+json" | "application/json" => json = weight.max(json),
-            "text/plain" | "text/html" | "text/*" | "*/*" => text = weight.max(text),
+            "text/html" => html = weight.max(html),
+            "text/plain" | "text/*" | "*/*" => text = weight.max(text),
             _ => {}
         }
     }
-    json > 0 && json >= text
+    [json, html, text]
 }
 
 /// A weight, `0.85` or `1`, in thousandths.
@@ -268,21 +300,36 @@ fn thousandths(weight: &str) -> u32 {
     }
 }
 
-/// A reason on one line, and not too long.
-fn shown(reason: &str) -> String {
-    let mut text = String::new();
-    for c in reason.chars() {
-        if text.len() >= MAX_REASON {
-            text.push_str("...");
-            break;
+/// What a text is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    /// A string, RFC 8259 §7.
+    Json,
+    Html,
+}
+
+/// Appends what others have written: on one line, not too long, and nothing in it means anything to who reads the form.
+fn show(out: &mut String, text: &str, form: Form) {
+    let start = out.len();
+    for c in text.chars() {
+        if out.len() - start >= MAX_REASON {
+            return out.push_str("...");
         }
-        if c.is_control() {
-            text.extend(c.escape_default())
-        } else {
-            text.push(c)
-        }
+        // Those that turn the direction of writing turn what follows too.
+        let is_control =
+            c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        // Writing to a String cannot fail.
+        let _ = match c {
+            _ if form == Form::Json && is_control => write!(out, "\\u{:04x}", u32::from(c)),
+            '"' | '\\' if form == Form::Json => write!(out, "\\{c}"),
+            '<' | '>' | '&' | '"' | '\'' if form == Form::Html => {
+                write!(out, "&#{};", u32::from(c))
+            }
+            _ if is_control => write!(out, "{}", c.escape_default()),
+            _ => out.write_char(c),
+        };
     }
-    text
 }
 
 /// The answer where all holds and nothing else was asked.
@@ -309,6 +356,7 @@ pub fn own_lines(endpoint: Endpoint, snapshot: Snapshot) -> Vec<Line<'static>> {
             "livelet"
         },
         runs,
+        None,
     )];
     if endpoint == Endpoint::Ready {
         let stays = if snapshot.stopping {
@@ -316,7 +364,7 @@ pub fn own_lines(endpoint: Endpoint, snapshot: Snapshot) -> Vec<Line<'static>> {
         } else {
             Ok(())
         };
-        lines.push(("shutdown", stays));
+        lines.push(("shutdown", stays, None));
     }
     lines
 }
@@ -327,7 +375,7 @@ pub const OWN_NAMES: [&str; 3] = ["worker", "livelet", "shutdown"];
 /// The names of an endpoint's lines.
 #[must_use]
 pub fn names<'c>(own: &[Line<'c>], checks: &'c [Check]) -> Vec<&'c str> {
-    let own = own.iter().map(|(name, _)| *name);
+    let own = own.iter().map(|(name, ..)| *name);
     own.chain(checks.iter().map(|check| check.name.as_str()))
         .collect()
 }
@@ -352,15 +400,18 @@ mod tests {
         let question = match route(&request) {
             Route::Ask(question) => question,
             Route::Fixed(response) => return (response.status, response.body.into_owned()),
-            Route::Metrics => panic!("{target}"),
+            _ => panic!("{target}"),
         };
         let own = own_lines(question.endpoint, Snapshot::default());
-        let checks: [Line<'_>; 2] = [("heartbeat", Err("/b is 41s old\n".into())), ("db", Ok(()))];
+        let checks: [Line<'_>; 2] = [
+            ("heartbeat", Err("/b is 41s old\n".into()), None),
+            ("db", Ok(()), None),
+        ];
         let all: Vec<Line<'_>> = own.into_iter().chain(checks).collect();
-        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = all.iter().map(|(name, ..)| *name).collect();
         let wanted: Vec<_> = all
             .iter()
-            .filter(|(name, _)| question.wants(name))
+            .filter(|(name, ..)| question.wants(name))
             .cloned()
             .collect();
         let response = question.answer(&wanted, &names, &FACTS);
@@ -408,19 +459,61 @@ mod tests {
     }
 
     #[test]
-    fn who_prefers_json() {
-        for (accept, prefers) in [
-            ("", false),
-            ("*/*", false),
-            ("application/json", true),
-            ("Application/Health+JSON", true),
-            ("application/json, text/plain, */*", true),
-            ("text/plain, application/json;q=0.9", false),
-            ("text/html;q=0.5, application/json; q=0.8", true),
-            ("application/json;q=0", false),
-            ("text/html,application/xhtml+xml,*/*;q=0.8", false),
+    fn an_accept_field_says_which_form() {
+        for (accept, expected) in [
+            ("", "text"),
+            ("*/*", "text"),
+            ("application/json", "json"),
+            ("Application/Health+JSON", "json"),
+            ("application/json, text/plain, */*", "json"),
+            ("text/plain, application/json;q=0.9", "text"),
+            ("text/html;q=0.5, application/json; q=0.8", "json"),
+            ("application/json;q=0", "text"),
+            ("text/html", "page"),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                "page",
+            ),
+            (
+                "Text/HTML;level=1;q=0.7, text/plain;q=0.699, */*;q=0.1",
+                "page",
+            ),
+            ("text/html;q=0.7, text/plain;q=0.8", "text"),
+            ("text/html, application/json", "json"),
+            ("text/html, application/json;q=0.999", "page"),
+            ("text/html;q=0", "text"),
+            ("text/html;q=0.000, */*;q=0", "text"),
+            ("text/*", "text"),
+            ("application/xhtml+xml", "text"),
         ] {
-            assert_eq!(prefers_json(accept), prefers, "{accept}");
+            for target in [
+                "/",
+                "/?verbose",
+                "/?exclude=db",
+                "/livez",
+                "/livez/db",
+                "/readyz",
+            ] {
+                for method in ["GET", "HEAD"] {
+                    let head = format!(
+                        "{method} {target} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n"
+                    );
+                    let Parsed::Request(request, _) = parse(head.as_bytes()) else {
+                        panic!("{head}");
+                    };
+                    let form = match route(&request) {
+                        Route::Page => "page",
+                        Route::Ask(question) if question.wants_json => "json",
+                        _ => "text",
+                    };
+                    // The page is for `/` alone, as it is.
+                    let expected = match expected {
+                        "page" if target != "/" => "text",
+                        expected => expected,
+                    };
+                    assert_eq!(form, expected, "{method} {target} {accept}");
+                }
+            }
         }
     }
 
@@ -430,7 +523,7 @@ mod tests {
         let reason = "x".repeat(5000);
         let lines: Vec<Line<'_>> = names
             .iter()
-            .map(|name| (name.as_str(), Err(reason.as_str().into())))
+            .map(|name| (name.as_str(), Err(reason.as_str().into()), None))
             .collect();
         let query = "exclude=unknown&".repeat(100);
         let question = Question {

@@ -25,6 +25,16 @@ pub enum Status {
 }
 
 impl Status {
+    /// A verdict's.
+    #[must_use]
+    pub const fn of(holds: bool) -> Status {
+        if holds {
+            Status::Ok
+        } else {
+            Status::ServiceUnavailable
+        }
+    }
+
     /// The three digits and the reason phrase.
     #[must_use]
     pub const fn line(self) -> &'static str {
@@ -58,15 +68,22 @@ pub enum Content {
     Health,
     /// Prometheus' text format.
     Metrics,
+    /// For a browser.
+    Page,
 }
 
 impl Content {
-    /// The media type.
+    /// The media type, and the fields that go with it: a page has nothing but its own style, runs nothing, sends nothing
+    /// anywhere and stands in no other page.
     const fn media_type(self) -> &'static str {
         match self {
             Content::Text => "text/plain; charset=utf-8",
             Content::Health => "application/health+json",
             Content::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+            Content::Page => {
+                "text/html; charset=utf-8\r\nContent-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
+                 base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            }
         }
     }
 }

@@ -1,0 +1,135 @@
+//! The status page, as a browser asks for it. tests/system/page looks at it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+
+use support::{Livelet, Response, connect, read_head, read_response, wait_for};
+
+const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+fn send(livelet: &Livelet, method: &str, target: &str, accept: &str) -> std::net::TcpStream {
+    let mut stream = connect(livelet.addr());
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+fn get(livelet: &Livelet, target: &str, accept: &str) -> Response {
+    read_response(&mut send(livelet, "GET", target, accept))
+}
+
+#[test]
+fn a_browser_gets_a_page_on_the_root_alone() {
+    let livelet = Livelet::start(&[]);
+    let page = get(&livelet, "/", BROWSER);
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.field("content-type"),
+        Some("text/html; charset=utf-8"),
+        "{}",
+        page.head
+    );
+    let policy = page.field("content-security-policy").unwrap();
+    for part in [
+        "default-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert_eq!(page.field("x-content-type-options"), Some("nosniff"));
+    assert_eq!(page.field("cache-control"), Some("no-store"));
+    for part in [
+        "<!doctype html>",
+        "http-equiv=refresh",
+        "Alive and ready",
+        &format!("pid {}, up ", livelet.pid()),
+    ] {
+        assert!(page.body.contains(part), "no {part} in {}", page.body);
+    }
+    let head = read_head(&mut send(&livelet, "HEAD", "/", BROWSER));
+    for name in ["content-length", "content-type", "content-security-policy"] {
+        let of_page = page.field(name);
+        // The uptime may have another digit by then.
+        assert!(
+            head.field(name) == of_page || name == "content-length",
+            "{}",
+            head.head
+        );
+        assert!(head.field(name).is_some(), "{}", head.head);
+    }
+    for (target, accept) in [
+        ("/livez", BROWSER),
+        ("/healthz", BROWSER),
+        ("/readyz", BROWSER),
+        ("/?verbose", BROWSER),
+        ("/?format=json", BROWSER),
+        ("/nope", BROWSER),
+        ("/", "*/*"),
+        ("/", ""),
+        ("/", "application/json, text/html"),
+    ] {
+        let other = get(&livelet, target, accept);
+        let kind = other.field("content-type").unwrap();
+        assert!(!kind.contains("html"), "{target} {accept}: {kind}");
+        assert_eq!(other.field("content-security-policy"), None, "{target}");
+    }
+}
+
+#[test]
+fn its_status_is_that_of_liveness_and_it_says_how_long() {
+    let name = format!("livelet-page-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let check = format!("up=file:{}", path.display());
+    let livelet = Livelet::start(&["--ready", &check]);
+    let page = get(&livelet, "/", BROWSER);
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(page.body.contains("Alive, not ready"), "{}", page.body);
+    drop(livelet);
+    let mut livelet = Livelet::start(&["--live", &check]);
+    assert_eq!(get(&livelet, "/", BROWSER).status, 503);
+    let says = |part: &str| get(&livelet, "/", BROWSER).body.contains(part);
+    // It grows, whoever asks and how often.
+    wait_for("a second of failure", || says("failed for 1s</i><b>up</b>"));
+    File::create(&path).unwrap();
+    assert_eq!(get(&livelet, "/", BROWSER).status, 200);
+    assert!(!says("failed"));
+    wait_for("a second of health", || says("ok for 1s</i><b>up</b>"));
+    fs::remove_file(&path).unwrap();
+    // Another path has seen it fail, and the page knows.
+    assert_eq!(get(&livelet, "/livez", "").status, 503);
+    wait_for("another second", || says("failed for 1s</i><b>up</b>"));
+    assert!(livelet.is_running());
+}
+
+#[test]
+fn it_names_the_worker() {
+    let mut command = support::livelet();
+    command.args(["-l", "127.0.0.1:0", "--", "sleep", "1000"]);
+    let mut livelet = Livelet::spawn(&mut command);
+    livelet.wait_until_ready(1);
+    livelet.wait_until_said(": started");
+    let pid = livelet
+        .said
+        .split("pid ")
+        .nth(1)
+        .and_then(|rest| rest.split(':').next())
+        .unwrap()
+        .to_string();
+    let page = get(&livelet, "/", BROWSER).body;
+    let row = format!("<b>worker</b><br>pid {pid}, up ");
+    assert!(page.contains(&row), "no {row} in {page}");
+    livelet.signal("TERM");
+    livelet.wait(support::SOON);
+}
