@@ -1,5 +1,9 @@
-//! `livelet probe`: one question, for images that have no shell and no curl.
+//! `livelet probe`: one question, for images that have no shell and no curl. People who ask on a terminal get every
+//! check, in colours.
 
+use std::env;
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
@@ -39,9 +43,16 @@ pub fn address_of(listen: Listen) -> SocketAddr {
     }
 }
 
+/// Whether stdout is a terminal that shows colours, to somebody who wants them (https://no-color.org).
+#[must_use]
+pub fn has_colours() -> bool {
+    let value = |name| env::var_os(name).unwrap_or_default();
+    std::io::stdout().is_terminal() && value("NO_COLOR").is_empty() && value("TERM") != "dumb"
+}
+
 /// Asks once; whether it holds, and what to print.
 #[must_use]
-pub fn probe(probe: &Probe) -> (bool, Vec<u8>) {
+pub fn probe(probe: &Probe, in_colours: bool) -> (bool, Vec<u8>) {
     let late = async {
         Timer::after(probe.timeout).await;
         let said = format!(
@@ -50,16 +61,42 @@ pub fn probe(probe: &Probe) -> (bool, Vec<u8>) {
         );
         (false, said.into_bytes())
     };
-    reactor::block_on(or(ask(&probe.target), late)).unwrap_or_else(|cause| {
+    let asked = or(ask(&probe.target, in_colours), late);
+    let (holds, said) = reactor::block_on(asked).unwrap_or_else(|cause| {
         let said = format!("eventfd: {cause}\n");
         (false, said.into_bytes())
-    })
+    });
+    if in_colours {
+        return (holds, painted(holds, &said).into_bytes());
+    }
+    (holds, said)
 }
 
-async fn ask(target: &Target) -> (bool, Vec<u8>) {
+/// Each line in the colour of its verdict; what is said of the checks begins in one column.
+fn painted(holds: bool, said: &[u8]) -> String {
+    const GREEN: u8 = 32;
+    const RED: u8 = 31;
+    let verdict = if holds { GREEN } else { RED };
+    let mut out = String::new();
+    for line in String::from_utf8_lossy(said).lines() {
+        let (colour, check) = match line.split_at_checked(3) {
+            Some(("[+]", check)) => (GREEN, check.split_once(' ')),
+            Some(("[-]", check)) => (RED, check.split_once(' ')),
+            _ => (verdict, None),
+        };
+        let (name, rest) = check.unwrap_or((line, ""));
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "\x1b[{colour}m{name:16} {rest}\x1b[m");
+    }
+    out
+}
+
+async fn ask(target: &Target, verbose: bool) -> (bool, Vec<u8>) {
     let outcome = match target {
         Target::Endpoint(address, path) => {
-            match check::fetch(&Url::at(*address, path), MAX_BODY).await {
+            let query = if verbose { "?verbose" } else { "" };
+            let url = Url::at(*address, &[path, query].concat());
+            match check::fetch(&url, MAX_BODY).await {
                 Ok(answer) => return ((200..400).contains(&answer.status), answer.body),
                 Err(reason) => Err(reason),
             }

@@ -12,13 +12,15 @@ use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime};
 
-use support::{Livelet, SOON, binary, finish, livelet, uninterrupted};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use support::{KillOnDrop, Livelet, SOON, binary, finish, livelet, uninterrupted};
 
 fn directory() -> PathBuf {
     let name = format!(
@@ -161,6 +163,72 @@ fn probe_is_bounded_in_time_and_in_what_it_prints() {
     let long = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b'x'; 100_000]].concat();
     let (code, said) = probe(&[], &stalling(long));
     assert_eq!((code, said.len()), (Some(0), 4096));
+}
+
+/// What `livelet probe` prints on a terminal.
+fn on_a_terminal(args: &[&str], listen: &str, variables: &[(&str, &str)]) -> String {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let mut terminal = File::from(openpt(flags).unwrap());
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let path = ptsname(&terminal, Vec::new()).unwrap();
+    let mut line = File::options();
+    line.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    let mut command = livelet();
+    command
+        .arg("probe")
+        .args(args)
+        .env("LIVELET_LISTEN", listen)
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .envs(variables.iter().copied())
+        .stdout(line.open(path.to_str().unwrap()).unwrap());
+    let mut child = KillOnDrop(command.spawn().unwrap());
+    // With the command its end of the terminal goes, and reading fails when all has been read.
+    drop(command);
+    let mut said = Vec::new();
+    let mut part = [0; 4096];
+    while let Ok(length @ 1..) = uninterrupted(|| terminal.read(&mut part)) {
+        said.extend_from_slice(&part[..length]);
+    }
+    child.0.wait().unwrap();
+    String::from_utf8(said).unwrap().replace("\r\n", "\n")
+}
+
+#[test]
+fn probe_has_colours_on_a_terminal_alone() {
+    let directory = directory();
+    let path = directory.join("up").to_str().unwrap().to_string();
+    let (file, check) = (format!("file:{path}"), format!("a=file:{path}"));
+    let livelet = Livelet::start(&["--live", &check, "--live", &file]);
+    let port = livelet.addr().to_string();
+    let failed = format!(
+        "\x1b[32mlivelet          ok\x1b[m\n\
+         \x1b[31ma                failed: {path}: No such file or directory\x1b[m\n\
+         \x1b[31mfile             failed: {path}: No such file or directory\x1b[m\n\
+         \x1b[31mlivez check failed"
+    );
+    let said = on_a_terminal(&[], &port, &[]);
+    assert!(said.starts_with(&failed), "{said:?}");
+    let said = on_a_terminal(&[&file], &port, &[]);
+    assert!(said.starts_with("\x1b[31m/"), "{said:?}");
+    let (_, plain) = probe(&[], &port);
+    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        assert_eq!(on_a_terminal(&[], &port, &[variable]), plain);
+    }
+    assert!(plain.starts_with("[+]livelet ok\n[-]a failed: "), "{plain}");
+    File::create(&path).unwrap();
+    // An empty NO_COLOR counts as none.
+    let said = on_a_terminal(&[], &port, &[("NO_COLOR", "")]);
+    let rows: Vec<&str> = said.lines().map(str::trim_end).collect();
+    assert_eq!(rows.len(), 4, "{said:?}");
+    assert_eq!(rows[1], "\x1b[32ma                ok\x1b[m", "{said:?}");
+    assert!(
+        rows[3].starts_with("\x1b[32mlivez check passed"),
+        "{said:?}"
+    );
+    assert_eq!(probe(&[], &port), (Some(0), "ok\n".to_string()));
+    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
