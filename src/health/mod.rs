@@ -276,14 +276,21 @@ fn weights(accept: &str) -> [u32; 3] {
     let [mut json, mut html, mut text] = [0; 3];
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
-        let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let media_type = parts.next().unwrap_or_default();
         let weight = parts.find_map(|part| part.strip_prefix("q="));
         let weight = weight.map_or(1000, thousandths);
-        match media_type.as_str() {
-            "application/health+json" | "application/json" => json = weight.max(json),
-            "text/html" => html = weight.max(html),
-            "text/plain" | "text/*" | "*/*" => text = weight.max(text),
-            _ => {}
+        // Compared as they are: a plain probe shall cost no allocation.
+        let is_one_of = |names: &[&str]| {
+            names
+                .iter()
+                .any(|name| media_type.eq_ignore_ascii_case(name))
+        };
+        if is_one_of(&["application/health+json", "application/json"]) {
+            json = weight.max(json);
+        } else if is_one_of(&["text/html"]) {
+            html = weight.max(html);
+        } else if is_one_of(&["text/plain", "text/*", "*/*"]) {
+            text = weight.max(text);
         }
     }
     [json, html, text]
