@@ -6,14 +6,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use httpdate::HttpDate;
 use smol::LocalExecutor;
 
 use crate::check::{Check, Human, Observer};
 use crate::condition::Condition;
 use crate::conn::Site;
 use crate::health::{self, Endpoint, Facts, Line, Numbers, Question, Route, Snapshot};
-use crate::http::{Rejection, Request, Response};
+use crate::http::{self, Date, Rejection, Request, Response};
 use crate::log;
 use crate::reactor::Timer;
 use crate::sd_notify::Notified;
@@ -29,6 +28,8 @@ pub(crate) struct Answers {
     /// Requests that were answered.
     requests: Cell<u64>,
     snapshot: Cell<Snapshot>,
+    /// The Date field and its second: many answers have the same.
+    date: Cell<(Option<u64>, Date)>,
     /// The checks of liveness and of readiness; the observer has them all, in this order.
     checks: [Vec<Check>; 2],
     observer: Rc<Observer>,
@@ -55,6 +56,7 @@ impl Answers {
             connections: Cell::new(0),
             requests: Cell::new(0),
             snapshot: Cell::default(),
+            date: Cell::new((None, http::date(0))),
             checks,
             observer,
             verdicts: Cell::default(),
@@ -280,11 +282,14 @@ impl Site for Answers {
         Response::fixed(rejection.status, rejection.reason)
     }
 
-    fn date(&self) -> HttpDate {
-        /// 9999-12-31 23:59:59, in seconds of Unix time.
-        const LAST_HTTP_DATE: u64 = 253_402_300_799;
-        // httpdate panics on what HTTP has no notation for, and a machine's clock can be set to anything.
-        let last = UNIX_EPOCH + Duration::from_secs(LAST_HTTP_DATE);
-        SystemTime::now().clamp(UNIX_EPOCH, last).into()
+    fn date(&self) -> Date {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let second = since_epoch.unwrap_or_default().as_secs();
+        let (of, mut date) = self.date.get();
+        if of != Some(second) {
+            date = http::date(second);
+            self.date.set((Some(second), date));
+        }
+        date
     }
 }

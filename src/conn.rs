@@ -9,9 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use httpdate::HttpDate;
-
-use crate::http::{self, Connection, Method, Parsed, Rejection, Request, Response, Status};
+use crate::http::{self, Connection, Date, Method, Parsed, Rejection, Request, Response, Status};
 
 /// From a head's first byte to its last.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
@@ -40,7 +38,7 @@ pub trait Site {
     /// The answer to what is not a request.
     fn reject(&self, rejection: &Rejection) -> Response;
     /// The time of day, for the Date field.
-    fn date(&self) -> HttpDate;
+    fn date(&self) -> Date;
 }
 
 /// What the connection wants done next.
@@ -283,7 +281,7 @@ impl Conn {
                     http::encode(
                         &mut self.outbox,
                         &response,
-                        site.date(),
+                        &site.date(),
                         connection,
                         head_only,
                     );
@@ -311,7 +309,7 @@ impl Conn {
         http::encode(
             &mut self.outbox,
             &response,
-            site.date(),
+            &site.date(),
             Connection::Close,
             head_only,
         );
@@ -322,7 +320,6 @@ impl Conn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::UNIX_EPOCH;
 
     /// It knows what time it is.
     struct Fixed(Instant);
@@ -342,8 +339,8 @@ mod tests {
             Response::fixed(rejection.status, rejection.reason)
         }
 
-        fn date(&self) -> HttpDate {
-            UNIX_EPOCH.into()
+        fn date(&self) -> Date {
+            http::date(0)
         }
     }
 

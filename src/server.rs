@@ -33,6 +33,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How many connections are accepted before the open ones have their turn. Where each of those has much to do, one more
 /// turn is what a probe behind them in the queue waits for.
 const TURN: usize = 128;
+/// Which of the connections that come one at a time is followed by a look for another one.
+const SAMPLE: usize = 8;
 /// How many steps of a connection are taken before the others have their turn: as many as a probe needs.
 const STEPS: usize = 4;
 /// The most connections that the end of the listening socket can leave in its queue; the bound on accepting them.
@@ -203,6 +205,8 @@ impl Server {
         let mut turn = 0;
         let mut queued = 0;
         let mut failures = 0;
+        let mut batch = 0;
+        let mut is_busy = false;
         while queued < QUEUE && !listener.is_taken() {
             match accept_with(
                 listener.socket.get_ref(),
@@ -217,9 +221,20 @@ impl Server {
                     if turn % TURN == 0 {
                         yield_now().await;
                     }
+                    batch += 1;
+                    // Where they come one at a time, that there is no second one is seen by waiting, too; it is looked
+                    // for every now and then.
+                    if batch == 1 && !is_busy && turn % SAMPLE != 0 && !self.is_closing.get() {
+                        self.acceptable(listener).await;
+                        batch = 0;
+                    }
                 }
                 Err(Errno::AGAIN) if self.is_closing.get() => return,
-                Err(Errno::AGAIN) => self.acceptable(listener).await,
+                Err(Errno::AGAIN) => {
+                    is_busy = batch > 1;
+                    batch = 0;
+                    self.acceptable(listener).await;
+                }
                 Err(error) => {
                     failures += 1;
                     self.accept_failed(error, failures).await;

@@ -274,6 +274,10 @@ pub fn page(
 /// §12.5.1). A form is preferred that is named itself, with no less weight than the others.
 fn weights(accept: &str) -> [u32; 3] {
     let [mut json, mut html, mut text] = [0; 3];
+    if ["", "*/*"].contains(&accept) {
+        // What probes say.
+        return [0; 3];
+    }
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default();

@@ -9,4 +9,4 @@ mod response;
 pub use request::{
     MAX_FIELDS, MAX_HEAD, MAX_TARGET, Method, Parsed, Rejection, Request, Version, parse,
 };
-pub use response::{Connection, Content, Response, Status, encode};
+pub use response::{Connection, Content, Date, Response, Status, date, encode};

@@ -198,11 +198,15 @@ fn target_length(head: &[u8]) -> usize {
 }
 
 fn has_bare_lf(head: &[u8]) -> bool {
-    let mut before = 0;
-    head.iter().any(|&byte| {
-        let cr_before = std::mem::replace(&mut before, byte) == b'\r';
-        byte == b'\n' && !cr_before
-    })
+    let mut lines = head;
+    while let Some(end) = lines.iter().position(|&byte| byte == b'\n') {
+        let (line, rest) = lines.split_at(end);
+        if !line.ends_with(b"\r") {
+            return true;
+        }
+        lines = rest.get(1..).unwrap_or_default();
+    }
+    false
 }
 
 /// httparse knows two versions and stops at the first byte of any other: 505 is owed only to a well-formed one, which
@@ -231,7 +235,7 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
     if !target.is_ascii() {
         return Err(bad("bytes outside ASCII in the request target"));
     }
-    if target.contains('#') {
+    if target.as_bytes().contains(&b'#') {
         return Err(bad("a fragment in the request target"));
     }
     if target == "*" {
@@ -240,19 +244,18 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
             _ => Err(bad("the target * goes with OPTIONS alone")),
         };
     }
-    let relative = match after_scheme(target) {
-        Some(rest) => {
-            let end = rest.find(['/', '?']).unwrap_or(rest.len());
-            let (authority, relative) = rest.split_at(end);
-            if !is_host(authority.as_bytes()) {
-                return Err(bad("malformed authority in the request target"));
-            }
-            relative
-        }
-        None if target.starts_with('/') => target,
-        None => {
+    let relative = if target.starts_with('/') {
+        target
+    } else {
+        let Some(rest) = after_scheme(target) else {
             return Err(bad("the request target is neither a path nor an http URI"));
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, relative) = rest.split_at(end);
+        if !is_host(authority.as_bytes()) {
+            return Err(bad("malformed authority in the request target"));
         }
+        relative
     };
     let (path, query) = relative.split_once('?').unwrap_or((relative, ""));
     Ok(match path {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
 
 use httpdate::HttpDate;
 
@@ -120,6 +121,21 @@ pub enum Connection {
     KeepAlive(Version),
 }
 
+/// The value of a Date field: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7).
+pub type Date = [u8; 29];
+
+/// The date of a moment, in seconds of Unix time; the last that HTTP has a notation for, where the clock is beyond it.
+#[must_use]
+pub fn date(seconds: u64) -> Date {
+    /// 9999-12-31 23:59:59; beyond it httpdate panics.
+    const LAST: u64 = 253_402_300_799;
+    let mut date = [b' '; 29];
+    let moment = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
+    // It has just the room.
+    let _ = write!(date.as_mut_slice(), "{}", HttpDate::from(moment));
+    date
+}
+
 /// Ends every content.
 const LINE_END: &[u8] = b"\n";
 
@@ -128,7 +144,7 @@ const LINE_END: &[u8] = b"\n";
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response,
-    date: HttpDate,
+    date: &Date,
     connection: Connection,
     head_only: bool,
 ) {
@@ -150,16 +166,16 @@ pub fn encode(
         Connection::KeepAlive(Version::Http10) => "\r\nConnection: keep-alive",
         Connection::KeepAlive(Version::Http11) => "",
     });
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "\r\nDate: {date}");
+    text("\r\nDate: ");
+    out.extend_from_slice(date);
     if has_content {
+        let mut text = |part: &str| out.extend_from_slice(part.as_bytes());
+        text("\r\nContent-Type: ");
+        text(content.media_type());
         // RFC 9110 §8.6: no Content-Length in a 204.
-        let length = body.len() + LINE_END.len();
-        let _ = write!(
-            out,
-            "\r\nContent-Type: {}\r\nContent-Length: {length}",
-            content.media_type()
-        );
+        text("\r\nContent-Length: ");
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{}", body.len() + LINE_END.len());
     }
     out.extend_from_slice(b"\r\n\r\n");
     if has_content && !head_only {
