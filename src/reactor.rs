@@ -74,7 +74,8 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> io::Result<T> {
         if let Poll::Ready(outcome) = future.as_mut().poll(cx) {
             return Ok(outcome);
         }
-        if seat.poll(alarm.event.as_fd(), libc::POLLIN, cx).is_ready() {
+        // Until it is waited for again: whoever wakes next must be heard too.
+        while seat.poll(alarm.event.as_fd(), libc::POLLIN, cx).is_ready() {
             // Whatever it holds, it is empty now.
             let _ = rustix::io::read(&alarm.event, &mut [0; 8]);
         }
