@@ -323,7 +323,8 @@ impl fmt::Display for UsageError {
 const UNEXPECTED: &str = "unexpected argument; a command goes after --; see --help";
 const NO_COMMAND: &str = "no command after it; accepted: -- COMMAND [ARG]...";
 const ADDR: &str = "not an address; accepted: 9090, :9090, 127.0.0.1:9090 or [::1]:9090";
-const ADDR_TWICE: &str = "given twice; one socket an address";
+const ADDR_TWICE: &str =
+    "overlaps an address before it; accepted: each once, and [::] or a bare port takes IPv4 too";
 const DRAIN: &str = "not a duration up to 5s; accepted: 0s to 5s, such as 250ms or 5s";
 const CONNECTIONS: &str = "not a number of connections; accepted: 1 to 1000000";
 const SWITCH: &str = "not a switch; accepted: 1, true, yes, on or 0, false, no, off";
@@ -557,11 +558,11 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
     let text = value.to_str().unwrap_or_default();
     match id {
         Id::Listen => {
-            let address = text.parse().map_err(|()| ADDR)?;
+            let address: Listen = text.parse().map_err(|()| ADDR)?;
             if is_first {
                 config.listen.clear();
             }
-            if config.listen.contains(&address) && address.port() != 0 {
+            if config.listen.iter().any(|other| other.overlaps(&address)) {
                 return Err(ADDR_TWICE);
             }
             config.listen.push(address);

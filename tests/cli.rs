@@ -156,6 +156,22 @@ const BAD_OK_EXIT: &[(&str, &str)] = &[
 ];
 
 #[test]
+fn addresses_that_overlap_are_refused() {
+    for (one, two) in [
+        ("9090", "[::]:9090"),
+        ("9090", "127.0.0.1:9090"),
+        ("[::]:9090", "0.0.0.0:9090"),
+        ("127.0.0.1:9090", "127.0.0.1:9090"),
+    ] {
+        let args = ["--listen", one, "--listen", two].map(OsStr::new);
+        assert_refused(&args, None, &["--listen", two, "overlaps"]);
+        let both = format!("{one} {two}");
+        let variable = ("LIVELET_LISTEN", OsStr::new(&both));
+        assert_refused(&[], Some(variable), &["LIVELET_LISTEN", two, "overlaps"]);
+    }
+}
+
+#[test]
 fn bad_flags_are_refused() {
     let table: &[(&[&str], &[&str])] = &[
         (&["--nope"], &["--nope"]),

@@ -8,7 +8,7 @@ mod wait;
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::str::FromStr;
 
 use rustix::io::Errno;
@@ -39,6 +39,23 @@ impl Listen {
             Listen::Address(address) => address.port(),
         }
     }
+
+    /// Whether one socket for each is one too many: the second could never be bound.
+    pub(crate) fn overlaps(&self, other: &Listen) -> bool {
+        let address = |listen: &Listen| match *listen {
+            Listen::Port(port) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            Listen::Address(address) => address,
+        };
+        let (one, two) = (address(self), address(other));
+        one.port() == two.port()
+            && one.port() != 0
+            && (one == two || covers(one.ip(), two.ip()) || covers(two.ip(), one.ip()))
+    }
+}
+
+fn covers(ip: IpAddr, other: IpAddr) -> bool {
+    let (ip, other) = (ip.to_canonical(), other.to_canonical());
+    ip == Ipv6Addr::UNSPECIFIED || other.is_ipv4() && (ip.is_unspecified() || ip == other)
 }
 
 impl FromStr for Listen {
@@ -225,6 +242,29 @@ mod tests {
         ];
         for text in refused {
             assert_eq!(text.parse::<Listen>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn overlaps() {
+        for (one, two, expected) in [
+            ("9090", "9090", true),
+            ("9090", "[::]:9090", true),
+            ("9090", "127.0.0.1:9090", true),
+            ("[::]:9090", "0.0.0.0:9090", true),
+            ("[::]:9090", "[::1]:9090", true),
+            ("0.0.0.0:9090", "127.0.0.1:9090", true),
+            ("127.0.0.1:9090", "[::ffff:127.0.0.1]:9090", true),
+            ("0.0.0.0:9090", "[::1]:9090", false),
+            ("127.0.0.1:9090", "127.0.0.2:9090", false),
+            ("127.0.0.1:9090", "[::1]:9090", false),
+            ("[fe80::1%2]:9090", "[fe80::1%3]:9090", false),
+            ("9090", "9091", false),
+            ("0", "0", false),
+        ] {
+            let [one, two]: [Listen; 2] = [one, two].map(|text| text.parse().unwrap());
+            assert_eq!(one.overlaps(&two), expected, "{one:?} {two:?}");
+            assert_eq!(two.overlaps(&one), expected, "{two:?} {one:?}");
         }
     }
 }
