@@ -196,7 +196,8 @@ impl<'r> Question<'r> {
             (false, _) => format!("{} check failed", self.endpoint.name()),
         };
         let mut body = String::new();
-        let room = MAX_BODY - 128;
+        // What comes after the lines is shorter than the rest.
+        let room = MAX_BODY - 512;
         if !holds || self.is_verbose() {
             for (name, outcome, _) in lines {
                 let before = body.len();
@@ -536,15 +537,25 @@ mod tests {
             .iter()
             .map(|name| (name.as_str(), Err(reason.as_str().into()), None))
             .collect();
-        let query = "exclude=unknown&".repeat(100);
-        let question = Question {
-            endpoint: Endpoint::Live,
-            only: None,
-            query: &query,
-            wants_json: false,
+        let said = "\u{1}".repeat(5000);
+        let facts = Facts {
+            said: Some(&said),
+            ..FACTS
         };
-        let response = question.answer(&lines, &[], &FACTS);
-        assert!(response.body.len() < MAX_BODY);
-        assert!(response.body.ends_with("\nlivez check failed"));
+        for first in ["", "verbose&"] {
+            // How much room the lines leave differs with their number.
+            for count in 0..lines.len() {
+                let question = Question {
+                    endpoint: Endpoint::Live,
+                    only: None,
+                    query: &format!("{first}{}", "exclude=unknown&".repeat(100)),
+                    wants_json: false,
+                };
+                let lines = lines.get(count..).unwrap();
+                let response = question.answer(lines, &[], &facts);
+                assert!(response.body.len() < MAX_BODY - 1, "{first}{count}");
+                assert!(response.body.ends_with("\nlivez check failed"));
+            }
+        }
     }
 }
