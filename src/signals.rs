@@ -18,6 +18,9 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use crate::reactor::{Seat, Source};
 
+/// The first real-time signal, as glibc and kill(1) number them: musl keeps one more for itself.
+const SIGRTMIN: i32 = 34;
+
 /// What ends a responder: SIGUSR2 is nodemon's.
 pub(crate) const STOPPING: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
 
@@ -172,22 +175,23 @@ pub(crate) fn reset_dispositions() {
 pub(crate) struct Mask(libc::sigset_t);
 
 impl Mask {
-    /// Every signal that can be blocked.
+    /// Every signal. sigfillset(3) leaves out what the C library wants for itself to cancel threads, three in musl, one
+    /// of which is SIGRTMIN to everybody else: livelet cancels none, and is to pass it on.
     pub(crate) fn all() -> Mask {
-        Mask::filled(libc::sigfillset)
+        Mask::filled(u8::MAX)
     }
 
     /// No signal.
     pub(crate) fn none() -> Mask {
-        Mask::filled(libc::sigemptyset)
+        Mask::filled(0)
     }
 
     #[allow(unsafe_code)]
-    fn filled(fill: unsafe extern "C" fn(*mut libc::sigset_t) -> i32) -> Mask {
-        // SAFETY: a signal set is plain bits, zeroes are a value of it, and `fill` writes to nothing else.
+    fn filled(byte: u8) -> Mask {
+        // SAFETY: a signal set is plain bits, and any of them are a value of it.
         unsafe {
             let mut set = std::mem::zeroed();
-            fill(&raw mut set);
+            std::ptr::write_bytes(&raw mut set, byte, 1);
             Mask(set)
         }
     }
@@ -237,7 +241,7 @@ pub(crate) fn number(text: &str) -> Option<i32> {
         .and_then(|index| i32::try_from(index).ok())
         .or_else(|| text.parse().ok().filter(|_| digits))
         .filter(|number| {
-            (0..=31).contains(number) || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(number)
+            (0..=31).contains(number) || (SIGRTMIN..=libc::SIGRTMAX()).contains(number)
         })
 }
 
@@ -254,6 +258,7 @@ mod tests {
             ("0", Some(0)),
             ("USR2", Some(12)),
             ("64", Some(64)),
+            ("34", Some(34)),
             ("32", None),
             ("65", None),
             ("+15", None),
