@@ -301,7 +301,7 @@ impl Process<'_> {
             let watch = Rc::clone(&self.answers).watch(limit);
             task::spawn(&self.executor, watch);
         }
-        self.answers.observer().set_mask(self.signals.inherited());
+        self.answers.observer().begin(self.signals.inherited());
         let keep_time = Rc::clone(&self.server).keep_time();
         task::spawn(&self.executor, keep_time);
         Ok(())

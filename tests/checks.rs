@@ -124,6 +124,33 @@ fn a_heartbeat_grows_old_and_comes_back() {
 }
 
 #[test]
+fn what_was_never_seen_counts_from_the_workers_start() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = support::livelet();
+    let address = held.local_addr().unwrap();
+    command.args(["-l", &address.to_string()]);
+    command.args([
+        "--live",
+        "heartbeat:/nowhere/beat:2s",
+        "--live",
+        "watchdog:2s",
+    ]);
+    let mut livelet = Livelet::spawn(command.args(["--", "sleep", "1000"]));
+    livelet.wait_until_said("waiting");
+    // It has run for longer than the limits before its worker does.
+    let began = Instant::now();
+    wait_for("the limits to pass", || {
+        began.elapsed() > Duration::from_millis(2500)
+    });
+    drop(held);
+    livelet.wait_until_ready(1);
+    assert_holds(&livelet);
+    wait_for("the limits to pass again", || {
+        probe(livelet.addr(), "/livez").status == 503
+    });
+}
+
+#[test]
 fn sockets_accept_or_refuse() {
     let directory = Directory::new();
     let path = directory.path("socket");

@@ -43,8 +43,8 @@ struct Slot {
 pub(crate) struct Observer {
     executor: Rc<LocalExecutor<'static>>,
     timeout: Duration,
-    start: SystemTime,
-    began: Instant,
+    /// When the worker was started, by both clocks.
+    start: Cell<(SystemTime, Instant)>,
     notified: Rc<RefCell<Notified>>,
     slots: RefCell<Vec<Slot>>,
     /// Programs that run, and how they have ended.
@@ -71,8 +71,7 @@ impl Observer {
         Rc::new(Observer {
             executor,
             timeout,
-            start: SystemTime::now(),
-            began: Instant::now(),
+            start: Cell::new(now()),
             notified: Rc::default(),
             slots: RefCell::new(slots.collect()),
             programs: RefCell::default(),
@@ -110,7 +109,8 @@ impl Observer {
         let kept = match slot.kind {
             Kind::Notify => return Some(notified.readiness()),
             Kind::Watchdog(limit) => {
-                return Some(notified.liveness(limit, self.began, Instant::now()));
+                let (_, start) = self.start.get();
+                return Some(notified.liveness(limit, start, Instant::now()));
             }
             Kind::Exec(_) => EXEC_KEPT,
             _ => Duration::ZERO,
@@ -124,8 +124,9 @@ impl Observer {
         &self.notified
     }
 
-    /// Programs of checks get this signal mask.
-    pub(crate) fn set_mask(&self, mask: Mask) {
+    /// The worker has been started: what was never seen counts from here. Programs of checks get this signal mask.
+    pub(crate) fn begin(&self, mask: Mask) {
+        self.start.set(now());
         self.mask.set(mask);
     }
 
@@ -148,7 +149,7 @@ impl Observer {
         let look = async {
             match &kind {
                 Kind::Exec(command) => self.execute(command, &mut pid).await,
-                kind => super::run(kind, self.start).await,
+                kind => super::run(kind, self.start.get().0).await,
             }
         };
         let late = async {
@@ -193,4 +194,8 @@ impl Observer {
             None => Err(format!("{name}: lost")),
         }
     }
+}
+
+fn now() -> (SystemTime, Instant) {
+    (SystemTime::now(), Instant::now())
 }
