@@ -42,9 +42,12 @@ pub struct Notified {
 impl Notified {
     /// Takes a message; the lines of it that mean something, to pass on. `None` where it is malformed as a whole.
     pub fn take(&mut self, message: &[u8], now: Instant) -> Option<String> {
-        let text = std::str::from_utf8(message)
-            .ok()
-            .filter(|text| !text.contains('\0'))?;
+        // As systemd has it: senders in C may send the zero byte that ends a string.
+        let message = message.strip_suffix(b"\0").unwrap_or(message);
+        if message.contains(&0) {
+            return None;
+        }
+        let text = String::from_utf8_lossy(message);
         let mut known = String::new();
         for line in text.lines() {
             let Some(field) = line
@@ -66,6 +69,7 @@ impl Notified {
         match field {
             Field::Ready => {
                 self.is_ready = true;
+                self.is_stopping = false;
                 self.is_reloading = false;
             }
             Field::Stopping => self.is_stopping = true,
@@ -189,7 +193,7 @@ mod tests {
             ("READY=1", None),
             ("X=y\nnothing\nSTATUS=\u{e4}", None),
             ("STOPPING=1", Some("STOPPING=1")),
-            ("READY=1", Some("STOPPING=1")),
+            ("READY=1", None),
         ] {
             assert!(worker.take(message.as_bytes(), now).is_some());
             match (worker.readiness(), reason) {
@@ -211,8 +215,9 @@ mod tests {
             ),
             (b"BARRIER=1", Some("")),
             (b"WATCHDOG_USEC=x\nWATCHDOG_USEC=-1", Some("")),
-            (b"READY=1\0", None),
-            (b"STATUS=\xff", None),
+            (b"READY=1\0", Some("READY=1")),
+            (b"READY=1\0\0", None),
+            (b"READY=1\nSTATUS=a\xff", Some("READY=1\nSTATUS=a\u{fffd}")),
         ] {
             assert_eq!(worker.take(message, now).as_deref(), passed);
         }
