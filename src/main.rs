@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             Ok(u8::from(!holds))
         }
         Ok(Command::Notify(assignments)) => {
-            let sent = notify::notify(env::var_os("NOTIFY_SOCKET"), &assignments);
+            let sent = notify::notify(env::var_os("NOTIFY_SOCKET"), &assignments, true);
             sent.map(|()| 0).map_err(|message| (1, message))
         }
         Ok(Command::Install(path)) => install::install(&path)

@@ -7,16 +7,20 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Sends the assignments as one message.
+/// Sends the assignments as one message; whether it `waits` where the supervisor has too many unread already.
 ///
 /// # Errors
 /// There is no NOTIFY_SOCKET, or it can't be sent to; one line for stderr.
-pub fn notify(socket: Option<OsString>, assignments: &[OsString]) -> Result<(), String> {
+pub fn notify(
+    socket: Option<OsString>,
+    assignments: &[OsString],
+    waits: bool,
+) -> Result<(), String> {
     let Some(socket) = socket.filter(|name| !name.is_empty()) else {
         return Err("notify: NOTIFY_SOCKET: not set; nobody waits for a message".to_string());
     };
     let lines: Vec<&[u8]> = assignments.iter().map(|line| line.as_bytes()).collect();
-    send(&socket, &lines.join(&b'\n')).map_err(|cause| {
+    send(&socket, &lines.join(&b'\n'), waits).map_err(|cause| {
         format!(
             "notify: NOTIFY_SOCKET: {}: {cause}",
             socket.to_string_lossy()
@@ -24,9 +28,11 @@ pub fn notify(socket: Option<OsString>, assignments: &[OsString]) -> Result<(), 
     })
 }
 
-fn send(socket: &OsStr, message: &[u8]) -> io::Result<()> {
+fn send(socket: &OsStr, message: &[u8], waits: bool) -> io::Result<()> {
     let address = address(socket)?;
-    UnixDatagram::unbound()?.send_to_addr(message, &address)?;
+    let sender = UnixDatagram::unbound()?;
+    sender.set_nonblocking(!waits)?;
+    sender.send_to_addr(message, &address)?;
     Ok(())
 }
 

@@ -45,7 +45,8 @@ impl NotifySocket {
         Ok(OsString::from_vec([b"@", name].concat()))
     }
 
-    /// Reads messages into the state as long as the process lives, and passes them on to `above`.
+    /// Reads messages into the state as long as the process lives, and passes them on to `above`, which may
+    /// miss some where it does not read: livelet has probes to answer.
     pub(crate) async fn listen(self, notified: Rc<RefCell<Notified>>, above: Option<OsString>) {
         loop {
             let Ok((message, uid)) = self.socket.read_with(receive).await else {
@@ -63,7 +64,7 @@ impl NotifySocket {
                 continue;
             };
             if !known.is_empty() && above.is_some() {
-                if let Err(error) = notify::notify(above.clone(), &[known.into()]) {
+                if let Err(error) = notify::notify(above.clone(), &[known.into()], false) {
                     log::detail(format_args!("{error}"));
                 }
             }

@@ -1,5 +1,6 @@
 //! Runs livelet: binds, starts the worker, serves, and takes all of it through its lifecycle.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::future::pending;
 use std::io;
@@ -109,6 +110,11 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
     };
     reactor::block_on(executor.run(process.start_and_supervise(inherited)))
         .map_err(|cause| RunError::System("eventfd", cause))?
+}
+
+/// The NOTIFY_SOCKET of livelet's own supervisor; an empty one is none.
+fn supervisor() -> Option<OsString> {
+    std::env::var_os(NOTIFY_SOCKET).filter(|name| !name.is_empty())
 }
 
 /// Where a listening socket comes from.
@@ -250,7 +256,7 @@ impl Process<'_> {
             } = self.config;
             let worker = Worker::spawn(command, *single, self.signals.inherited(), &variables);
             self.worker = Some(worker.map_err(RunError::Spawn)?);
-            let listening = socket.listen(self.answers.notified(), std::env::var_os(NOTIFY_SOCKET));
+            let listening = socket.listen(self.answers.notified(), supervisor());
             task::spawn(&self.executor, listening);
         }
         Ok(())
@@ -269,9 +275,9 @@ impl Process<'_> {
     fn say_ready(&self) {
         let mut checks = self.config.live.iter().chain(&self.config.ready);
         let says_itself = self.has_worker() && checks.any(|check| check.kind == Kind::Notify);
-        let above = std::env::var_os(NOTIFY_SOCKET);
+        let above = supervisor();
         if above.is_some() && !says_itself {
-            if let Err(error) = notify::notify(above, &["READY=1".into()]) {
+            if let Err(error) = notify::notify(above, &["READY=1".into()], false) {
                 log::notice(format_args!("{error}"));
             }
         }

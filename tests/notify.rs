@@ -179,21 +179,56 @@ fn livelet_is_ready_by_itself_where_nobody_else_says_so() {
     assert!(uninterrupted(|| socket.recv(&mut [0; 16])).is_err());
 }
 
-#[test]
-fn garbage_harms_nothing() {
-    let mut worker = Worker::start("garbage", &["-v", "--ready", "notify"], None);
-    let environ = support::descendants(worker.livelet.pid())[0];
-    let environ = std::fs::read_to_string(format!("/proc/{environ}/environ")).unwrap();
+/// Where the worker of a livelet says things.
+fn notify_socket(livelet: &Livelet) -> SocketAddr {
+    let worker = support::descendants(livelet.pid())[0];
+    let environ = std::fs::read_to_string(format!("/proc/{worker}/environ")).unwrap();
     let name = environ
         .split('\0')
         .find_map(|pair| pair.strip_prefix("NOTIFY_SOCKET=@"))
         .unwrap();
-    let address = SocketAddr::from_abstract_name(name).unwrap();
+    SocketAddr::from_abstract_name(name).unwrap()
+}
+
+#[test]
+fn a_supervisor_that_does_not_read_stops_nothing() {
+    let (_socket, above) = supervisor("deaf");
+    let mut command = livelet();
+    command.args(["-v", "-l", "127.0.0.1:0", "--ready", "notify"]);
+    command.args(["--", "sleep", "1000"]);
+    let mut livelet = Livelet::start_command(command.env("NOTIFY_SOCKET", above), 1);
+    let address = notify_socket(&livelet);
+    let sender = UnixDatagram::unbound().unwrap();
+    // More than unread messages fit into any socket (net.unix.max_dgram_qlen).
+    for _ in 0..2000 {
+        sender.send_to_addr(b"WATCHDOG=1", &address).unwrap();
+    }
+    sender.send_to_addr(b"READY=1", &address).unwrap();
+    livelet.wait_until_said("Resource temporarily unavailable");
+    wait_for("what it said last", || {
+        probe(livelet.addr(), "/readyz").status == 200
+    });
+}
+
+#[test]
+fn an_empty_notify_socket_is_none() {
+    let mut command = livelet();
+    command.args(["-l", "127.0.0.1:0", "--", "sh", "-c", "exit 0"]);
+    let mut livelet = Livelet::start_command(command.env("NOTIFY_SOCKET", ""), 1);
+    livelet.wait(SOON);
+    let log = livelet.log();
+    assert!(!log.contains("notify:"), "{log}");
+}
+
+#[test]
+fn garbage_harms_nothing() {
+    let mut worker = Worker::start("garbage", &["-v", "--ready", "notify"], None);
+    let address = notify_socket(&worker.livelet);
     let sender = UnixDatagram::unbound().unwrap();
     for message in [
         &b""[..],
         b"\0",
-        b"READY=1\0",
+        b"READY=1\0\0",
         b"STATUS=\xff\xfe",
         b"=\n==\nREADY",
         &[b'x'; 4097],
