@@ -206,12 +206,23 @@ impl Mask {
     }
 
     /// Blocks these signals, and no others, in this thread; returns what was blocked. It may be called between fork and
-    /// exec.
+    /// exec. The C library has the same call, but leaves out the signals that it wants for itself.
     #[allow(unsafe_code)]
     pub(crate) fn set(&self) -> Mask {
+        /// The kernel's set is the beginning of the C library's.
+        const SIZE: usize = size_of::<u64>();
         let mut before = Mask::none();
-        // SAFETY: both sets are valid for the call; it can only fail for a first argument that is not SIG_SETMASK.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, &raw mut before.0) };
+        // SAFETY: both sets are valid for the call; it can only fail for another size or first argument.
+        unsafe {
+            let (set, before) = (&raw const self.0, &raw mut before.0);
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                set,
+                before,
+                SIZE,
+            );
+        }
         before
     }
 }
