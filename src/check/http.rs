@@ -112,8 +112,17 @@ struct Head<'b> {
     is_whole: bool,
 }
 
-/// `None` where the head is not whole.
-fn parse(bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
+/// `None` where the head is not whole. Interim responses are passed over, asked for or not (RFC 9110 §15.2).
+fn parse(mut bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
+    loop {
+        match parse_one(bytes)? {
+            Some(Head { status, body, .. }) if (100..200).contains(&status) => bytes = body,
+            head => return Ok(head),
+        }
+    }
+}
+
+fn parse_one(bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut fields);
     match response.parse(bytes) {

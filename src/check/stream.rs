@@ -11,6 +11,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
 };
 
+use super::said;
 use crate::reactor::Source;
 
 /// Connects to the first of the addresses that accepts.
@@ -66,6 +67,6 @@ pub(super) async fn accepts_at(path: &Path) -> Result<(), String> {
     };
     match connected.await {
         Ok(_) => Ok(()),
-        Err(cause) => Err(format!("{}: {}", path.display(), cause.kind())),
+        Err(cause) => Err(format!("{}: {}", path.display(), said(&cause))),
     }
 }
