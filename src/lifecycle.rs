@@ -121,7 +121,7 @@ impl Lifecycle {
     /// Takes one event; the actions are to be taken in their order.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
-        if event == Event::Unhealthy && !self.is_draining() {
+        if event == Event::Unhealthy && !self.is_stopping() {
             self.is_unhealthy = true;
             self.plan.grace.get_or_insert(UNHEALTHY_GRACE);
             self.state = self.tell(SIGTERM, now, &mut actions);
@@ -630,6 +630,24 @@ mod tests {
         assert_eq!(
             run(RESPONDER, &[(0, Unhealthy), (1, Drained)]),
             [(0, Drain), (1, Exit(75))]
+        );
+        // It was asked to stop before that: its code is its own, and there is no grace that nobody gave.
+        assert_eq!(
+            run(
+                COMPANION,
+                &[
+                    (0, Terminate(TERM)),
+                    (1, Unhealthy),
+                    (9000, WorkerEnded(0)),
+                    (9001, Drained)
+                ]
+            ),
+            [
+                (0, Send(TERM)),
+                (9000, TerminateLeftovers),
+                (9000, Drain),
+                (9001, Exit(0))
+            ]
         );
         // It has ended by itself, or is on its way.
         assert_eq!(

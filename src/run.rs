@@ -105,7 +105,6 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         holder: Holder::new(Rc::clone(&executor)),
         worker: None,
         is_childless: false,
-        has_given_up: false,
         executor: Rc::clone(&executor),
     };
     reactor::block_on(executor.run(process.start_and_supervise(inherited)))
@@ -137,8 +136,6 @@ struct Process<'c> {
     worker: Option<Worker>,
     /// The last that was reaped was the last child.
     is_childless: bool,
-    /// The worker was unhealthy for too long, and that is known.
-    has_given_up: bool,
 }
 
 impl Process<'_> {
@@ -369,7 +366,6 @@ impl Process<'_> {
             answers,
             server,
             holder,
-            has_given_up,
             ..
         } = self;
         let signalled = async { Happened::Signals(signals.next().await) };
@@ -382,11 +378,11 @@ impl Process<'_> {
             Happened::Other(Event::Drained)
         };
         let unhealthy = async {
-            if lifecycle.is_draining() || *has_given_up {
+            // What stops already may well fail.
+            if lifecycle.is_stopping() {
                 pending::<()>().await;
             }
             answers.unhealthy().await;
-            *has_given_up = true;
             Happened::Other(Event::Unhealthy)
         };
         let due = async {

@@ -542,6 +542,26 @@ fn an_unhealthy_worker_is_given_up() {
             wait_for("the worker to be gone", || !support::is_alive(pid));
         }
     }
+    // One that was asked to stop may fail for as long as that takes.
+    let up = directory.path("up");
+    File::create(&up).unwrap();
+    let script = format!("trap 'rm {up}; sleep 2; exit 3' TERM; while :; do sleep 0.01; done");
+    let mut livelet = Livelet::start(&[
+        "--live",
+        &format!("file:{up}"),
+        "--exit-on-unhealthy",
+        "500ms",
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    wait_for("the worker to have its trap", || {
+        // The sleep is the worker's child.
+        support::descendants(livelet.pid()).len() > 1
+    });
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(3));
     // A break begins the count anew: it is healthy each time that it is looked at.
     let mut livelet = Livelet::start(&["--exit-on-unhealthy", "100ms", "--live", "file:/"]);
     std::thread::sleep(Duration::from_millis(1500));
