@@ -83,6 +83,19 @@ fn probes_are_answered_over_answered_connections() {
     }
 }
 
+/// Beyond the connections that livelet itself waits for, another thread does and wakes it.
+#[test]
+fn one_of_a_crowd_is_answered_each_time_it_asks() {
+    let _turn = in_turn();
+    let livelet = Livelet::start(&[]);
+    let mut crowd: Vec<_> = (0..100).map(|_| idle(&livelet, b"")).collect();
+    assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+    for _ in 0..10 {
+        // Nothing else happens that would wake livelet.
+        ask(crowd.last_mut().unwrap());
+    }
+}
+
 #[test]
 fn a_connection_that_asks_in_time_is_kept() {
     let _turn = in_turn();
