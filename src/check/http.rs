@@ -106,43 +106,50 @@ pub async fn fetch(url: &Url, most: usize) -> Result<Fetched, String> {
 }
 
 /// A head that has arrived, and the content so far.
-struct Head<'b> {
-    status: u16,
-    body: &'b [u8],
-    is_whole: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head<'b> {
+    /// The status code.
+    pub status: u16,
+    /// As much of the content as has arrived.
+    pub body: &'b [u8],
+    /// All of it has.
+    pub is_whole: bool,
 }
 
-/// `None` where the head is not whole. Interim responses are passed over, asked for or not (RFC 9110 §15.2).
-fn parse(mut bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
+/// Parses what has arrived of a response; `None` where its head is not whole. Interim responses before it (RFC 9110
+/// §15.2) are passed over.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
+    let mut rest = bytes;
     loop {
-        match parse_one(bytes)? {
-            Some(Head { status, body, .. }) if (100..200).contains(&status) => bytes = body,
-            head => return Ok(head),
+        let mut fields = [httparse::EMPTY_HEADER; 64];
+        let mut response = httparse::Response::new(&mut fields);
+        let length = match response.parse(rest) {
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Ok(httparse::Status::Complete(length)) => length,
+            Err(_) => return Err("its answer is not HTTP/1"),
+        };
+        let status = response.code.unwrap_or_default();
+        let body = rest.get(length..).unwrap_or_default();
+        // Nothing of HTTP/1 comes after 101.
+        if (100..200).contains(&status) && status != 101 {
+            rest = body;
+            continue;
         }
-    }
-}
-
-fn parse_one(bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(bytes) {
-        Ok(httparse::Status::Partial) => Ok(None),
-        Ok(httparse::Status::Complete(length)) => {
-            let body = bytes.get(length..).unwrap_or_default();
-            let length_field = response
-                .headers
-                .iter()
-                .find(|field| field.name.eq_ignore_ascii_case("content-length"));
-            let length =
-                length_field.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
-            let whole = length.and_then(|length: usize| body.get(..length));
-            Ok(Some(Head {
-                status: response.code.unwrap_or_default(),
-                body: whole.unwrap_or(body),
-                is_whole: whole.is_some(),
-            }))
-        }
-        Err(_) => Err("its answer is not HTTP/1"),
+        let length_field = response
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case("content-length"));
+        let length =
+            length_field.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
+        let whole = length.and_then(|length: usize| body.get(..length));
+        return Ok(Some(Head {
+            status,
+            body: whole.unwrap_or(body),
+            is_whole: whole.is_some(),
+        }));
     }
 }
 
@@ -150,5 +157,26 @@ pub(super) async fn is_well(url: &Url) -> Result<(), String> {
     match fetch(url, 0).await?.status {
         200..400 => Ok(()),
         status => Err(format!("{}{}: status {status}", url.authority, url.target)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interim_response_is_not_the_answer() {
+        let status = |text: &str| parse(text.as_bytes()).map(|head| head.map(|head| head.status));
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        for (text, expected) in [
+            (hints.to_string(), Ok(None)),
+            (format!("{hints}HTTP/1.1 200 OK\r\n"), Ok(None)),
+            (format!("{hints}HTTP/1.1 503 No\r\n\r\n"), Ok(Some(503))),
+            (hints.repeat(100) + "HTTP/1.0 204 x\r\n\r\n", Ok(Some(204))),
+            ("HTTP/1.1 101 x\r\n\r\n\0\0".to_string(), Ok(Some(101))),
+            (format!("{hints}\0"), Err("its answer is not HTTP/1")),
+        ] {
+            assert_eq!(status(&text), expected, "{text}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::cli::duration;
 
-pub use http::{Fetched, Url, fetch};
+pub use http::{Fetched, Head, Url, fetch, parse as parse_response};
 pub(crate) use observer::Observer;
 
 /// What is looked at.
