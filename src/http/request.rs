@@ -88,6 +88,8 @@ const fn bad(reason: &'static str) -> Broken {
     (Status::BadRequest, reason)
 }
 
+const BARE_LF: Broken = bad("a line ends in LF without CR");
+
 /// Parses the head that `bytes` start with.
 ///
 /// Bytes after the head are not looked at. Called again with more bytes after [`Parsed::Incomplete`]; it is given at
@@ -137,13 +139,16 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
             "the head is longer than 8192 bytes",
         ));
     }
+    // What follows the line of another version need not be lines: HTTP/2 goes on with frames.
+    if let Err(httparse::Error::Version) = outcome {
+        return version_error(bytes);
+    }
     if has_bare_lf(seen) {
-        return Err(bad("a line ends in LF without CR"));
+        return Err(BARE_LF);
     }
     match outcome {
         Ok(httparse::Status::Partial) => return Ok(None),
         Ok(httparse::Status::Complete(_)) => {}
-        Err(httparse::Error::Version) => return version_error(bytes),
         Err(httparse::Error::TooManyHeaders) => {
             return Err((Status::HeaderFieldsTooLarge, "more than 64 header fields"));
         }
@@ -212,10 +217,11 @@ fn has_bare_lf(head: &[u8]) -> bool {
 /// httparse knows two versions and stops at the first byte of any other: 505 is owed only to a well-formed one, which
 /// takes its whole line to tell.
 fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
-    let Some(end) = head.windows(2).position(|pair| pair == b"\r\n") else {
+    let mut lines = head.split(|&b| b == b'\n');
+    let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
         return Ok(None);
     };
-    let line = head.get(..end).unwrap_or_default();
+    let line = line.strip_suffix(b"\r").ok_or(BARE_LF)?;
     let mut words = line.split(|&b| b == b' ').skip(2);
     match (words.next(), words.next()) {
         (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)

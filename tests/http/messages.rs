@@ -503,6 +503,12 @@ fn versions() {
         .map(|(line, status)| case(&[line, b"\r\nHost: h\r\n\r\n"], *status, Open))
         .collect();
     cases.push(case(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], 505, Closed));
+    cases.push(case(&[b"GET /livez HTTP/2.0\nHost: h\n\n"], 400, Closed));
+    cases.push(case(
+        &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\n\x04\x00\x00\x00\x00\x00"],
+        505,
+        Closed,
+    ));
     cases.push(case(
         &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"],
         505,
