@@ -1,0 +1,58 @@
+//! What a worker says over sd_notify: datagrams one after the other, parted by 0xFF, and the state they add up to.
+#![no_main]
+
+use std::time::{Duration, Instant};
+
+use libfuzzer_sys::fuzz_target;
+use livelet::sd_notify::Notified;
+
+fuzz_target!(|data: &[u8]| {
+    let start = Instant::now();
+    let (mut now, mut notified) = (start, Notified::default());
+    let (mut is_ready, mut is_stopping, mut is_reloading) = (false, false, false);
+    for message in data.split(|&b| b == 0xFF) {
+        now += Duration::from_millis(message.len() as u64);
+        let before = notified.clone();
+        let Some(known) = notified.take(message, now) else {
+            assert!(std::str::from_utf8(message).is_err() || message.contains(&0));
+            assert_eq!(
+                notified, before,
+                "a malformed message has changed something"
+            );
+            continue;
+        };
+        let text = std::str::from_utf8(message).unwrap();
+        assert!(!message.contains(&0));
+        // What is passed on is lines of it, in their order.
+        let mut lines = text.lines();
+        for line in known.lines() {
+            assert!(lines.any(|said| said == line), "{line:?} was not said");
+        }
+        for line in text.lines() {
+            match line {
+                "READY=1" => (is_ready, is_reloading) = (true, false),
+                "STOPPING=1" => is_stopping = true,
+                "RELOADING=1" => is_reloading = true,
+                _ => {}
+            }
+        }
+        assert_eq!(
+            notified.readiness().is_ok(),
+            is_ready && !is_stopping && !is_reloading
+        );
+        assert!(
+            notified
+                .status()
+                .is_none_or(|status| !status.is_empty() && status.len() <= 512)
+        );
+        for limit in [
+            Duration::ZERO,
+            Duration::from_secs(30),
+            Duration::from_secs(8760 * 3600),
+        ] {
+            if let Err(why) = notified.liveness(limit, start, now) {
+                assert!(!why.contains('\n'));
+            }
+        }
+    }
+});
