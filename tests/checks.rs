@@ -615,3 +615,79 @@ fn a_program_says_by_its_exit_code() {
     }
     assert_eq!(fs::read_to_string(count).unwrap(), "x\nx\n");
 }
+
+/// Mounts a file system whose server never answers, in a mount namespace of this thread's own; as long as the file is
+/// open, whoever looks below the directory is held. `None` without the right to do that.
+#[allow(unsafe_code)]
+fn hanging_mount(directory: &Directory) -> Option<File> {
+    use std::os::fd::AsRawFd;
+    let fuse = File::options().read(true).write(true).open("/dev/fuse");
+    let fuse = fuse.ok()?;
+    let at = std::ffi::CString::new(directory.path("")).unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0\0",
+        fuse.as_raw_fd()
+    );
+    // SAFETY: all strings end in zero bytes and outlive the calls; the namespace is this thread's alone.
+    let mounted = unsafe {
+        let none = std::ptr::null();
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(
+                none,
+                c"/".as_ptr(),
+                none,
+                libc::MS_REC | libc::MS_PRIVATE,
+                none.cast(),
+            ) == 0
+            && libc::mount(
+                c"x".as_ptr(),
+                at.as_ptr(),
+                c"fuse".as_ptr(),
+                0,
+                options.as_ptr().cast(),
+            ) == 0
+    };
+    mounted.then_some(fuse)
+}
+
+#[test]
+fn a_mount_that_hangs_holds_its_own_checks_alone() {
+    let directory = Directory::new();
+    let Some(fuse) = hanging_mount(&directory) else {
+        return eprintln!("skipped: not root, or no /dev/fuse");
+    };
+    let kinds = [
+        format!("file:{}", directory.path("a")),
+        format!("heartbeat:{}:9s", directory.path("b")),
+    ];
+    let mut args = vec!["--ready", "file:/", "--check-timeout", "700ms"];
+    args.extend(kinds.iter().flat_map(|kind| ["--live", kind]));
+    let mut livelet = Livelet::start(&args);
+    let threads = |livelet: &Livelet| {
+        let tasks = fs::read_dir(format!("/proc/{}/task", livelet.pid()));
+        tasks.unwrap().count()
+    };
+    // Earlier looks are held and no further ones are begun.
+    for _ in 0..3 {
+        let mut asks = support::connect(livelet.addr());
+        asks.write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
+            .unwrap();
+        wait_for("the looks to be held", || threads(&livelet) == 3);
+        let began = Instant::now();
+        assert_eq!(probe(livelet.addr(), "/readyz").status, 200);
+        assert!(began.elapsed() < Duration::from_millis(400), "{began:?}");
+        let response = support::read_response(&mut asks);
+        let late = response
+            .body
+            .matches("failed: no outcome within 700ms")
+            .count();
+        assert_eq!((response.status, late), (503, 2), "{}", response.body);
+    }
+    // The server is gone, and the looks come back.
+    drop(fuse);
+    wait_for("the looks to come back", || threads(&livelet) == 1);
+    let response = probe(livelet.addr(), "/livez/file");
+    assert!(response.body.contains("not connected"), "{}", response.body);
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(0));
+}

@@ -8,10 +8,12 @@ mod stream;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::cli::duration;
 
+pub(crate) use file::Look;
 pub use http::{Fetched, Head, Url, fetch, parse as parse_response};
 pub(crate) use observer::Observer;
 
@@ -168,13 +170,15 @@ fn addresses(text: &str, default: Option<u16>) -> Result<Vec<SocketAddr>, &'stat
 ///
 /// # Errors
 /// Why it does not hold.
-pub async fn run(kind: &Kind, start: SystemTime) -> Result<(), String> {
+pub(crate) async fn run(kind: &Kind, start: SystemTime, look: &Arc<Look>) -> Result<(), String> {
     match kind {
         Kind::Notify | Kind::Watchdog(_) | Kind::Exec(_) => {
             Err("only the livelet that runs the worker knows".to_string())
         }
-        Kind::File(path) => file::exists(path),
-        Kind::Heartbeat(path, limit) => file::is_fresh(path, *limit, start),
+        Kind::File(path) => file::exists(path, look.modified(path).await),
+        Kind::Heartbeat(path, limit) => {
+            file::is_fresh(path, look.modified(path).await, *limit, start)
+        }
         Kind::Tcp(addresses) => stream::accepts(addresses).await,
         Kind::Unix(path) => stream::accepts_at(path).await,
         Kind::Http(url) => http::is_well(url).await,

@@ -2,13 +2,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 use std::time::{Duration, Instant, SystemTime};
 
 use smol::LocalExecutor;
 use smol::future::or;
 
-use super::{Check, Human, Kind};
+use super::{Check, Human, Kind, Look};
 use crate::condition::Condition;
 use crate::reactor::Timer;
 use crate::sd_notify::Notified;
@@ -31,6 +32,7 @@ pub(crate) struct Observation {
 #[derive(Debug)]
 struct Slot {
     kind: Kind,
+    look: Arc<Look>,
     is_running: bool,
     last: Option<Observation>,
     /// Whether it held when it was last seen, and since when it has been seen so.
@@ -63,6 +65,7 @@ impl Observer {
     ) -> Rc<Observer> {
         let slots = checks.map(|check| Slot {
             kind: check.kind.clone(),
+            look: Arc::default(),
             is_running: false,
             last: None,
             held: None,
@@ -92,7 +95,7 @@ impl Observer {
         let Some(outcome) = self.known(slot, since) else {
             if !slot.is_running {
                 slot.is_running = true;
-                let run = Rc::clone(self).run(index, slot.kind.clone());
+                let run = Rc::clone(self).run(index, slot.kind.clone(), Arc::clone(&slot.look));
                 task::spawn(&self.executor, run);
             }
             return None;
@@ -144,12 +147,12 @@ impl Observer {
         self.outcomes.wait(cx);
     }
 
-    async fn run(self: Rc<Observer>, index: usize, kind: Kind) {
+    async fn run(self: Rc<Observer>, index: usize, kind: Kind, held: Arc<Look>) {
         let mut pid = None;
         let look = async {
             match &kind {
                 Kind::Exec(command) => self.execute(command, &mut pid).await,
-                kind => super::run(kind, self.start.get().0).await,
+                kind => super::run(kind, self.start.get().0, &held).await,
             }
         };
         let late = async {
