@@ -1,0 +1,202 @@
+"""The programs that are compared: where they are, how they are started and ended, on which CPU they run."""
+
+import contextlib
+import os
+import pathlib
+import random
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+HOST = "127.0.0.1"
+CPUS = sorted(os.sched_getaffinity(0))
+CLIENT, SERVER = CPUS[:1], CPUS[-1:]  # the same one where there is one alone
+DEADLINE = 5  # seconds for anything that should take milliseconds
+DESCRIPTORS = 16384  # for 4096 connections, on both sides
+
+# A program, and the Debian package that has it.
+PACKAGES = {
+    "nginx": "nginx",
+    "busybox": "busybox-static",
+    "node": "nodejs",
+    "tini": "tini",
+    "tini-static": "tini",
+    "dumb-init": "dumb-init",
+    "catatonit": "catatonit",
+    "wrk": "wrk",
+    "strace": "strace",
+}
+SERVERS = ("livelet", "nginx", "busybox", "node")
+
+NGINX_CONF = """
+daemon off; master_process on; worker_processes 1; worker_rlimit_nofile 16384;
+pid nginx.pid; error_log error.log crit;
+events { worker_connections %(connections)d; }
+http {
+    access_log off; keepalive_requests 1000000000;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    server { listen %(host)s:%(port)d; location / { return 200 "ok\\n"; } }
+}
+"""
+NODE_SERVER = """
+const server = require('node:http').createServer((request, response) => response.end('ok\\n'));
+server.keepAliveTimeout = 60000;
+server.listen(%(port)d, '%(host)s');
+"""
+
+
+class Failure(Exception):
+    """Ends the run with one line on stderr."""
+
+
+def find_binaries(livelet, programs):
+    """Absolute paths of everything that is run; exit 2 with one line where something is missing."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
+    found = {program: shutil.which(program, path=path) for program in programs}
+    missing = [program for program in programs if not found[program]]
+    if missing:
+        packages = " ".join(PACKAGES[program] for program in missing)
+        stop(2, f"{', '.join(missing)} missing: apt-get install {packages}")
+    if not os.access(livelet, os.X_OK):
+        stop(2, f"{livelet} missing: packaging/build-static or `cargo build --release` makes it, --binary names another")
+    return {**found, "livelet": os.path.abspath(livelet)}
+
+
+def add_binary_option(parser):
+    default = os.environ.get("LIVELET_BIN", ROOT / "target/release/livelet")
+    parser.add_argument("--binary", default=default, metavar="PATH", help="the livelet to measure (or LIVELET_BIN)")
+
+
+def raise_descriptor_limit():
+    """Inherited by the peers, and the same for all of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
+        raise Failure(f"needs {DESCRIPTORS} open files, the limit is {hard}: ulimit -Hn {DESCRIPTORS}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
+
+
+class Peer:
+    """A server that was started here: its first process, its port and its directory."""
+
+    def __init__(self, kind, path, directory, connections, arguments):
+        self.kind, self.path, self.port = kind, path, free_port()
+        self.directory, self.log = directory, directory / "stderr"
+        self.idle_files = None
+        command = [path, *COMMANDS[kind](self, connections), *arguments]
+        os.sched_setaffinity(0, SERVER)  # the child inherits it
+        self.started = time.perf_counter()
+        self.pid = os.posix_spawn(path, command, {"PATH": os.environ["PATH"]}, file_actions=redirections(self.log))
+        self.spawned = time.perf_counter()
+        os.sched_setaffinity(0, CLIENT)
+        self.pidfd = os.pidfd_open(self.pid)
+        self.ended = False
+
+    def pids(self):
+        """The first process and its children: nginx's worker. busybox's live no longer than a connection."""
+        if self.kind == "busybox":
+            return [self.pid]
+        children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [self.pid, *map(int, children.split())]
+
+    def threads(self):
+        return [int(task) for pid in self.pids() for task in os.listdir(f"/proc/{pid}/task")]
+
+    def wait(self, seconds):
+        """Reap the first process; False if it has not ended by then."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        if not self.ended and poll.poll(seconds * 1000):
+            os.waitpid(self.pid, 0)
+            self.ended = True
+        return self.ended
+
+    def end(self):
+        """Whatever state it is in: TERM, and KILL for what is left of it."""
+        if not self.ended:
+            pids = self.pids()
+            os.kill(self.pid, signal.SIGTERM)
+            if not self.wait(DEADLINE):
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                self.wait(DEADLINE)
+        os.close(self.pidfd)
+
+
+@contextlib.contextmanager
+def running(kind, binaries, scratch, connections=1024, arguments=()):
+    """A server, with room for that many connections."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix=kind, dir=scratch))
+    peer = Peer(kind, binaries[kind], directory, connections, arguments)
+    try:
+        yield peer
+    finally:
+        peer.end()
+
+
+def livelet_arguments(peer, connections):
+    return ["--listen", f"{HOST}:{peer.port}", "--max-connections", str(connections)]
+
+
+def nginx_arguments(peer, connections):
+    config = peer.directory / "nginx.conf"
+    config.write_text(NGINX_CONF % {"host": HOST, "port": peer.port, "connections": connections + 64})
+    return ["-p", str(peer.directory), "-c", str(config), "-e", "error.log"]
+
+
+def busybox_arguments(peer, _connections):
+    (peer.directory / "livez").write_text("ok\n")
+    return ["httpd", "-f", "-p", f"{HOST}:{peer.port}", "-h", str(peer.directory)]
+
+
+def node_arguments(peer, _connections):
+    return ["-e", NODE_SERVER % {"host": HOST, "port": peer.port}]
+
+
+COMMANDS = {
+    "livelet": livelet_arguments,
+    "nginx": nginx_arguments,
+    "busybox": busybox_arguments,
+    "node": node_arguments,
+}
+
+
+def place(peer, server, client=CLIENT):
+    """Let all of the peer's threads run on the first CPUs, and this process on the second."""
+    for thread in peer.threads():
+        os.sched_setaffinity(thread, server)
+    os.sched_setaffinity(0, client)
+
+
+def redirections(log=os.devnull):
+    return [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 2, str(log), os.O_WRONLY | os.O_CREAT, 0o600),
+    ]
+
+
+def free_port():
+    """A port under the ephemeral range: a client that asks before the server listens could connect to itself."""
+    while True:
+        port = random.randrange(20000, 30000)
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind((HOST, port))
+            return port
+
+
+def progress(what):
+    if sys.stderr.isatty():
+        print(f"bench: {what}", file=sys.stderr)
+
+
+def stop(code, why):
+    print(f"bench: {why}", file=sys.stderr)
+    sys.exit(code)
