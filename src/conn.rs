@@ -24,10 +24,13 @@ const LINGER_LIMIT: Duration = Duration::from_secs(2);
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 /// Pipelined requests are answered in one write until the answers have this many bytes.
 ///
-/// As many connections as there may be can each make livelet keep that much, one answer and [`INBOX_MAX`].
+/// As many connections as there may be can each make livelet keep that much, one answer and what was read.
 const OUTBOX_ENOUGH: usize = 1024;
 /// The most that is buffered of what a client sends: a head, and the empty line that may come before it.
 const INBOX_MAX: usize = http::MAX_HEAD + 2;
+/// The most that is read at once: a probe's whole request, and no more of those that a client has queued than are answered
+/// soon, as what is read has to be kept.
+const READ_AT_ONCE: usize = 2 * 1024;
 /// How long an answer is waited for; the site has limits of its own, well below.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
@@ -233,6 +236,12 @@ impl Conn {
         self.drain_until = Some(until);
     }
 
+    /// More has arrived than was answered.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.filled > 0
+    }
+
     fn unsent(&self) -> &[u8] {
         self.outbox.get(self.sent..).unwrap_or_default()
     }
@@ -241,7 +250,8 @@ impl Conn {
         if self.inbox.len() < INBOX_MAX {
             self.inbox.resize(INBOX_MAX, 0);
         }
-        self.inbox.get_mut(self.filled..).unwrap_or_default()
+        let end = INBOX_MAX.min(self.filled + READ_AT_ONCE);
+        self.inbox.get_mut(self.filled..end).unwrap_or_default()
     }
 
     /// Answers the whole requests in the inbox, in their order.

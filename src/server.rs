@@ -432,7 +432,12 @@ fn advance(conn: &mut Conn, stream: &mut Stream, site: &Answers, cx: &mut Contex
             }
             Step::Send(bytes) => {
                 let written = stream.poll_write(cx, bytes);
-                written.map_ok(|count| conn.sent(count, now))
+                let written = written.map_ok(|count| conn.sent(count, now));
+                if matches!(written, Poll::Ready(Ok(()))) && conn.is_behind() {
+                    // Who asks a lot at once has the next answers in the next turn.
+                    break;
+                }
+                written
             }
             Step::Wait => {
                 site.wait(cx);
