@@ -89,6 +89,7 @@ impl Simulated {
             has_worker: self.plan.has_worker,
             stopping: self.lifecycle.is_stopping(),
             worker_ended: self.plan.has_worker && self.lifecycle.is_draining(),
+            pid: 1,
         }
     }
 
@@ -326,10 +327,11 @@ fn answers_say_what_their_lines_do() {
             has_worker: random.below(2) > 0,
             stopping: random.below(2) > 0,
             worker_ended: random.below(4) == 0,
+            pid: 1,
         };
         let own = health::own_lines(question.endpoint, snapshot);
         assert_eq!(
-            own.iter().all(|(_, outcome)| outcome.is_ok()),
+            own.iter().all(|(_, outcome, _)| outcome.is_ok()),
             health::own_holds(question.endpoint, snapshot)
         );
         let checks: Vec<String> = (0..random.below(60))
@@ -351,10 +353,11 @@ fn answers_say_what_their_lines_do() {
                 } else {
                     Ok(())
                 },
+                None,
             ));
         }
-        let names: Vec<&str> = lines.iter().map(|(name, _)| *name).collect();
-        lines.retain(|(name, _)| question.wants(name));
+        let names: Vec<&str> = lines.iter().map(|(name, ..)| *name).collect();
+        lines.retain(|(name, ..)| question.wants(name));
         let facts = Facts {
             pid: 1,
             uptime: Duration::from_secs(1),
@@ -366,7 +369,7 @@ fn answers_say_what_their_lines_do() {
             "{bytes}: {} bytes",
             response.body.len()
         );
-        let holds = lines.iter().all(|(_, outcome)| outcome.is_ok());
+        let holds = lines.iter().all(|(_, outcome, _)| outcome.is_ok());
         let is_unknown = path
             .rsplit('/')
             .next()
