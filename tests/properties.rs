@@ -95,7 +95,8 @@ impl Simulated {
 
     /// Lets an event happen, and looks at all that it leads to.
     fn step(&mut self, event: Event) {
-        let was_draining = self.lifecycle.is_draining();
+        // Whoever was asked to stop is not given up.
+        let was_stopping = self.lifecycle.is_stopping();
         self.has_started |= event == Event::Started;
         self.asked |= match event {
             Event::Terminate(_) => self.has_started,
@@ -103,7 +104,7 @@ impl Simulated {
             Event::WorkerEnded(_) | Event::Unhealthy => true,
             _ => false,
         };
-        if event == Event::Unhealthy && !was_draining {
+        if event == Event::Unhealthy && !was_stopping {
             self.is_unhealthy = true;
         }
         if let Event::WorkerEnded(_) = event {
