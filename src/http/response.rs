@@ -74,16 +74,18 @@ pub enum Content {
 }
 
 impl Content {
-    /// The media type, and the fields that go with it: a page has nothing but its own style, runs nothing, sends nothing
-    /// anywhere and stands in no other page.
-    const fn media_type(self) -> &'static str {
+    /// The fields that go with it, up to its length; a 204 has none of them (RFC 9110 §8.6). A page has nothing but its
+    /// own style, runs nothing, sends nothing anywhere and stands in no other page.
+    const fn fields(self) -> &'static str {
         match self {
-            Content::Text => "text/plain; charset=utf-8",
-            Content::Health => "application/health+json",
-            Content::Metrics => "text/plain; version=0.0.4; charset=utf-8",
+            Content::Text => "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ",
+            Content::Health => "\r\nContent-Type: application/health+json\r\nContent-Length: ",
+            Content::Metrics => {
+                "\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: "
+            }
             Content::Page => {
-                "text/html; charset=utf-8\r\nContent-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; \
-                 base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+                "\r\nContent-Type: text/html; charset=utf-8\r\nContent-Security-Policy: default-src 'none'; \
+                 style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\nContent-Length: "
             }
         }
     }
@@ -162,18 +164,13 @@ pub fn encode(
     }
     text("\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff");
     text(match connection {
-        Connection::Close => "\r\nConnection: close",
-        Connection::KeepAlive(Version::Http10) => "\r\nConnection: keep-alive",
-        Connection::KeepAlive(Version::Http11) => "",
+        Connection::Close => "\r\nConnection: close\r\nDate: ",
+        Connection::KeepAlive(Version::Http10) => "\r\nConnection: keep-alive\r\nDate: ",
+        Connection::KeepAlive(Version::Http11) => "\r\nDate: ",
     });
-    text("\r\nDate: ");
     out.extend_from_slice(date);
     if has_content {
-        let mut text = |part: &str| out.extend_from_slice(part.as_bytes());
-        text("\r\nContent-Type: ");
-        text(content.media_type());
-        // RFC 9110 §8.6: no Content-Length in a 204.
-        text("\r\nContent-Length: ");
+        out.extend_from_slice(content.fields().as_bytes());
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{}", body.len() + LINE_END.len());
     }
