@@ -131,8 +131,13 @@ impl Conn {
 
     /// Gives the buffers back; what is still needed of their content moves into ones of just that size.
     pub fn give_back(&mut self, buffers: &mut Buffers) {
-        let unanswered = self.inbox.get(..self.filled).unwrap_or_default().to_vec();
-        let unsent = self.unsent().to_vec();
+        // Mostly nothing.
+        let kept = |bytes: &[u8]| match bytes {
+            [] => Vec::new(),
+            bytes => bytes.to_vec(),
+        };
+        let unanswered = kept(self.inbox.get(..self.filled).unwrap_or_default());
+        let unsent = kept(self.unsent());
         buffers.inbox = std::mem::replace(&mut self.inbox, unanswered);
         buffers.outbox = std::mem::replace(&mut self.outbox, unsent);
         buffers.outbox.clear();

@@ -3,7 +3,6 @@
 //! httparse is lenient where two parsers of one stream could disagree: it takes a bare LF, any number of empty lines,
 //! and does not look into Host, Content-Length or Transfer-Encoding. Everything doubtful is rejected here.
 
-use std::io::BufRead as _;
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 use std::str;
@@ -204,15 +203,13 @@ fn target_length(head: &[u8]) -> usize {
 }
 
 fn has_bare_lf(head: &[u8]) -> bool {
-    let mut rest = head;
-    let mut end = 0;
-    // A search that takes a word at a time: this is most of what a head costs.
-    while let Ok(length @ 1..) = rest.skip_until(b'\n') {
-        end += length;
-        let lines = head.get(..end).unwrap_or_default();
-        if lines.ends_with(b"\n") && !lines.ends_with(b"\r\n") {
+    let mut lines = head;
+    while let Some(end) = lines.iter().position(|&byte| byte == b'\n') {
+        let (line, rest) = lines.split_at(end);
+        if line.last() != Some(&b'\r') {
             return true;
         }
+        lines = rest.get(1..).unwrap_or_default();
     }
     false
 }
@@ -266,7 +263,9 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
         }
         relative
     };
-    let (path, query) = relative.split_once('?').unwrap_or((relative, ""));
+    let path_end = relative.bytes().position(|byte| byte == b'?');
+    let (path, query) = relative.split_at(path_end.unwrap_or(relative.len()));
+    let query = query.strip_prefix('?').unwrap_or_default();
     Ok(match path {
         // RFC 9112 §3.2.4: an absolute-form OPTIONS without path and query means the server as a whole.
         "" if method == Method::Options && relative.is_empty() => ("*", ""),
@@ -297,9 +296,13 @@ fn is_host(value: &[u8]) -> bool {
         }
     };
     let port_is_valid = match port {
-        Some([]) | Some([b':']) => true,
+        Some([]) => true,
         Some([b':', digits @ ..]) => {
-            decimal(digits).is_some_and(|port| port <= u64::from(u16::MAX))
+            let number = digits.iter().try_fold(0_u32, |number, digit| {
+                let digit = digit.wrapping_sub(b'0');
+                (digit < 10 && number < 10_000).then(|| number * 10 + u32::from(digit))
+            });
+            number.is_some_and(|port| port <= u32::from(u16::MAX))
         }
         _ => false,
     };
