@@ -5,11 +5,11 @@
 //! parsed by somebody else; every connection comes to its end.
 #![no_main]
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use livelet::conn::{Buffers, Conn, Site, Step};
-use livelet::http::{Method, Parsed, Rejection, Request, Response, Status, parse};
+use livelet::http::{Date, Method, Parsed, Rejection, Request, Response, Status, date, parse};
 
 /// An answer repeats what was asked for; `/slow` is known 700 ms after it was asked.
 struct Echo {
@@ -29,8 +29,8 @@ impl Site for Echo {
         Response::fixed(rejection.status, rejection.reason)
     }
 
-    fn date(&self) -> httpdate::HttpDate {
-        UNIX_EPOCH.into()
+    fn date(&self) -> Date {
+        date(0)
     }
 }
 
