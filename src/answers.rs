@@ -8,9 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use smol::LocalExecutor;
 
-use crate::check::{Check, Human, Observer};
+use crate::check::{Check, Observer};
 use crate::condition::Condition;
 use crate::conn::Site;
+use crate::duration::Human;
 use crate::health::{self, Endpoint, Facts, Line, Numbers, Question, Route, Snapshot};
 use crate::http::{self, Date, Rejection, Request, Response};
 use crate::log;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 
 use crate::check::{self, Check};
+use crate::duration::{self, whole_number};
 use crate::health::OWN_NAMES;
 use crate::listen::Listen;
 use crate::log::Level;
@@ -570,7 +571,7 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
         Id::Live => add_check(&mut config.live, text)?,
         Id::Ready => add_check(&mut config.ready, text)?,
         Id::CheckTimeout => {
-            let timeout = duration(text).filter(|&d| !d.is_zero() && d <= MAX_CHECK_TIMEOUT);
+            let timeout = duration::parse(text).filter(|&d| !d.is_zero() && d <= MAX_CHECK_TIMEOUT);
             config.check_timeout = timeout.ok_or(CHECK_TIMEOUT)?;
         }
         Id::ExitOnUnhealthy => {
@@ -579,7 +580,7 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
         }
         Id::Drain => {
             let most = Config::default().drain;
-            config.drain = duration(text).filter(|&d| d <= most).ok_or(DRAIN)?;
+            config.drain = duration::parse(text).filter(|&d| d <= most).ok_or(DRAIN)?;
         }
         Id::BindWait => config.bind_wait = any_duration(text)?,
         Id::Grace => config.grace = Some(any_duration(text)?),
@@ -641,27 +642,7 @@ fn rewrite(text: &str) -> Option<(i32, i32)> {
 /// A duration that can be added to any moment without an overflow.
 fn any_duration(text: &str) -> Result<Duration, &'static str> {
     const YEAR: Duration = Duration::from_secs(8760 * 3600);
-    duration(text).filter(|&d| d <= YEAR).ok_or(DUR)
-}
-
-/// DUR: a whole number and its unit, `250ms`, `5s`, `2m` or `1h`.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit_at);
-    let number = whole_number(number)?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
-        _ => None,
-    }
-}
-
-/// Digits alone: `str::parse` would take a sign.
-fn whole_number(text: &str) -> Option<u64> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    duration::parse(text).filter(|&d| d <= YEAR).ok_or(DUR)
 }
 
 fn switch(text: &str) -> Option<bool> {

@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 mod condition;
 pub mod conn;
+mod duration;
 mod environment;
 pub mod handover;
 pub mod health;

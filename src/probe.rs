@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use smol::future::or;
 
-use crate::check::{self, Human, Kind, Url};
+use crate::check::{self, Kind, Url};
+use crate::duration::Human;
 use crate::listen::Listen;
 use crate::reactor::{self, Timer};
 

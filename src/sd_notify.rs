@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::check::Human;
+use crate::duration::Human;
 
 /// The longest message that is read, in bytes.
 pub const MAX: usize = 4096;

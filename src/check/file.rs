@@ -9,7 +9,8 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use super::{Human, said};
+use super::said;
+use crate::duration::Human;
 use crate::signals::Mask;
 
 /// More than stat(2) takes.

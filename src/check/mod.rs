@@ -5,13 +5,12 @@ mod http;
 mod observer;
 mod stream;
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::cli::duration;
+use crate::duration;
 
 pub(crate) use file::Look;
 pub use http::{Fetched, Head, Url, fetch, parse as parse_response};
@@ -115,7 +114,7 @@ pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
 }
 
 fn limit(text: &str) -> Result<Duration, &'static str> {
-    duration(text)
+    duration::parse(text)
         .filter(|limit| !limit.is_zero())
         .ok_or(ACCEPTED)
 }
@@ -199,22 +198,6 @@ fn said(cause: &std::io::Error) -> String {
     text
 }
 
-/// A duration for people: `250ms`, `41s`, `12m`, `3h`.
-#[derive(Debug, Clone, Copy)]
-pub struct Human(pub Duration);
-
-impl fmt::Display for Human {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        match seconds {
-            0 => write!(f, "{}ms", self.0.subsec_millis()),
-            1..120 => write!(f, "{seconds}s"),
-            120..7200 => write!(f, "{}m", seconds / 60),
-            _ => write!(f, "{}h", seconds / 3600),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,20 +272,6 @@ mod tests {
         }
         for text in ["tcp:db.example:5432", "http://example.com/health"] {
             assert_eq!(parse(text), Err(NO_NAMES), "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_for_people() {
-        for (ms, text) in [
-            (0, "0ms"),
-            (999, "999ms"),
-            (41_000, "41s"),
-            (119_000, "119s"),
-            (720_000, "12m"),
-            (7_200_000, "2h"),
-        ] {
-            assert_eq!(Human(Duration::from_millis(ms)).to_string(), text);
         }
     }
 }

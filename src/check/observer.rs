@@ -9,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use smol::LocalExecutor;
 use smol::future::or;
 
-use super::{Check, Human, Kind, Look};
+use super::{Check, Kind, Look};
 use crate::condition::Condition;
+use crate::duration::Human;
 use crate::reactor::Timer;
 use crate::sd_notify::Notified;
 use crate::signals::Mask;

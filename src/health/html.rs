@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use super::{Endpoint, Facts, Form, Line, show};
-use crate::check::Human;
+use crate::duration::Human;
 
 /// Colours that stand out on light and on dark, which are the browser's own.
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8>\

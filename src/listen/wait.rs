@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use smol::future::or;
 
 use super::{HeldBy, Listen, ListenError, listen};
-use crate::check::Human;
+use crate::duration::Human;
 use crate::handover::{Answer, Asking, Offer, SILENCE};
 use crate::log;
 use crate::procfs;
