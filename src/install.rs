@@ -1,6 +1,7 @@
 //! `livelet install`: its own executable as a file, for an init container that hands it to an image which can't be
 //! rebuilt.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -17,7 +18,9 @@ pub fn install(path: &Path) -> Result<(), String> {
     let Some(name) = path.file_name() else {
         return Err(format!("install: {}: names no file", path.display()));
     };
-    let mut beside = name.to_os_string();
+    // Hidden, and of no name that anything else has: as PID 1 it would be `livelet.1`, a page of the manual.
+    let mut beside = OsString::from(".");
+    beside.push(name);
     beside.push(format!(".{}", std::process::id()));
     let beside = path.with_file_name(beside);
     let outcome = write(&beside)
