@@ -49,7 +49,8 @@ impl Notified {
         }
         let text = String::from_utf8_lossy(message);
         let mut known = String::new();
-        for line in text.lines() {
+        // systemd ends lines at either: whoever is above must not see a line that livelet did not.
+        for line in text.split(['\n', '\r']) {
             let Some(field) = line
                 .split_once('=')
                 .and_then(|(name, value)| parse(name, value))
@@ -214,6 +215,7 @@ mod tests {
                 Some("READY=1\nSTATUS=a=b"),
             ),
             (b"BARRIER=1", Some("")),
+            (b"STATUS=a\rREADY=1\r\r\n", Some("STATUS=a\nREADY=1")),
             (b"WATCHDOG_USEC=x\nWATCHDOG_USEC=-1", Some("")),
             (b"READY=1\0", Some("READY=1")),
             (b"READY=1\0\0", None),
