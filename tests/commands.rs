@@ -328,7 +328,10 @@ fn install_writes_itself_whole_or_not_at_all() {
     }
     // A try that was killed halfway, as PID 1 in the container where this one is PID 1 too.
     let mut child = Command::new("sh");
-    child.args(["-c", "echo half > \"${1%/*}/.${1##*/}.$$\"; exec \"$0\" install \"$1\""]);
+    child.args([
+        "-c",
+        "echo half > \"${1%/*}/.${1##*/}.$$\"; exec \"$0\" install \"$1\"",
+    ]);
     child.arg(binary()).arg(&path);
     let output = finish(&mut child, SOON);
     assert_eq!(
