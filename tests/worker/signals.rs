@@ -1,36 +1,66 @@
 //! Every signal that livelet gets is the worker's.
 
-use std::time::Duration;
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::{Livelet, SOON, descendants, livelet, send_to_group, wait_for};
 
-/// A worker that says each signal it gets, and so does a child of its own.
-fn printer() -> String {
+/// A worker that says each signal it gets, and so does a child of its own. Both wait for lines of the pipe at `waits_at`.
+fn printer(waits_at: &Path) -> String {
     let traps = |who: &str| -> String {
         (1..=64)
             .filter(|number| ![9, 17, 19, 32, 33].contains(number))
             .map(|number| format!("trap 'echo {who} got {number} >&2' {number}; "))
             .collect()
     };
-    // No other process is in the group, which the signals would end or stop: nobody writes to this.
+    // No other process is in the group, which the signals would end or stop.
     let wait = "while :; do read line <&7; done";
     format!(
-        "fifo=$(mktemp -u); mkfifo $fifo; exec 7<>$fifo; rm $fifo; \
-         ({} echo child ready >&2; {wait}) & {} echo worker ready >&2; {wait}",
+        "mkfifo {0}; exec 7<>{0}; ({1} echo child ready >&2; {wait}) & {2} echo worker ready >&2; {wait}",
+        waits_at.display(),
         traps("child"),
         traps("worker"),
     )
 }
 
+/// Writes lines to a pipe as long as somebody reads from it: a signal that comes just before a shell's read(2) is only
+/// seen when that returns.
+fn keep_awake(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(libc::O_NONBLOCK);
+    let mut pipe = options.open(path).unwrap();
+    let deadline = Instant::now() + 10 * SOON;
+    std::thread::spawn(move || {
+        while Instant::now() < deadline {
+            let written = pipe.write(b"\n");
+            if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+}
+
 fn start(args: &[&str]) -> Livelet {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let name = format!("livelet-signals-{}-{number}", std::process::id());
+    let pipe = std::env::temp_dir().join(name);
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0"]).args(args);
-    let mut livelet = Livelet::spawn(command.args(["--", "sh", "-c", &printer()]));
+    let mut livelet = Livelet::spawn(command.args(["--", "sh", "-c", &printer(&pipe)]));
     for who in ["child ready", "worker ready"] {
         if !livelet.said.contains(who) {
             livelet.wait_until_said(who);
         }
     }
+    keep_awake(&pipe);
+    // Who has it open keeps it.
+    std::fs::remove_file(pipe).unwrap();
     livelet
 }
 
