@@ -2,7 +2,7 @@
 //!
 //! smol's reactor is made for thousands of sockets, and costs accordingly: a second thread that takes turns with this
 //! one, two descriptors set anew at every wait, interest that is armed again for every request. That is eleven system
-//! calls for a probe on a new connection instead of six, and 70 KiB. So it waits only for the connections that find no
+//! calls for a probe on a new connection instead of five, and 70 KiB. So it waits only for the connections that find no
 //! seat here (see `stream`).
 //!
 //! Seats and timers are of the thread that calls [`block_on`]; other threads do no more than wake it.

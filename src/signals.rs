@@ -30,7 +30,7 @@ pub(crate) struct Signals {
     seat: Seat,
     delivery: SignalDelivery<UnixStream, SignalOnly>,
     /// Set by the handler too: requests that were queued together with a signal must see it, and the socket pair only
-    /// wakes with its turn in epoll.
+    /// wakes with its turn in ppoll.
     arrived: Arc<AtomicBool>,
     /// A companion's: all other signals.
     others: Option<Source<OwnedFd>>,
@@ -43,7 +43,7 @@ impl Signals {
     /// companion all that can be caught. A SIGHUP that is ignored stays ignored, as nohup(1) wants it.
     ///
     /// # Errors
-    /// What socketpair(2), epoll_ctl(2), sigaction(2) or signalfd(2) failed with.
+    /// What socketpair(2), sigaction(2) or signalfd(2) failed with.
     pub(crate) fn new(is_companion: bool) -> io::Result<Signals> {
         let inherited = Mask::all().set();
         let (read, write) = UnixStream::pair()?;
