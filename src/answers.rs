@@ -1,7 +1,8 @@
 //! What is answered: the checks that a question depends on, looked at, and the verdict on them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +14,7 @@ use crate::condition::Condition;
 use crate::conn::Site;
 use crate::duration::Human;
 use crate::health::{self, Endpoint, Facts, Line, Numbers, Question, Route, Snapshot};
-use crate::http::{self, Date, Rejection, Request, Response};
+use crate::http::{Common, Rejection, Request, Response};
 use crate::log;
 use crate::reactor::Timer;
 use crate::sd_notify::Notified;
@@ -29,8 +30,8 @@ pub(crate) struct Answers {
     /// Requests that were answered.
     requests: Cell<u64>,
     snapshot: Cell<Snapshot>,
-    /// The Date field and its second: many answers have the same.
-    date: Cell<(Option<u64>, Date)>,
+    /// The fields of every answer, and how long they are right.
+    common: RefCell<(Common, Instant)>,
     /// The checks of liveness and of readiness; the observer has them all, in this order.
     checks: [Vec<Check>; 2],
     observer: Rc<Observer>,
@@ -57,7 +58,7 @@ impl Answers {
             connections: Cell::new(0),
             requests: Cell::new(0),
             snapshot: Cell::default(),
-            date: Cell::new((None, http::date(0))),
+            common: RefCell::new((Common::at(0), Instant::now())),
             checks,
             observer,
             verdicts: Cell::default(),
@@ -225,7 +226,6 @@ impl Answers {
         if holds && endpoint != Endpoint::Live {
             self.has_started.set(true);
         }
-        let now = Instant::now();
         let mut verdicts = self.verdicts.get();
         let slot = match endpoint {
             Endpoint::Live => verdicts.first_mut(),
@@ -233,10 +233,14 @@ impl Answers {
             Endpoint::Startup => None,
         };
         let Some(verdict) = slot else { return };
-        let before = verdict.filter(|(held, _)| *held != holds);
-        if verdict.is_none() && holds || verdict.is_some() && before.is_none() {
-            verdict.get_or_insert((holds, now));
-            return self.verdicts.set(verdicts);
+        if verdict.is_some_and(|(held, _)| held == holds) {
+            return;
+        }
+        let now = Instant::now();
+        let before = verdict.replace((holds, now));
+        self.verdicts.set(verdicts);
+        if before.is_none() && holds {
+            return;
         }
         let name = endpoint.name();
         let lasted = before.map(|(held, since)| {
@@ -252,8 +256,6 @@ impl Answers {
             }
             None => log::notice(format_args!("health: {name}: passes{lasted}")),
         }
-        *verdict = Some((holds, now));
-        self.verdicts.set(verdicts);
     }
 }
 
@@ -283,14 +285,15 @@ impl Site for Answers {
         Response::fixed(rejection.status, rejection.reason)
     }
 
-    fn date(&self) -> Date {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let second = since_epoch.unwrap_or_default().as_secs();
-        let (of, mut date) = self.date.get();
-        if of != Some(second) {
-            date = http::date(second);
-            self.date.set((Some(second), date));
+    fn common(&self, now: Instant) -> impl Deref<Target = Common> {
+        if now >= self.common.borrow().1 {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+            let since_epoch = since_epoch.unwrap_or_default();
+            let left = 1_000_000_000 - since_epoch.subsec_nanos();
+            let until = now + Duration::from_nanos(left.into());
+            self.common
+                .replace((Common::at(since_epoch.as_secs()), until));
         }
-        date
+        Ref::map(self.common.borrow(), |(common, _)| common)
     }
 }

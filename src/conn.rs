@@ -7,9 +7,12 @@
 //! answer is unsent nothing is read, so a client that does not read can make it keep at most
 //! [`OUTBOX_ENOUGH`] bytes and one answer.
 
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use crate::http::{self, Connection, Date, Method, Parsed, Rejection, Request, Response, Status};
+use crate::http::{
+    self, Common, Connection, Known, Method, Parsed, Rejection, Request, Response, Status,
+};
 
 /// From a head's first byte to its last.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
@@ -40,9 +43,12 @@ pub trait Site {
     fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response>;
     /// The answer to what is not a request.
     fn reject(&self, rejection: &Rejection) -> Response;
-    /// The time of day, for the Date field.
-    fn date(&self) -> Date;
+    /// The fields that every response has, the date at `now` among them.
+    fn common(&self, now: Instant) -> impl Deref<Target = Common>;
 }
+
+/// Who gives way before whom, see [`Conn::precedence`].
+pub type Precedence = Option<(bool, Instant)>;
 
 /// What the connection wants done next.
 #[derive(Debug)]
@@ -119,10 +125,13 @@ impl Conn {
         }
     }
 
-    /// Takes buffers to work with, where it has nothing of its own to keep.
+    /// Takes buffers to work with; what it has kept of what arrived moves into them.
     pub fn borrow(&mut self, buffers: &mut Buffers) {
-        if self.filled == 0 {
-            std::mem::swap(&mut self.inbox, &mut buffers.inbox);
+        std::mem::swap(&mut self.inbox, &mut buffers.inbox);
+        self.inbox.resize(INBOX_MAX, 0);
+        let kept = std::mem::take(&mut buffers.inbox);
+        if let Some(start) = self.inbox.get_mut(..kept.len()) {
+            start.copy_from_slice(&kept);
         }
         if self.outbox.is_empty() {
             std::mem::swap(&mut self.outbox, &mut buffers.outbox);
@@ -166,14 +175,14 @@ impl Conn {
     /// kernel has room for hundreds, so no probe is among them. Then the one that has waited longest for a whole request.
     /// `None`: it asked and waits for its answer.
     #[must_use]
-    pub fn precedence(&self) -> Option<(bool, Instant)> {
+    pub fn precedence(&self) -> Precedence {
         let precedence = (self.unsent().is_empty(), self.asked_at);
         self.waits_since.is_none().then_some(precedence)
     }
 
     /// What to do now. It answers what has arrived as far as it can.
-    pub fn step(&mut self, now: Instant, site: &impl Site) -> Step<'_> {
-        self.answer(now, site);
+    pub fn step(&mut self, now: Instant, site: &impl Site, known: &mut Known) -> Step<'_> {
+        self.answer(now, site, known);
         if !self.unsent().is_empty() {
             return Step::Send(self.outbox.get(self.sent..).unwrap_or_default());
         }
@@ -226,7 +235,7 @@ impl Conn {
                 reason: "the head was not complete within 5 s",
                 head_only: false,
             };
-            self.reject(rejection, site);
+            self.reject(rejection, now, site);
             self.since = now;
         } else {
             self.outbox.clear();
@@ -252,15 +261,12 @@ impl Conn {
     }
 
     fn room(&mut self) -> &mut [u8] {
-        if self.inbox.len() < INBOX_MAX {
-            self.inbox.resize(INBOX_MAX, 0);
-        }
         let end = INBOX_MAX.min(self.filled + READ_AT_ONCE);
         self.inbox.get_mut(self.filled..end).unwrap_or_default()
     }
 
     /// Answers the whole requests in the inbox, in their order.
-    fn answer(&mut self, now: Instant, site: &impl Site) {
+    fn answer(&mut self, now: Instant, site: &impl Site, known: &mut Known) {
         let was_empty = self.outbox.is_empty();
         let mut answered = 0;
         while self.state == State::Open && self.outbox.len() < OUTBOX_ENOUGH {
@@ -268,9 +274,9 @@ impl Conn {
             if rest.is_empty() {
                 break;
             }
-            match http::parse(rest) {
+            match known.parse(rest) {
                 Parsed::Incomplete => break,
-                Parsed::Rejected(rejection) => self.reject(rejection, site),
+                Parsed::Rejected(rejection) => self.reject(rejection, now, site),
                 Parsed::Request(request, length) => {
                     let since = *self.waits_since.get_or_insert(now);
                     let Some(response) = site.respond(&request, since) else {
@@ -293,10 +299,10 @@ impl Conn {
                         Connection::Close
                     };
                     let head_only = request.method == Method::Head;
-                    http::encode(
+                    known.encode(
                         &mut self.outbox,
                         &response,
-                        &site.date(),
+                        &site.common(now),
                         connection,
                         head_only,
                     );
@@ -318,13 +324,13 @@ impl Conn {
         }
     }
 
-    fn reject(&mut self, rejection: Rejection, site: &impl Site) {
+    fn reject(&mut self, rejection: Rejection, now: Instant, site: &impl Site) {
         let response = site.reject(&rejection);
         let head_only = rejection.head_only;
         http::encode(
             &mut self.outbox,
             &response,
-            &site.date(),
+            &site.common(now),
             Connection::Close,
             head_only,
         );
@@ -354,8 +360,8 @@ mod tests {
             Response::fixed(rejection.status, rejection.reason)
         }
 
-        fn date(&self) -> Date {
-            http::date(0)
+        fn common(&self, _now: Instant) -> impl Deref<Target = Common> {
+            Box::new(Common::at(0))
         }
     }
 
@@ -363,6 +369,7 @@ mod tests {
     struct Simulated {
         conn: Conn,
         buffers: Buffers,
+        known: Known,
         now: Instant,
         sent: String,
         /// How many bytes the client takes of what is sent.
@@ -386,6 +393,7 @@ mod tests {
             Simulated {
                 conn: Conn::new(now),
                 buffers: Buffers::default(),
+                known: Known::default(),
                 now,
                 sent: String::new(),
                 window: usize::MAX,
@@ -397,7 +405,7 @@ mod tests {
         fn feed(&mut self, mut bytes: &[u8]) -> At {
             self.conn.borrow(&mut self.buffers);
             let at = loop {
-                match self.conn.step(self.now, &Fixed(self.now)) {
+                match self.conn.step(self.now, &Fixed(self.now), &mut self.known) {
                     Step::Read(_) if bytes.is_empty() => {
                         if self.now < self.conn.deadline() {
                             break At::Reading;

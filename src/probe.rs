@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use smol::future::or;
 
+use smol::LocalExecutor;
+
 use crate::check::{self, Kind, Url};
 use crate::duration::Human;
 use crate::listen::Listen;
@@ -64,7 +66,7 @@ pub fn probe(probe: &Probe, in_colours: bool) -> (bool, Vec<u8>) {
         (false, said.into_bytes())
     };
     let asked = or(ask(&probe.target, in_colours), late);
-    let (holds, said) = reactor::block_on(asked).unwrap_or_else(|cause| {
+    let (holds, said) = reactor::block_on(&LocalExecutor::new(), asked).unwrap_or_else(|cause| {
         let said = format!("eventfd: {cause}\n");
         (false, said.into_bytes())
     });

@@ -107,7 +107,7 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         is_childless: false,
         executor: Rc::clone(&executor),
     };
-    reactor::block_on(executor.run(process.start_and_supervise(inherited)))
+    reactor::block_on(&executor, process.start_and_supervise(inherited))
         .map_err(|cause| RunError::System("eventfd", cause))?
 }
 

@@ -21,8 +21,9 @@ use smol::future::yield_now;
 
 use crate::answers::Answers;
 use crate::condition::Condition;
-use crate::conn::{Buffers, Conn, Step};
+use crate::conn::{Buffers, Conn, Precedence, Step};
 use crate::handover::Listener;
+use crate::http::Known;
 use crate::log;
 use crate::reactor::Timer;
 use crate::stream::Stream;
@@ -54,7 +55,7 @@ pub(crate) struct Server {
     connections: RefCell<Slab<Entry>>,
     /// How many of them were chosen to give way.
     leaving: Cell<usize>,
-    buffers: RefCell<Buffers>,
+    buffers: RefCell<(Buffers, Known)>,
     /// Accept loops still listening.
     listening: Cell<usize>,
     /// Of [`Server::keep_time`].
@@ -72,7 +73,7 @@ struct Entry {
     waker: Waker,
     /// When to wake it; `None` once that has been done.
     deadline: Option<Instant>,
-    precedence: Option<(bool, Instant)>,
+    precedence: Precedence,
     /// It is from before the drain, which waits for it.
     is_waited_for: bool,
     /// It was chosen to give way: it closes as soon as it would have to wait.
@@ -343,11 +344,10 @@ impl Server {
     }
 
     /// A connection waits: keeps what is needed to wake it.
-    fn note(&self, key: usize, conn: &Conn, waker: &Waker) {
-        let deadline = conn.deadline();
+    fn note(&self, key: usize, deadline: Instant, precedence: Precedence, waker: &Waker) {
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.deadline = Some(deadline);
-            entry.precedence = conn.precedence();
+            entry.precedence = precedence;
             entry.waker.clone_from(waker);
         }
         let next = self.timer.borrow().deadline();
@@ -397,15 +397,17 @@ impl Future for Connection {
         } else if let Some(until) = server.drain_until.get() {
             conn.drain(until);
         }
-        let mut buffers = server.buffers.borrow_mut();
-        conn.borrow(&mut buffers);
-        let outcome = advance(conn, stream, &server.answers, cx);
-        conn.give_back(&mut buffers);
-        if outcome.is_ready() || gives_way {
-            return Poll::Ready(());
+        let (buffers, known) = &mut *server.buffers.borrow_mut();
+        conn.borrow(buffers);
+        let deadline = advance(conn, stream, &server.answers, known, cx);
+        conn.give_back(buffers);
+        match deadline {
+            Some(deadline) if !gives_way => {
+                server.note(*key, deadline, conn.precedence(), cx.waker());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
         }
-        server.note(*key, conn, cx.waker());
-        Poll::Pending
     }
 }
 
@@ -415,13 +417,19 @@ impl Drop for Connection {
     }
 }
 
-/// Takes a connection as far as it gets without waiting; ready when it is over.
-fn advance(conn: &mut Conn, stream: &mut Stream, site: &Answers, cx: &mut Context<'_>) -> Poll<()> {
+/// Takes a connection as far as it gets without waiting, and returns its deadline; `None` when it is over.
+fn advance(
+    conn: &mut Conn,
+    stream: &mut Stream,
+    site: &Answers,
+    known: &mut Known,
+    cx: &mut Context<'_>,
+) -> Option<Instant> {
     let now = Instant::now();
     // The last read has taken all there was: looking again at once would find nothing.
     let mut is_empty = false;
     for _ in 0..STEPS {
-        let outcome = match conn.step(now, site) {
+        let outcome = match conn.step(now, site, known) {
             Step::Read(room) => {
                 let size = room.len();
                 let read = stream.poll_read(cx, room, is_empty);
@@ -444,15 +452,20 @@ fn advance(conn: &mut Conn, stream: &mut Stream, site: &Answers, cx: &mut Contex
                 Poll::Pending
             }
             Step::ShutDown => Poll::Ready(stream.shutdown(Shutdown::Write)),
-            Step::Close => return Poll::Ready(()),
+            Step::Close => return None,
         };
         match outcome {
             Poll::Ready(Ok(())) => {}
             // The client is gone.
-            Poll::Ready(Err(_)) => return Poll::Ready(()),
-            // Only now: what has arrived by the deadline still counts.
-            Poll::Pending if now >= conn.deadline() => conn.expired(now, site),
-            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return None,
+            Poll::Pending => {
+                let deadline = conn.deadline();
+                if now < deadline {
+                    return Some(deadline);
+                }
+                // Only now: what has arrived by the deadline still counts.
+                conn.expired(now, site);
+            }
         }
     }
     // A client that always has more to send must not outlive its deadline, nor keep the others from their turn.
@@ -460,5 +473,5 @@ fn advance(conn: &mut Conn, stream: &mut Stream, site: &Answers, cx: &mut Contex
         conn.expired(now, site);
     }
     cx.waker().wake_by_ref();
-    Poll::Pending
+    Some(conn.deadline())
 }

@@ -16,7 +16,7 @@ use rustix::process::getpid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-use crate::reactor::{Seat, Source};
+use crate::reactor::{READ, Seat, Source};
 
 /// The first real-time signal, as glibc and kill(1) number them: musl keeps one more for itself.
 const SIGRTMIN: i32 = 34;
@@ -30,7 +30,7 @@ pub(crate) struct Signals {
     seat: Seat,
     delivery: SignalDelivery<UnixStream, SignalOnly>,
     /// Set by the handler too: requests that were queued together with a signal must see it, and the socket pair only
-    /// wakes with its turn in ppoll.
+    /// wakes with its turn in epoll.
     arrived: Arc<AtomicBool>,
     /// A companion's: all other signals.
     others: Option<Source<OwnedFd>>,
@@ -91,7 +91,7 @@ impl Signals {
             let have_others = others.is_some_and(|others| others.poll_readable(cx).is_ready());
             // The socket pair only wakes: it can't end, and pending() empties it.
             let pair = self.delivery.get_read().as_fd();
-            let has_woken = self.seat.poll(pair, libc::POLLIN, cx).is_ready();
+            let has_woken = self.seat.poll(pair, READ, cx).is_ready();
             if have_others || has_woken {
                 Poll::Ready(())
             } else {

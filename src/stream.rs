@@ -12,16 +12,17 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use async_net::TcpStream;
-use rustix::event::epoll::{self, EventData};
+use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::fcntl_dupfd_cloexec;
 use smol::Async;
 use smol::io::{AsyncRead as _, AsyncWrite as _};
 
-use crate::reactor::Seat;
+use crate::reactor::{READ, Seat, WRITE};
 
-/// How many connections may have a seat: ppoll(2) looks at each of them at every wait.
-const SEATS: usize = 64;
+/// How many connections may have a seat: as many as there are at the default `--max-connections`. A larger crowd is waited
+/// for by who is made for that.
+const SEATS: usize = 256;
 
 /// What std gives a thread by itself.
 const STACK: usize = 2 * 1024 * 1024;
@@ -64,7 +65,7 @@ impl Stream {
                 return Poll::Ready(outcome);
             }
         }
-        match self.wait(libc::POLLIN, cx)? {
+        match self.wait(READ, cx)? {
             None => Poll::Pending,
             Some(stream) => Pin::new(stream).poll_read(cx, room),
         }
@@ -80,7 +81,7 @@ impl Stream {
                 return Poll::Ready(outcome);
             }
         }
-        match self.wait(libc::POLLOUT, cx)? {
+        match self.wait(WRITE, cx)? {
             None => Poll::Pending,
             Some(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -95,8 +96,8 @@ impl Stream {
         }
     }
 
-    /// Has the task of `cx` woken when the socket is ready for `events`; where async-net does that, it has to be asked.
-    fn wait(&mut self, events: i16, cx: &Context<'_>) -> io::Result<Option<&mut TcpStream>> {
+    /// Has the task of `cx` woken when the socket is ready for what is `wanted`; where async-net does that, it has to be asked.
+    fn wait(&mut self, wanted: EventFlags, cx: &Context<'_>) -> io::Result<Option<&mut TcpStream>> {
         if let Stream::Fresh(_) = self {
             if let Stream::Fresh(socket) = std::mem::replace(self, Stream::Lost) {
                 *self = match OneOfSeats::take(SEATS) {
@@ -114,7 +115,7 @@ impl Stream {
         }
         match self {
             Stream::Seated(seat, socket) => {
-                seat.0.wait(socket.as_fd(), events, cx);
+                seat.0.wait(socket.as_fd(), wanted, cx);
                 Ok(None)
             }
             Stream::Registered(stream) => Ok(Some(stream)),
@@ -138,7 +139,7 @@ impl OneOfSeats {
         let seated = SEATED.get();
         (seated < most).then(|| {
             SEATED.set(seated + 1);
-            OneOfSeats(Seat::take())
+            OneOfSeats(Seat::of_stream())
         })
     }
 }
@@ -163,7 +164,7 @@ fn has_crowd() -> bool {
 fn try_crowd() -> io::Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let event = eventfd(0, EventfdFlags::CLOEXEC)?;
-    epoll::add(&epoll, &event, EventData::new_u64(0), epoll::EventFlags::IN)?;
+    epoll::add(&epoll, &event, EventData::new_u64(0), EventFlags::IN)?;
     let _for_its_timer = fcntl_dupfd_cloexec(&event, 0)?;
     // With the room of two: where addresses are scarce (RLIMIT_AS), the second is what connections need.
     let thread = thread::Builder::new().stack_size(2 * STACK).spawn(|| ())?;

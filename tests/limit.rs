@@ -87,8 +87,8 @@ fn probes_are_answered_over_answered_connections() {
 #[test]
 fn one_of_a_crowd_is_answered_each_time_it_asks() {
     let _turn = in_turn();
-    let livelet = Livelet::start(&[]);
-    let mut crowd: Vec<_> = (0..100).map(|_| idle(&livelet, b"")).collect();
+    let livelet = Livelet::start(&["--max-connections", "400"]);
+    let mut crowd: Vec<_> = (0..300).map(|_| idle(&livelet, b"")).collect();
     assert_eq!(probe(livelet.addr(), "/livez").status, 200);
     for _ in 0..10 {
         // Nothing else happens that would wake livelet.

@@ -251,6 +251,9 @@ pub fn metrics(endpoints: &[(Endpoint, Vec<Line<'_>>)], numbers: &Numbers) -> Re
 }
 
 fn value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+    if query.is_empty() {
+        return None;
+    }
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
@@ -275,7 +278,7 @@ pub fn page(
 /// §12.5.1). A form is preferred that is named itself, with no less weight than the others.
 fn weights(accept: &str) -> [u32; 3] {
     let [mut json, mut html, mut text] = [0; 3];
-    if ["", "*/*"].contains(&accept) {
+    if accept.is_empty() || accept == "*/*" {
         // What probes say.
         return [0; 3];
     }

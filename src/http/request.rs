@@ -126,7 +126,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
     };
 
     let seen = bytes.get(..length.unwrap_or(bytes.len())).unwrap_or(bytes);
-    if target_length(seen) > MAX_TARGET {
+    let target_length = head.path.map_or_else(|| length_of_target(seen), str::len);
+    if target_length > MAX_TARGET {
         return Err((
             Status::UriTooLong,
             "the request target is longer than 2048 bytes",
@@ -166,9 +167,6 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
     let method = Method::named(method);
     let (path, query) = split_target(method, target)?;
     let framing = Framing::of(head.headers, version)?;
-    let mut fields = head.headers.iter();
-    let accept = fields.find(|field| field.name.eq_ignore_ascii_case("accept"));
-    let accept = accept.and_then(|field| str::from_utf8(field.value).ok());
     Ok(Some((
         Request {
             method,
@@ -177,7 +175,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
             version,
             keep_alive: framing.keep_alive(version),
             has_body: framing.has_body,
-            accept: accept.unwrap_or_default(),
+            accept: framing.accept.unwrap_or_default(),
         },
         length,
     )))
@@ -195,8 +193,8 @@ impl Method {
     }
 }
 
-/// The length of the request target, or of as much of it as is there.
-fn target_length(head: &[u8]) -> usize {
+/// The length of the request target of an unfinished line, or of as much of it as is there.
+fn length_of_target(head: &[u8]) -> usize {
     let line = head.split(|&b| b == b'\r' || b == b'\n').next();
     let target = line.and_then(|line| line.split(|&b| b == b' ').nth(1));
     target.map_or(0, <[u8]>::len)
@@ -250,7 +248,7 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
             _ => Err(bad("the target * goes with OPTIONS alone")),
         };
     }
-    let relative = if target.starts_with('/') {
+    let relative = if target.as_bytes().first() == Some(&b'/') {
         target
     } else {
         let Some(rest) = after_scheme(target) else {
@@ -265,7 +263,7 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
     };
     let path_end = relative.bytes().position(|byte| byte == b'?');
     let (path, query) = relative.split_at(path_end.unwrap_or(relative.len()));
-    let query = query.strip_prefix('?').unwrap_or_default();
+    let query = query.get(1..).unwrap_or_default();
     Ok(match path {
         // RFC 9112 §3.2.4: an absolute-form OPTIONS without path and query means the server as a whole.
         "" if method == Method::Options && relative.is_empty() => ("*", ""),
@@ -315,17 +313,30 @@ fn before(value: &[u8], byte: u8) -> (&[u8], &[u8]) {
     value.split_at(end.unwrap_or(value.len()))
 }
 
-/// unreserved, pct-encoded and sub-delims (RFC 3986 §2), but no comma, which would join two hosts to a list.
+/// unreserved and sub-delims (RFC 3986 §2), but no comma, which would join two hosts to a list: a bit each.
+const REG_NAME: [u64; 2] =
+    bits(b"-._~!$&'()*+;=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+
+#[expect(clippy::indexing_slicing, reason = "a mistake would not compile")]
+const fn bits(mut bytes: &[u8]) -> [u64; 2] {
+    let mut bits = [0; 2];
+    while let [first, rest @ ..] = bytes {
+        bits[(*first >> 6) as usize] |= 1 << (*first & 63);
+        bytes = rest;
+    }
+    bits
+}
+
+/// As [`REG_NAME`], or pct-encoded.
 fn is_reg_name(host: &[u8]) -> bool {
     let mut rest = host;
     while let [first, after @ ..] = rest {
-        rest = match (first, after) {
-            (b'%', [high, low, after @ ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+        let bits = REG_NAME.get(usize::from(*first >> 6));
+        rest = match after {
+            _ if bits.is_some_and(|bits| bits >> (*first & 63) & 1 == 1) => after,
+            [high, low, after @ ..]
+                if *first == b'%' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
             {
-                after
-            }
-            (byte, after) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte) => {
                 after
             }
             _ => return false,
@@ -334,38 +345,51 @@ fn is_reg_name(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// What the header fields say about the message's length and the connection (RFC 9112 §6, §9).
+/// What the header fields say about the message's length and the connection (RFC 9112 §6, §9), and what is asked for.
 #[derive(Default)]
-struct Framing {
+struct Framing<'b> {
     has_body: bool,
     close: bool,
     persist: bool,
+    /// The first Accept.
+    accept: Option<&'b str>,
 }
 
-impl Framing {
-    fn of(fields: &[httparse::Header<'_>], version: Version) -> Result<Framing, Broken> {
+impl<'b> Framing<'b> {
+    fn of(fields: &[httparse::Header<'b>], version: Version) -> Result<Framing<'b>, Broken> {
         let mut framing = Framing::default();
         let mut hosts = 0;
         let mut content_length = None;
         let mut codings: Option<Codings> = None;
         for field in fields {
             let (name, value) = (field.name, field.value);
-            if name.eq_ignore_ascii_case("host") {
-                hosts += 1;
-                if !is_host(value) {
-                    return Err(bad("empty or malformed Host"));
+            // The names that matter differ in length: a look at it spares comparing the others.
+            match name.len() {
+                4 if name.eq_ignore_ascii_case("host") => {
+                    hosts += 1;
+                    if !is_host(value) {
+                        return Err(bad("empty or malformed Host"));
+                    }
                 }
-            } else if name.eq_ignore_ascii_case("content-length") {
-                let length = decimal(value).ok_or(bad("malformed Content-Length"))?;
-                if content_length.is_some_and(|other| other != length) {
-                    return Err(bad("two different Content-Length"));
+                6 if name.eq_ignore_ascii_case("accept") => {
+                    let accept = str::from_utf8(value).unwrap_or_default();
+                    framing.accept.get_or_insert(accept);
                 }
-                content_length = Some(length);
-            } else if name.eq_ignore_ascii_case("transfer-encoding") {
-                codings.get_or_insert_default().add(value);
-            } else if name.eq_ignore_ascii_case("connection") {
-                framing.close |= has_token(value, b"close");
-                framing.persist |= has_token(value, b"keep-alive");
+                10 if name.eq_ignore_ascii_case("connection") => {
+                    framing.close |= has_token(value, b"close");
+                    framing.persist |= has_token(value, b"keep-alive");
+                }
+                14 if name.eq_ignore_ascii_case("content-length") => {
+                    let length = decimal(value).ok_or(bad("malformed Content-Length"))?;
+                    if content_length.is_some_and(|other| other != length) {
+                        return Err(bad("two different Content-Length"));
+                    }
+                    content_length = Some(length);
+                }
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    codings.get_or_insert_default().add(value);
+                }
+                _ => {}
             }
         }
         match hosts {

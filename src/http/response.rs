@@ -25,6 +25,8 @@ pub enum Status {
     VersionNotSupported,
 }
 
+const VERSION: &str = "HTTP/1.1 ";
+
 impl Status {
     /// A verdict's.
     #[must_use]
@@ -38,19 +40,25 @@ impl Status {
 
     /// The three digits and the reason phrase.
     #[must_use]
-    pub const fn line(self) -> &'static str {
+    pub fn line(self) -> &'static str {
+        let version = VERSION.len();
+        self.start().get(version..).unwrap_or_default()
+    }
+
+    /// The status line, without its end.
+    const fn start(self) -> &'static str {
         match self {
-            Status::Ok => "200 OK",
-            Status::NoContent => "204 No Content",
-            Status::BadRequest => "400 Bad Request",
-            Status::NotFound => "404 Not Found",
-            Status::MethodNotAllowed => "405 Method Not Allowed",
-            Status::RequestTimeout => "408 Request Timeout",
-            Status::UriTooLong => "414 URI Too Long",
-            Status::HeaderFieldsTooLarge => "431 Request Header Fields Too Large",
-            Status::NotImplemented => "501 Not Implemented",
-            Status::ServiceUnavailable => "503 Service Unavailable",
-            Status::VersionNotSupported => "505 HTTP Version Not Supported",
+            Status::Ok => "HTTP/1.1 200 OK",
+            Status::NoContent => "HTTP/1.1 204 No Content",
+            Status::BadRequest => "HTTP/1.1 400 Bad Request",
+            Status::NotFound => "HTTP/1.1 404 Not Found",
+            Status::MethodNotAllowed => "HTTP/1.1 405 Method Not Allowed",
+            Status::RequestTimeout => "HTTP/1.1 408 Request Timeout",
+            Status::UriTooLong => "HTTP/1.1 414 URI Too Long",
+            Status::HeaderFieldsTooLarge => "HTTP/1.1 431 Request Header Fields Too Large",
+            Status::NotImplemented => "HTTP/1.1 501 Not Implemented",
+            Status::ServiceUnavailable => "HTTP/1.1 503 Service Unavailable",
+            Status::VersionNotSupported => "HTTP/1.1 505 HTTP Version Not Supported",
         }
     }
 
@@ -123,19 +131,38 @@ pub enum Connection {
     KeepAlive(Version),
 }
 
-/// The value of a Date field: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7).
-pub type Date = [u8; 29];
+/// The fields that every response has, the same for a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Common {
+    second: u64,
+    fields: [u8; UNCHANGING.len() + DATE.len()],
+}
 
-/// The date of a moment, in seconds of Unix time; the last that HTTP has a notation for, where the clock is beyond it.
-#[must_use]
-pub fn date(seconds: u64) -> Date {
-    /// 9999-12-31 23:59:59; beyond it httpdate panics.
-    const LAST: u64 = 253_402_300_799;
-    let mut date = [b' '; 29];
-    let moment = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
-    // It has just the room.
-    let _ = write!(date.as_mut_slice(), "{}", HttpDate::from(moment));
-    date
+const UNCHANGING: &[u8] =
+    b"\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nDate: ";
+/// A date has always the same length (RFC 9110 §5.6.7).
+const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+
+impl Common {
+    /// Those of a moment, in seconds of Unix time; of the last that HTTP has a notation for, where the clock is beyond it.
+    #[must_use]
+    pub fn at(seconds: u64) -> Common {
+        /// 9999-12-31 23:59:59; beyond it httpdate panics.
+        const LAST: u64 = 253_402_300_799;
+        let mut fields = [b' '; UNCHANGING.len() + DATE.len()];
+        let mut room = fields.as_mut_slice();
+        let second = seconds.min(LAST);
+        let moment = UNIX_EPOCH + Duration::from_secs(second);
+        // It has just the room.
+        let _ = room.write_all(UNCHANGING);
+        let _ = write!(room, "{}", HttpDate::from(moment));
+        Common { second, fields }
+    }
+
+    /// The moment, in seconds of Unix time.
+    pub(super) fn second(&self) -> u64 {
+        self.second
+    }
 }
 
 /// Ends every content.
@@ -146,7 +173,7 @@ const LINE_END: &[u8] = b"\n";
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response,
-    date: &Date,
+    common: &Common,
     connection: Connection,
     head_only: bool,
 ) {
@@ -156,27 +183,35 @@ pub fn encode(
         ref body,
     } = *response;
     let has_content = status != Status::NoContent;
-    let mut text = |part: &str| out.extend_from_slice(part.as_bytes());
-    text("HTTP/1.1 ");
-    text(status.line());
+    out.extend_from_slice(status.start().as_bytes());
     if status.has_allow() {
-        text("\r\nAllow: GET, HEAD, OPTIONS");
+        out.extend_from_slice(b"\r\nAllow: GET, HEAD, OPTIONS");
     }
-    text("\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff");
-    text(match connection {
-        Connection::Close => "\r\nConnection: close\r\nDate: ",
-        Connection::KeepAlive(Version::Http10) => "\r\nConnection: keep-alive\r\nDate: ",
-        Connection::KeepAlive(Version::Http11) => "\r\nDate: ",
-    });
-    out.extend_from_slice(date);
+    out.extend_from_slice(&common.fields);
     if has_content {
         out.extend_from_slice(content.fields().as_bytes());
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{}", body.len() + LINE_END.len());
+        decimal(out, body.len() + LINE_END.len());
     }
-    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(match connection {
+        Connection::Close => b"\r\nConnection: close\r\n\r\n",
+        Connection::KeepAlive(Version::Http10) => b"\r\nConnection: keep-alive\r\n\r\n",
+        Connection::KeepAlive(Version::Http11) => b"\r\n\r\n",
+    });
     if has_content && !head_only {
         out.extend_from_slice(body.as_bytes());
         out.extend_from_slice(LINE_END);
     }
+}
+
+/// Appends a number; that of format! costs more than all the rest of a response.
+fn decimal(out: &mut Vec<u8>, mut number: usize) {
+    let start = out.len();
+    loop {
+        out.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.get_mut(start..).unwrap_or_default().reverse();
 }

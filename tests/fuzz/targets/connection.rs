@@ -5,11 +5,12 @@
 //! parsed by somebody else; every connection comes to its end.
 #![no_main]
 
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
 use livelet::conn::{Buffers, Conn, Site, Step};
-use livelet::http::{Date, Method, Parsed, Rejection, Request, Response, Status, date, parse};
+use livelet::http::{Common, Known, Method, Parsed, Rejection, Request, Response, Status, parse};
 
 /// An answer repeats what was asked for; `/slow` is known 700 ms after it was asked.
 struct Echo {
@@ -29,8 +30,8 @@ impl Site for Echo {
         Response::fixed(rejection.status, rejection.reason)
     }
 
-    fn date(&self) -> Date {
-        date(0)
+    fn common(&self, _now: Instant) -> impl Deref<Target = Common> {
+        Box::new(Common::at(0))
     }
 }
 
@@ -143,6 +144,7 @@ fn came(mut sent: &[u8], heads: &[bool], is_whole: bool) -> Vec<Answer> {
 struct Client {
     conn: Conn,
     buffers: Buffers,
+    known: Known,
     now: Instant,
     /// What was given to the connection, and what it sent.
     given: Vec<u8>,
@@ -161,7 +163,7 @@ impl Client {
         self.conn.borrow(&mut self.buffers);
         for _ in 0.. {
             let site = Echo { now: self.now };
-            match self.conn.step(self.now, &site) {
+            match self.conn.step(self.now, &site, &mut self.known) {
                 Step::Read(room) => {
                     assert!(!room.is_empty(), "it reads into nothing");
                     let count = room.len().min(bytes.len());
@@ -220,6 +222,7 @@ fuzz_target!(|data: &[u8]| {
     let mut client = Client {
         conn: Conn::new(start),
         buffers: Buffers::default(),
+        known: Known::default(),
         now: start,
         given: Vec::new(),
         sent: Vec::new(),
