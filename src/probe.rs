@@ -67,7 +67,7 @@ pub fn probe(probe: &Probe, in_colours: bool) -> (bool, Vec<u8>) {
     };
     let asked = or(ask(&probe.target, in_colours), late);
     let (holds, said) = reactor::block_on(&LocalExecutor::new(), asked).unwrap_or_else(|cause| {
-        let said = format!("eventfd: {cause}\n");
+        let said = format!("epoll: {cause}\n");
         (false, said.into_bytes())
     });
     if in_colours {

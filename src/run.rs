@@ -108,7 +108,7 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         executor: Rc::clone(&executor),
     };
     reactor::block_on(&executor, process.start_and_supervise(inherited))
-        .map_err(|cause| RunError::System("eventfd", cause))?
+        .map_err(|cause| RunError::System("epoll", cause))?
 }
 
 /// The NOTIFY_SOCKET of livelet's own supervisor; an empty one is none.

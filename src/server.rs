@@ -426,7 +426,9 @@ fn advance(
     cx: &mut Context<'_>,
 ) -> Option<Instant> {
     let now = Instant::now();
-    // The last read has taken all there was: looking again at once would find nothing.
+    // The last read has taken all there was, and was a whole request: looking again at once would find nothing. A read that
+    // is short for another reason, as urgent data (tcp(7)), may leave something behind.
+    let mut was_short = false;
     let mut is_empty = false;
     for _ in 0..STEPS {
         let outcome = match conn.step(now, site, known) {
@@ -434,7 +436,8 @@ fn advance(
                 let size = room.len();
                 let read = stream.poll_read(cx, room, is_empty);
                 read.map_ok(|count| {
-                    is_empty = count < size;
+                    was_short = count < size;
+                    is_empty = false;
                     conn.received(count, now);
                 })
             }
@@ -445,6 +448,7 @@ fn advance(
                     // Who asks a lot at once has the next answers in the next turn.
                     break;
                 }
+                is_empty = was_short;
                 written
             }
             Step::Wait => {

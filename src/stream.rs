@@ -60,8 +60,8 @@ impl Stream {
         is_empty: bool,
     ) -> Poll<io::Result<usize>> {
         if let Stream::Fresh(socket) | Stream::Seated(_, socket) = self {
-            let looked = (!is_empty).then(|| socket.read(room));
-            if let Some(outcome) = looked.and_then(at_once) {
+            let looked = (!is_empty).then(|| at_once(|| socket.read(room)));
+            if let Some(outcome) = looked.flatten() {
                 return Poll::Ready(outcome);
             }
         }
@@ -77,7 +77,7 @@ impl Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if let Stream::Fresh(socket) | Stream::Seated(_, socket) = self {
-            if let Some(outcome) = at_once(socket.write(bytes)) {
+            if let Some(outcome) = at_once(|| socket.write(bytes)) {
                 return Poll::Ready(outcome);
             }
         }
@@ -125,10 +125,14 @@ impl Stream {
 }
 
 /// What a call returned, unless it would have had to wait.
-fn at_once(outcome: io::Result<usize>) -> Option<io::Result<usize>> {
-    let waits =
-        |error: &io::Error| [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind());
-    Some(outcome).filter(|outcome| !outcome.as_ref().is_err_and(waits))
+fn at_once(mut call: impl FnMut() -> io::Result<usize>) -> Option<io::Result<usize>> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+            outcome => return Some(outcome),
+        }
+    }
 }
 
 /// One of [`SEATS`], or of more where there is nothing else.

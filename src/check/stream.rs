@@ -8,7 +8,8 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, getpeername, socket_with,
+    sockopt,
 };
 
 use super::said;
@@ -42,8 +43,11 @@ async fn connected(
     match begun {
         Ok(()) => {}
         Err(Errno::INPROGRESS) => {
-            socket.writable().await;
-            sockopt::socket_error(socket.get_ref())??;
+            // Without a peer it is connecting still: where the system refuses to wait, that may be over too early.
+            while getpeername(socket.get_ref()) == Err(Errno::NOTCONN) {
+                socket.writable().await;
+                sockopt::socket_error(socket.get_ref())??;
+            }
         }
         Err(error) => return Err(error.into()),
     }

@@ -41,6 +41,7 @@ thread_local! {
         RefCell::new(Table {
             epoll: None,
             places: Slab::new(),
+            generation: 0,
             is_deaf: false,
         })
     };
@@ -51,6 +52,8 @@ thread_local! {
 struct Table {
     epoll: Option<OwnedFd>,
     places: Slab<Place>,
+    /// Of the last place.
+    generation: u32,
     /// Not all that is waited for is registered.
     is_deaf: bool,
 }
@@ -58,6 +61,8 @@ struct Table {
 /// Of a seat.
 #[derive(Debug)]
 struct Place {
+    /// Tells it from another with the same key: what another process still has open is reported even when it is closed here.
+    generation: u32,
     is_stream: bool,
     descriptor: RawFd,
     /// What is registered; nothing at first.
@@ -121,13 +126,13 @@ pub(super) fn wait(room: &mut Events, timeout: Option<Duration>) -> Happened<'_>
             Ok((events, _)) => Happened { events, is_deaf },
             Err(error) => {
                 // A signal ends a wait, too.
-                let is_deaf = error != Errno::INTR;
-                if is_deaf {
+                let has_failed = error != Errno::INTR;
+                if has_failed {
                     thread::sleep(REST);
                 }
                 Happened {
                     events: &[],
-                    is_deaf,
+                    is_deaf: is_deaf || has_failed,
                 }
             }
         }
@@ -137,8 +142,8 @@ pub(super) fn wait(room: &mut Events, timeout: Option<Duration>) -> Happened<'_>
 /// Wakes whom it concerns; nothing is borrowed meanwhile, as wakers may do anything.
 pub(super) fn wake(happened: &Happened<'_>) {
     for event in happened.events {
-        let (key, flags) = (event.data.u64(), event.flags);
-        let waker = TABLE.with_borrow_mut(|table| table.fired(key as usize, flags));
+        let (data, flags) = (event.data.u64(), event.flags);
+        let waker = TABLE.with_borrow_mut(|table| table.fired(data, flags));
         waker.into_iter().for_each(Waker::wake);
     }
     if happened.is_deaf {
@@ -167,7 +172,7 @@ impl Table {
         place.is_ready = false;
         let flags = if place.is_stream { ALL_CHANGES } else { wanted };
         if place.registered != flags {
-            let data = EventData::new_u64(key as u64);
+            let data = EventData::new_u64(u64::from(place.generation) << 32 | key as u64);
             let outcome = if place.registered.is_empty() {
                 epoll::add(epoll, descriptor, data, flags)
             } else {
@@ -184,8 +189,12 @@ impl Table {
     }
 
     /// Who waits for what is reported.
-    fn fired(&mut self, key: usize, flags: EventFlags) -> Option<Waker> {
+    fn fired(&mut self, data: u64, flags: EventFlags) -> Option<Waker> {
+        let key = data as u32 as usize;
         let place = self.places.get_mut(key)?;
+        if u64::from(place.generation) != data >> 32 {
+            return None;
+        }
         if place.is_stream {
             place.over |= flags & OVER;
         }
@@ -239,17 +248,21 @@ impl Seat {
     }
 
     fn new(is_stream: bool) -> Seat {
-        let place = Place {
-            is_stream,
-            descriptor: -1,
-            registered: EventFlags::empty(),
-            wanted: EventFlags::empty(),
-            waker: None,
-            is_ready: false,
-            over: EventFlags::empty(),
-        };
+        let key = TABLE.with_borrow_mut(|table| {
+            table.generation = table.generation.wrapping_add(1);
+            table.places.insert(Place {
+                generation: table.generation,
+                is_stream,
+                descriptor: -1,
+                registered: EventFlags::empty(),
+                wanted: EventFlags::empty(),
+                waker: None,
+                is_ready: false,
+                over: EventFlags::empty(),
+            })
+        });
         Seat {
-            key: TABLE.with_borrow_mut(|table| table.places.insert(place)),
+            key,
             of_this_thread: PhantomData,
         }
     }

@@ -306,3 +306,24 @@ fn half_close_after_the_answer() {
         },
     );
 }
+
+/// A read ends at urgent data (tcp(7)), though there is more.
+#[test]
+fn urgent_data_within_a_head_loses_nothing_behind_it() {
+    use rustix::net::{SendFlags, send};
+    let livelet = Livelet::start(&[]);
+    for pause in [true, false] {
+        let mut client = Client::open(livelet.addr());
+        if pause {
+            // It is waited for already.
+            client
+                .send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+                .unwrap();
+            assert_eq!(client.reply(false).unwrap().status, 200);
+        }
+        client.send(b"GET /livez HT").unwrap();
+        send(&client.stream, b"!", SendFlags::OOB).unwrap();
+        client.send(b"TP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!(client.reply(false).unwrap().status, 200);
+    }
+}
