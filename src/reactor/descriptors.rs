@@ -18,6 +18,8 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use slab::Slab;
 
+use super::activity::{Activity, LastEvent};
+
 /// Something to read, or to accept, or the end of it.
 pub(crate) const READ: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
 /// Room to write.
@@ -42,6 +44,7 @@ thread_local! {
             epoll: None,
             places: Slab::new(),
             generation: 0,
+            activity: Activity::new(),
             is_deaf: false,
         })
     };
@@ -54,6 +57,7 @@ struct Table {
     places: Slab<Place>,
     /// Of the last place.
     generation: u32,
+    activity: Activity,
     /// Not all that is waited for is registered.
     is_deaf: bool,
 }
@@ -73,6 +77,7 @@ struct Place {
     is_ready: bool,
     /// What has been reported for good.
     over: EventFlags,
+    last_event: LastEvent,
 }
 
 /// Where events are put.
@@ -139,8 +144,9 @@ pub(super) fn wait(room: &mut Events, timeout: Option<Duration>) -> Happened<'_>
     })
 }
 
-/// Wakes whom it concerns; nothing is borrowed meanwhile, as wakers may do anything.
-pub(super) fn wake(happened: &Happened<'_>) {
+/// Wakes whom it concerns; nothing is borrowed meanwhile, as wakers may do anything. True where a rest before the next
+/// wait is worth it.
+pub(super) fn wake(happened: &Happened<'_>) -> bool {
     for event in happened.events {
         let (data, flags) = (event.data.u64(), event.flags);
         let waker = TABLE.with_borrow_mut(|table| table.fired(data, flags));
@@ -153,6 +159,8 @@ pub(super) fn wake(happened: &Happened<'_>) {
             waker.into_iter().for_each(Waker::wake);
         }
     }
+    let count = happened.events.len();
+    TABLE.with_borrow(|table| table.activity.deserves_a_rest(count))
 }
 
 impl Table {
@@ -167,7 +175,13 @@ impl Table {
         let (Some(place), Some(epoll)) = (self.places.get_mut(key), &self.epoll) else {
             return true;
         };
-        place.waker = Some(cx.waker().clone());
+        if !place
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
+            place.waker = Some(cx.waker().clone());
+        }
         place.wanted = wanted;
         place.is_ready = false;
         let flags = if place.is_stream { ALL_CHANGES } else { wanted };
@@ -197,6 +211,7 @@ impl Table {
         }
         if place.is_stream {
             place.over |= flags & OVER;
+            self.activity.note(&mut place.last_event);
         }
         if flags.intersects(place.wanted | FAILED) && place.waker.is_some() {
             return place.ready();
@@ -259,6 +274,7 @@ impl Seat {
                 waker: None,
                 is_ready: false,
                 over: EventFlags::empty(),
+                last_event: LastEvent::default(),
             })
         });
         Seat {
@@ -274,14 +290,16 @@ impl Seat {
         wanted: EventFlags,
         cx: &Context<'_>,
     ) -> Poll<()> {
-        let is_ready = TABLE.with_borrow_mut(|table| {
+        let is_over = TABLE.with_borrow_mut(|table| {
             let place = table.places.get_mut(self.key)?;
-            Some(mem::take(&mut place.is_ready))
+            let is_ready = mem::take(&mut place.is_ready);
+            (!is_ready).then(|| table.begin(self.key, descriptor, wanted, cx))
         });
-        if is_ready == Some(true) {
-            return Poll::Ready(());
+        match is_over {
+            None => return Poll::Ready(()),
+            Some(true) => cx.waker().wake_by_ref(),
+            Some(false) => {}
         }
-        self.wait(descriptor, wanted, cx);
         Poll::Pending
     }
 

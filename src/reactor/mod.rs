@@ -7,6 +7,7 @@
 //!
 //! Seats and timers are of the thread that calls [`block_on`]; other threads do no more than wake it.
 
+mod activity;
 mod descriptors;
 mod timer;
 
@@ -16,6 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -24,6 +26,8 @@ use smol::LocalExecutor;
 pub(crate) use descriptors::{READ, Seat, Source, WRITE};
 pub(crate) use timer::Timer;
 
+/// A rest, to which the kernel adds its timer slack of 50 us (prctl(2)).
+const REST: Duration = Duration::from_micros(1);
 /// How many tasks are run before descriptors are looked at again.
 const TASKS: usize = 256;
 
@@ -48,6 +52,7 @@ pub(crate) fn block_on<T>(
     // Has the alarm rung when there is a task.
     let mut next_task = pin!(executor.tick());
     let mut events = descriptors::Events::new();
+    let mut rests = false;
     loop {
         alarm.has_rung.store(false, SeqCst);
         if let Poll::Ready(outcome) = future.as_mut().poll(cx) {
@@ -57,6 +62,9 @@ pub(crate) fn block_on<T>(
         if has_more || next_task.as_mut().poll(cx).is_ready() {
             next_task.set(executor.tick());
             alarm.has_rung.store(true, SeqCst);
+        }
+        if rests {
+            thread::sleep(REST);
         }
         // Until it is waited for again: whoever wakes next must be heard too.
         while seat.poll(alarm.event.as_fd(), READ, cx).is_ready() {
@@ -69,7 +77,7 @@ pub(crate) fn block_on<T>(
         let timeout = only_look.or_else(timer::next);
         let happened = descriptors::wait(&mut events, timeout);
         alarm.is_heard.store(false, SeqCst);
-        descriptors::wake(&happened);
+        rests = descriptors::wake(&happened);
         // A deadline that passes while there is something else to do is due at the next wait.
         if timeout == Some(Duration::ZERO) || happened.is_nothing() {
             timer::wake();
