@@ -81,6 +81,8 @@ impl Known {
         if let [Some(path), Some(query), Some(accept)] = parts {
             (self.path, self.query, self.accept) = (path, query, accept);
             self.head.clear();
+            // For good, however long the next one is.
+            self.head.reserve_exact(2 * MAX_KNOWN);
             self.head.push_str(text);
             self.request = Some(Request {
                 path: "",
