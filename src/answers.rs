@@ -1,6 +1,6 @@
 //! What is answered: the checks that a question depends on, looked at, and the verdict on them.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -30,8 +30,8 @@ pub(crate) struct Answers {
     /// Requests that were answered.
     requests: Cell<u64>,
     snapshot: Cell<Snapshot>,
-    /// The fields of every answer, and how long they are right.
-    common: RefCell<(Common, Instant)>,
+    /// The fields of every answer in this second.
+    common: RefCell<Common>,
     /// The checks of liveness and of readiness; the observer has them all, in this order.
     checks: [Vec<Check>; 2],
     observer: Rc<Observer>,
@@ -58,7 +58,7 @@ impl Answers {
             connections: Cell::new(0),
             requests: Cell::new(0),
             snapshot: Cell::default(),
-            common: RefCell::new((Common::at(0), Instant::now())),
+            common: RefCell::new(Common::at(0)),
             checks,
             observer,
             verdicts: Cell::default(),
@@ -285,15 +285,12 @@ impl Site for Answers {
         Response::fixed(rejection.status, rejection.reason)
     }
 
-    fn common(&self, now: Instant) -> impl Deref<Target = Common> {
-        if now >= self.common.borrow().1 {
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-            let since_epoch = since_epoch.unwrap_or_default();
-            let left = 1_000_000_000 - since_epoch.subsec_nanos();
-            let until = now + Duration::from_nanos(left.into());
-            self.common
-                .replace((Common::at(since_epoch.as_secs()), until));
+    fn common(&self) -> impl Deref<Target = Common> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let second = since_epoch.unwrap_or_default().as_secs();
+        if self.common.borrow().second() != second {
+            self.common.replace(Common::at(second));
         }
-        Ref::map(self.common.borrow(), |(common, _)| common)
+        self.common.borrow()
     }
 }

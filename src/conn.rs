@@ -43,8 +43,8 @@ pub trait Site {
     fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response>;
     /// The answer to what is not a request.
     fn reject(&self, rejection: &Rejection) -> Response;
-    /// The fields that every response has, the date at `now` among them.
-    fn common(&self, now: Instant) -> impl Deref<Target = Common>;
+    /// The fields that every response has, the date among them.
+    fn common(&self) -> impl Deref<Target = Common>;
 }
 
 /// Who gives way before whom, see [`Conn::precedence`].
@@ -235,7 +235,7 @@ impl Conn {
                 reason: "the head was not complete within 5 s",
                 head_only: false,
             };
-            self.reject(rejection, now, site);
+            self.reject(rejection, site);
             self.since = now;
         } else {
             self.outbox.clear();
@@ -276,7 +276,7 @@ impl Conn {
             }
             match known.parse(rest) {
                 Parsed::Incomplete => break,
-                Parsed::Rejected(rejection) => self.reject(rejection, now, site),
+                Parsed::Rejected(rejection) => self.reject(rejection, site),
                 Parsed::Request(request, length) => {
                     let since = *self.waits_since.get_or_insert(now);
                     let Some(response) = site.respond(&request, since) else {
@@ -302,7 +302,7 @@ impl Conn {
                     known.encode(
                         &mut self.outbox,
                         &response,
-                        &site.common(now),
+                        &site.common(),
                         connection,
                         head_only,
                     );
@@ -324,13 +324,13 @@ impl Conn {
         }
     }
 
-    fn reject(&mut self, rejection: Rejection, now: Instant, site: &impl Site) {
+    fn reject(&mut self, rejection: Rejection, site: &impl Site) {
         let response = site.reject(&rejection);
         let head_only = rejection.head_only;
         http::encode(
             &mut self.outbox,
             &response,
-            &site.common(now),
+            &site.common(),
             Connection::Close,
             head_only,
         );
@@ -360,7 +360,7 @@ mod tests {
             Response::fixed(rejection.status, rejection.reason)
         }
 
-        fn common(&self, _now: Instant) -> impl Deref<Target = Common> {
+        fn common(&self) -> impl Deref<Target = Common> {
             Box::new(Common::at(0))
         }
     }

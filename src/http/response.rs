@@ -160,7 +160,8 @@ impl Common {
     }
 
     /// The moment, in seconds of Unix time.
-    pub(super) fn second(&self) -> u64 {
+    #[must_use]
+    pub fn second(&self) -> u64 {
         self.second
     }
 }

@@ -30,7 +30,7 @@ impl Site for Echo {
         Response::fixed(rejection.status, rejection.reason)
     }
 
-    fn common(&self, _now: Instant) -> impl Deref<Target = Common> {
+    fn common(&self) -> impl Deref<Target = Common> {
         Box::new(Common::at(0))
     }
 }
