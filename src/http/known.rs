@@ -81,7 +81,7 @@ impl Known {
         if let [Some(path), Some(query), Some(accept)] = parts {
             (self.path, self.query, self.accept) = (path, query, accept);
             self.head.clear();
-            // For good, however long the next one is.
+            // Once, for any head; and twice as much, to be of another size than what comes and goes (see `block_on`).
             self.head.reserve_exact(2 * MAX_KNOWN);
             self.head.push_str(text);
             self.request = Some(Request {

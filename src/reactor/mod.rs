@@ -27,8 +27,8 @@ use smol::LocalExecutor;
 pub(crate) use descriptors::{READ, Seat, Source, WRITE};
 pub(crate) use timer::Timer;
 
-/// A rest, to which the kernel adds its timer slack of 50 us (prctl(2)).
-const REST: Duration = Duration::from_micros(1);
+/// Between two waits, see `activity`; the kernel adds its timer slack of 50 us (prctl(2)).
+const PAUSE: Duration = Duration::from_micros(1);
 /// How many tasks are run before descriptors are looked at again.
 const TASKS: usize = 256;
 
@@ -68,7 +68,7 @@ pub(crate) fn block_on<T>(
             alarm.has_rung.store(true, SeqCst);
         }
         if rests {
-            thread::sleep(REST);
+            thread::sleep(PAUSE);
         }
         // Until it is waited for again: whoever wakes next must be heard too.
         while seat.poll(alarm.event.as_fd(), READ, cx).is_ready() {
