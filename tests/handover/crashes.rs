@@ -205,7 +205,7 @@ fn an_offer_that_is_withdrawn_is_not_used() {
     new.freeze();
     let offer = format!("livelet 1 offer pid={own}");
     assert!(peer.send_with(offer.as_bytes(), Some(socket.as_fd())));
-    peer.send("livelet 1 withdrawn");
+    peer.withdraw();
     drop(peer);
     new.signal("CONT");
     // It asks again.

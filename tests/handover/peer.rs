@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind,
-    connect, listen, recvmsg, sendmsg, socket_with,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept,
+    bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
 };
 
 use crate::support::{SOON, uninterrupted, wait_for};
@@ -61,6 +61,13 @@ impl Peer {
     /// False where the other end takes no more.
     pub(crate) fn send(&self, message: &str) -> bool {
         self.send_with(message.as_bytes(), None)
+    }
+
+    /// Ends what it offered, as a holder does: from here on nothing can be sent to it, though a child that another test
+    /// forks has the socket until its exec.
+    pub(crate) fn withdraw(&self) {
+        self.send("livelet 1 withdrawn");
+        shutdown(&self.0, Shutdown::Read).unwrap();
     }
 
     pub(crate) fn send_with(&self, message: &[u8], descriptor: Option<BorrowedFd<'_>>) -> bool {
