@@ -1,32 +1,25 @@
 //! livelet gives any process a health endpoint.
 //!
-//! Data flows one way: [`cli`] makes a configuration for [`run`]; signals send events to [`run`], which steps the pure
-//! [`lifecycle`] and publishes a [`health::Snapshot`]; connections only read snapshots.
+//! Data flows one way: [`cli`] makes a configuration for [`supervisor`]; signals send events to it, and it steps the pure
+//! [`supervisor::lifecycle`] and publishes a [`health::Snapshot`]; connections only read snapshots.
 
-mod answers;
+#[cfg(not(target_os = "linux"))]
+compile_error!("livelet runs on Linux only: it needs epoll(7), signalfd(2), prctl(2) and /proc");
+
 pub mod check;
 pub mod cli;
-mod condition;
-pub mod conn;
+pub mod command;
+pub mod config;
 mod duration;
-mod environment;
+pub mod exit_code;
 pub mod handover;
 pub mod health;
 pub mod http;
-pub mod install;
-pub mod lifecycle;
 pub mod listen;
 pub mod log;
 pub mod notify;
-mod notify_socket;
-pub mod probe;
-mod procfs;
-mod reactor;
-pub mod run;
-pub mod sd_notify;
-mod server;
-mod signals;
-mod spawn;
-mod stream;
-mod task;
+mod responder;
+mod runtime;
+mod signal;
+pub mod supervisor;
 pub mod worker;

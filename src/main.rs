@@ -5,16 +5,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use livelet::cli::{self, Command};
-use livelet::{install, log, notify, probe, run};
-
-/// livelet's own failure, as `docker run` reports its own.
-const EXIT_FAILURE: u8 = 125;
+use livelet::command::{install, probe};
+use livelet::{exit_code, log, notify, supervisor};
 
 fn main() -> ExitCode {
     let outcome = match cli::parse(env::args_os().collect(), &|name| env::var_os(name)) {
         Ok(Command::Run(config)) => {
             log::set_level(config.log);
-            run::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
+            supervisor::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
         }
         Ok(Command::Probe(target)) => {
             let (holds, said) = probe::probe(&target, probe::has_colours());
@@ -28,10 +26,10 @@ fn main() -> ExitCode {
         }
         Ok(Command::Install(path)) => install::install(&path)
             .map(|()| 0)
-            .map_err(|message| (EXIT_FAILURE, message)),
+            .map_err(|message| (exit_code::FAILURE, message)),
         Ok(Command::Help) => print(&cli::help()),
         Ok(Command::Version) => print(cli::VERSION),
-        Err(error) => Err((EXIT_FAILURE, error.to_string())),
+        Err(error) => Err((exit_code::FAILURE, error.to_string())),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -46,5 +44,5 @@ fn print(text: &str) -> Result<u8, (u8, String)> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .map(|()| 0)
-        .map_err(|error| (EXIT_FAILURE, format!("stdout: cannot write: {error}")))
+        .map_err(|error| (exit_code::FAILURE, format!("stdout: cannot write: {error}")))
 }

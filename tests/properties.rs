@@ -11,9 +11,10 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::{Duration, Instant};
 
+use livelet::exit_code;
 use livelet::health::{self, Endpoint, Facts, Line, Route, Snapshot};
 use livelet::http::{Parsed, Status, parse};
-use livelet::lifecycle::{Action, EXIT_UNHEALTHY, Event, Lifecycle, Plan};
+use livelet::supervisor::lifecycle::{Action, Event, Lifecycle, Plan};
 
 const ROUNDS: u32 = 4000;
 const TERM: i32 = 15;
@@ -175,7 +176,7 @@ impl Simulated {
                 );
                 let Action::Exit(code) = action else { return };
                 assert!(
-                    !self.is_unhealthy || code == EXIT_UNHEALTHY,
+                    !self.is_unhealthy || code == exit_code::UNHEALTHY,
                     "{event:?}: {code}"
                 );
                 self.exit = Some(code);

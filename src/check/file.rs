@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use super::said;
 use crate::duration::Human;
-use crate::signals::Mask;
+use crate::signal::Mask;
 
 /// More than stat(2) takes.
 const STACK: usize = 32 * 1024;

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
-use super::{ACCEPTED, addresses, stream};
+use super::{ACCEPTED, addresses, socket};
 
 /// The longest head of a response that is read, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
@@ -66,7 +66,7 @@ pub async fn fetch(url: &Url, most: usize) -> Result<Fetched, String> {
         target,
     } = url;
     let failed = |cause: std::io::Error| format!("{authority}: {}", cause.kind());
-    let stream = stream::connect_to(addresses).await.map_err(failed)?;
+    let stream = socket::connect_to(addresses).await.map_err(failed)?;
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: livelet/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         env!("CARGO_PKG_VERSION")

@@ -2,8 +2,8 @@
 
 mod file;
 mod http;
-mod observer;
-mod stream;
+mod runner;
+mod socket;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::duration;
 
 pub(crate) use file::Look;
 pub use http::{Fetched, Head, Url, fetch, parse as parse_response};
-pub(crate) use observer::Observer;
+pub(crate) use runner::Observer;
 
 /// What is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,8 +178,8 @@ pub(crate) async fn run(kind: &Kind, start: SystemTime, look: &Arc<Look>) -> Res
         Kind::Heartbeat(path, limit) => {
             file::is_fresh(path, look.modified(path).await, *limit, start)
         }
-        Kind::Tcp(addresses) => stream::accepts(addresses).await,
-        Kind::Unix(path) => stream::accepts_at(path).await,
+        Kind::Tcp(addresses) => socket::accepts(addresses).await,
+        Kind::Unix(path) => socket::accepts_at(path).await,
         Kind::Http(url) => http::is_well(url).await,
     }
 }

@@ -14,7 +14,7 @@ use rustix::net::{
 use rustix::process::{geteuid, getpid};
 
 use super::message::{self, Message};
-use crate::reactor::Source;
+use crate::runtime::Source;
 
 /// How many peers the kernel keeps for a holder that has not accepted them.
 const BACKLOG: i32 = 8;

@@ -14,13 +14,11 @@ use smol::LocalExecutor;
 use smol::future::or;
 
 use super::SILENCE;
-use super::asker::Predecessor;
 use super::channel::{self, Channel};
 use super::message::Message;
-use crate::condition::Condition;
+use super::successor::Predecessor;
 use crate::log;
-use crate::reactor::{Source, Timer};
-use crate::task;
+use crate::runtime::{Condition, Source, Timer, task};
 
 /// How many askers are talked to at once.
 const PEERS: usize = 8;

@@ -29,16 +29,16 @@
 //!   program. After the offer: `taken` waits in its queue; until it runs again only the asker accepts.
 //! - The asker dies after `taken`: it was the owner, as if it had bound the port itself.
 
-mod asker;
 mod channel;
 mod holder;
 pub mod message;
+mod successor;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub(crate) use asker::{Answer, Asking, Offer, Predecessor};
 pub(crate) use holder::{Holder, Listener, Taken};
+pub(crate) use successor::{Answer, Asking, Offer, Predecessor};
 
 /// How long either side waits for a message that the other one owes it.
 pub(crate) const SILENCE: Duration = Duration::from_millis(500);

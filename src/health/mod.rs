@@ -1,8 +1,8 @@
 //! What a path answers. Pure: a request, the state and what the checks have shown in; a response out.
 
-mod html;
 mod json;
 mod metrics;
+mod page;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -270,7 +270,7 @@ pub fn page(
     Response {
         status: Status::of(live.iter().all(|(_, outcome, _)| outcome.is_ok())),
         content: Content::Page,
-        body: html::page(endpoints, pid, facts, now, MAX_BODY - 1).into(),
+        body: page::page(endpoints, pid, facts, now, MAX_BODY - 1).into(),
     }
 }
 

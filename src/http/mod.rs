@@ -1,11 +1,13 @@
 //! HTTP/1 as bytes: requests parsed from them, responses encoded to them.
 //!
-//! Pure: no socket, no clock, no allocation of its own. What a path means is [`crate::health`]'s, when a connection
-//! closes is [`crate::conn`]'s.
+//! What a path means is [`crate::health`]'s.
 
+pub mod connection;
 mod known;
 mod request;
 mod response;
+pub(crate) mod server;
+mod stream;
 
 pub use known::Known;
 pub use request::{

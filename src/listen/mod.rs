@@ -4,6 +4,7 @@
 //! listens (socket(7)), so a restart does not fail and two livelets do not share a port by accident.
 
 mod inherited;
+mod port_owner;
 mod wait;
 
 use std::fmt;

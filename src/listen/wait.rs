@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use smol::future::or;
 
-use super::{HeldBy, Listen, ListenError, listen};
+use super::{HeldBy, Listen, ListenError, listen, port_owner};
 use crate::duration::Human;
 use crate::handover::{Answer, Asking, Offer, SILENCE};
 use crate::log;
-use crate::procfs;
-use crate::reactor::Timer;
+use crate::runtime::Timer;
 
 /// How often a held port is tried: it is taken within twice this after it has become free.
 const RETRY: Duration = Duration::from_millis(10);
@@ -188,20 +187,20 @@ impl Holder {
     /// For the message that names it.
     fn description(&self, address: SocketAddr) -> HeldBy {
         if let Holder::Healthy(_, pid, seconds) = *self {
-            let command = procfs::command(pid);
+            let command = port_owner::command(pid);
             return HeldBy::Livelet {
                 pid,
                 command,
                 seconds,
             };
         }
-        let Some(socket) = procfs::listening_socket(address) else {
+        let Some(socket) = port_owner::listening_socket(address) else {
             return HeldBy::Unknown;
         };
-        match procfs::owner(socket.inode) {
+        match port_owner::owner(socket.inode) {
             Some(pid) => HeldBy::Process {
                 pid,
-                command: procfs::command(pid),
+                command: port_owner::command(pid),
                 address: socket.address,
             },
             None => HeldBy::User(socket.uid),

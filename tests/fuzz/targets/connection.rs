@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use livelet::conn::{Buffers, Conn, Site, Step};
+use livelet::http::connection::{Buffers, Conn, Site, Step};
 use livelet::http::{Common, Known, Method, Parsed, Rejection, Request, Response, Status, parse};
 
 /// An answer repeats what was asked for; `/slow` is known 700 ms after it was asked.

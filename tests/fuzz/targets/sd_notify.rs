@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use livelet::sd_notify::Notified;
+use livelet::notify::Notified;
 
 fuzz_target!(|data: &[u8]| {
     let start = Instant::now();

@@ -13,7 +13,7 @@ use rustix::net::{
 };
 
 use super::said;
-use crate::reactor::Source;
+use crate::runtime::Source;
 
 /// Connects to the first of the addresses that accepts.
 pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<Source<TcpStream>> {

@@ -15,7 +15,7 @@ use smol::LocalExecutor;
 use crate::check::{self, Kind, Url};
 use crate::duration::Human;
 use crate::listen::Listen;
-use crate::reactor::{self, Timer};
+use crate::runtime::{self, Timer};
 
 /// The most that is printed of an answer, in bytes.
 const MAX_BODY: usize = 4096;
@@ -66,7 +66,7 @@ pub fn probe(probe: &Probe, in_colours: bool) -> (bool, Vec<u8>) {
         (false, said.into_bytes())
     };
     let asked = or(ask(&probe.target, in_colours), late);
-    let (holds, said) = reactor::block_on(&LocalExecutor::new(), asked).unwrap_or_else(|cause| {
+    let (holds, said) = runtime::block_on(&LocalExecutor::new(), asked).unwrap_or_else(|cause| {
         let said = format!("epoll: {cause}\n");
         (false, said.into_bytes())
     });

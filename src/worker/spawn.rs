@@ -18,8 +18,8 @@ use rustix::process::{
     Pid, Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, setpgid, waitpid,
 };
 
-use crate::environment::Environment;
-use crate::signals::{self, Mask};
+use super::environment::Environment;
+use crate::signal::{self, Mask};
 
 /// Where PATH is not set: as musl's execvp(3) has it.
 const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
@@ -165,7 +165,7 @@ fn become_program(
     if let Err(error) = prepared {
         return error;
     }
-    signals::reset_dispositions();
+    signal::reset_dispositions();
     let variables = environment.enter();
     // Whatever has come meanwhile does now what it does by default.
     mask.set();

@@ -4,6 +4,10 @@
 //! As PID 1 livelet gets every orphan of its container; elsewhere it makes itself their subreaper, so that what the
 //! worker leaves behind is livelet's to end and to reap (prctl(2)).
 
+mod descendants;
+mod environment;
+mod spawn;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -16,12 +20,12 @@ use rustix::process::{Pid, WaitOptions, getpgrp, getpid, getsid, set_child_subre
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
-use crate::environment::Environment;
-use crate::lifecycle::ended_by;
+use crate::exit_code::ended_by;
 use crate::log;
-use crate::procfs;
-use crate::signals::{self, Mask};
-use crate::spawn::{self, spawn};
+use crate::signal::{self, Mask};
+
+use environment::Environment;
+use spawn::spawn;
 
 /// What supervisors tell livelet, not the worker.
 const NOT_PASSED_ON: [&str; 6] = [
@@ -100,7 +104,7 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ending::Exited(code) => write!(f, "exited with code {code}"),
-            Ending::Killed(signal) => write!(f, "killed by {}", signals::name(*signal)),
+            Ending::Killed(signal) => write!(f, "killed by {}", signal::name(*signal)),
         }
     }
 }
@@ -267,7 +271,7 @@ pub(crate) fn signal_descendants(signal: i32) {
         kill(-1, signal);
         return;
     }
-    match procfs::descendants(own.as_raw_pid()) {
+    match descendants::descendants(own.as_raw_pid()) {
         Ok(pids) => pids.into_iter().for_each(|pid| kill(pid, signal)),
         Err(cause) => log::notice(format_args!("worker: processes it left: /proc: {cause}")),
     }

@@ -10,8 +10,8 @@
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use crate::http::{
-    self, Common, Connection, Known, Method, Parsed, Rejection, Request, Response, Status,
+use super::{
+    self as http, Common, Connection, Known, Method, Parsed, Rejection, Request, Response, Status,
 };
 
 /// From a head's first byte to its last.

@@ -10,20 +10,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use smol::LocalExecutor;
 
 use crate::check::{Check, Observer};
-use crate::condition::Condition;
-use crate::conn::Site;
 use crate::duration::Human;
 use crate::health::{self, Endpoint, Facts, Line, Numbers, Question, Route, Snapshot};
+use crate::http::connection::Site;
 use crate::http::{Common, Rejection, Request, Response};
 use crate::log;
-use crate::reactor::Timer;
-use crate::sd_notify::Notified;
+use crate::notify::Notified;
+use crate::runtime::{Condition, Timer};
 
 /// How often liveness is looked at where nobody asks and `--exit-on-unhealthy` is given.
 const WATCH_EACH: Duration = Duration::from_secs(1);
 
 /// All that answers depend on.
-pub(crate) struct Answers {
+pub(crate) struct Responder {
     since: Instant,
     /// Connections that are open; the server counts them.
     pub(crate) connections: Cell<usize>,
@@ -45,15 +44,15 @@ pub(crate) struct Answers {
     given_up: Condition,
 }
 
-impl Answers {
+impl Responder {
     /// Nothing has been looked at yet.
     pub(crate) fn new(
         executor: Rc<LocalExecutor<'static>>,
         checks: [Vec<Check>; 2],
         check_timeout: Duration,
-    ) -> Rc<Answers> {
+    ) -> Rc<Responder> {
         let observer = Observer::new(executor, check_timeout, checks.iter().flatten());
-        Rc::new(Answers {
+        Rc::new(Responder {
             since: Instant::now(),
             connections: Cell::new(0),
             requests: Cell::new(0),
@@ -89,7 +88,7 @@ impl Answers {
     }
 
     /// Looks at liveness every now and then, until it has failed for `limit` without a break.
-    pub(crate) async fn watch(self: Rc<Answers>, limit: Duration) {
+    pub(crate) async fn watch(self: Rc<Responder>, limit: Duration) {
         let mut failing_since = None;
         loop {
             let now = Instant::now();
@@ -121,7 +120,7 @@ impl Answers {
         }
     }
 
-    /// Waits until [`Answers::watch`] has given up.
+    /// Waits until [`Responder::watch`] has given up.
     pub(crate) async fn unhealthy(&self) {
         self.given_up.until(|| self.is_unhealthy.get()).await;
     }
@@ -259,7 +258,7 @@ impl Answers {
     }
 }
 
-impl Site for Answers {
+impl Site for Responder {
     fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response> {
         let response = match health::route(request) {
             Route::Fixed(response) => response,

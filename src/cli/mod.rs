@@ -12,12 +12,13 @@ use std::time::Duration;
 use lexopt::{Arg, Parser};
 
 use crate::check::{self, Check};
+use crate::command::probe::{Probe, Target, address_of};
+use crate::config::Config;
 use crate::duration::{self, whole_number};
 use crate::health::OWN_NAMES;
 use crate::listen::Listen;
 use crate::log::Level;
-use crate::probe::{Probe, Target, address_of};
-use crate::signals;
+use crate::signal;
 
 /// What `--version` prints.
 pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
@@ -37,69 +38,6 @@ pub enum Command {
     Help,
     /// Print [`VERSION`].
     Version,
-}
-
-/// How to serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// Where to listen, at least one address.
-    pub listen: Vec<Listen>,
-    /// What has to hold for liveness.
-    pub live: Vec<Check>,
-    /// What has to hold for readiness.
-    pub ready: Vec<Check>,
-    /// For one check.
-    pub check_timeout: Duration,
-    /// After how long a failure of liveness it ends.
-    pub exit_on_unhealthy: Option<Duration>,
-    /// How long open connections may finish in, at most 5 s.
-    pub drain: Duration,
-    /// Share the port with other processes that ask for it too.
-    pub reuse_port: bool,
-    /// Open connections at once, at least 1.
-    pub max_connections: usize,
-    /// How much is said on stderr.
-    pub log: Level,
-    /// How long to wait for a port that is held.
-    pub bind_wait: Duration,
-    /// Replace a healthy livelet that holds the port.
-    pub takeover: bool,
-    /// The worker's command and arguments; empty for a responder.
-    pub command: Vec<OsString>,
-    /// Signals to forward as another one, from and to; 0 drops it.
-    pub rewrites: Vec<(i32, i32)>,
-    /// Exit codes of the worker to report as 0.
-    pub ok_exits: Vec<u8>,
-    /// Signal the worker alone, not its process group.
-    pub single: bool,
-    /// When the worker is killed after it was asked to stop.
-    pub grace: Option<Duration>,
-    /// How long it is not ready before the worker is told to stop.
-    pub lame_duck: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            listen: vec![Listen::Port(9090)],
-            live: Vec::new(),
-            ready: Vec::new(),
-            check_timeout: Duration::from_millis(800),
-            exit_on_unhealthy: None,
-            drain: Duration::from_secs(5),
-            reuse_port: false,
-            max_connections: 256,
-            log: Level::Normal,
-            bind_wait: Duration::from_secs(10),
-            takeover: false,
-            command: Vec::new(),
-            rewrites: Vec::new(),
-            ok_exits: Vec::new(),
-            single: false,
-            grace: None,
-            lame_duck: Duration::ZERO,
-        }
-    }
 }
 
 /// One option.
@@ -635,8 +573,8 @@ fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
 /// FROM=TO, of which FROM can be caught and TO is a signal or 0.
 fn rewrite(text: &str) -> Option<(i32, i32)> {
     let (from, to) = text.split_once('=')?;
-    let from = signals::number(from).filter(|&from| from != 0 && signals::can_be_caught(from))?;
-    Some((from, signals::number(to)?))
+    let from = signal::number(from).filter(|&from| from != 0 && signal::can_be_caught(from))?;
+    Some((from, signal::number(to)?))
 }
 
 /// A duration that can be added to any moment without an overflow.

@@ -14,10 +14,9 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
+use super::{MAX, Notified, notify};
 use crate::log;
-use crate::notify;
-use crate::reactor::Source;
-use crate::sd_notify::{MAX, Notified};
+use crate::runtime::Source;
 
 /// Where the worker's messages arrive.
 #[derive(Debug)]
@@ -64,7 +63,7 @@ impl NotifySocket {
                 continue;
             };
             if !known.is_empty() && above.is_some() {
-                if let Err(error) = notify::notify(above.clone(), &[known.into()], false) {
+                if let Err(error) = notify(above.clone(), &[known.into()], false) {
                     log::detail(format_args!("{error}"));
                 }
             }

@@ -18,7 +18,7 @@ use rustix::io::fcntl_dupfd_cloexec;
 use smol::Async;
 use smol::io::{AsyncRead as _, AsyncWrite as _};
 
-use crate::reactor::{READ, Seat, WRITE};
+use crate::runtime::{READ, Seat, WRITE};
 
 /// How many connections may have a seat: as many as there are at the default `--max-connections`. A larger crowd is waited
 /// for by who is made for that.

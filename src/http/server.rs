@@ -19,15 +19,13 @@ use slab::Slab;
 use smol::LocalExecutor;
 use smol::future::yield_now;
 
-use crate::answers::Answers;
-use crate::condition::Condition;
-use crate::conn::{Buffers, Conn, Precedence, Step};
+use super::Known;
+use super::connection::{Buffers, Conn, Precedence, Step};
+use super::stream::Stream;
 use crate::handover::Listener;
-use crate::http::Known;
 use crate::log;
-use crate::reactor::Timer;
-use crate::stream::Stream;
-use crate::task;
+use crate::responder::Responder;
+use crate::runtime::{Condition, Timer, task};
 
 /// How long accepting rests when the machine is out of something that no connection here can give back.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -45,7 +43,7 @@ const QUEUE: usize = 4096;
 pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
     max_connections: usize,
-    answers: Rc<Answers>,
+    responder: Rc<Responder>,
     /// Listening ends.
     is_closing: Cell<bool>,
     /// How long an idle connection is waited for in a drain.
@@ -85,12 +83,12 @@ impl Server {
     pub(crate) fn new(
         executor: Rc<LocalExecutor<'static>>,
         max_connections: usize,
-        answers: Rc<Answers>,
+        responder: Rc<Responder>,
     ) -> Rc<Server> {
         Rc::new(Server {
             executor,
             max_connections,
-            answers,
+            responder,
             is_closing: Cell::new(false),
             drain_waits_for: Cell::new(0),
             connections: RefCell::default(),
@@ -332,7 +330,7 @@ impl Server {
     }
 
     fn count(&self) {
-        self.answers.connections.set(self.open_connections());
+        self.responder.connections.set(self.open_connections());
     }
 
     /// Whether a connection has to give way.
@@ -399,7 +397,7 @@ impl Future for Connection {
         }
         let (buffers, known) = &mut *server.buffers.borrow_mut();
         conn.borrow(buffers);
-        let deadline = advance(conn, stream, &server.answers, known, cx);
+        let deadline = advance(conn, stream, &server.responder, known, cx);
         conn.give_back(buffers);
         match deadline {
             Some(deadline) if !gives_way => {
@@ -421,7 +419,7 @@ impl Drop for Connection {
 fn advance(
     conn: &mut Conn,
     stream: &mut Stream,
-    site: &Answers,
+    site: &Responder,
     known: &mut Known,
     cx: &mut Context<'_>,
 ) -> Option<Instant> {

@@ -3,12 +3,14 @@
 //! smol's reactor is made for many threads, and costs accordingly: a second thread that takes turns with this one, two
 //! descriptors set anew at every wait, interest that is armed again for every request. That is eleven system calls for a
 //! probe on a new connection instead of five, and 70 KiB. So it waits only for the connections that find no seat here
-//! (see `stream`).
+//! (see `http::stream`).
 //!
 //! Seats and timers are of the thread that calls [`block_on`]; other threads do no more than wake it.
 
 mod activity;
+mod condition;
 mod descriptors;
+pub(crate) mod task;
 mod timer;
 
 use std::hint::black_box;
@@ -24,6 +26,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use smol::LocalExecutor;
 
+pub(crate) use condition::Condition;
 pub(crate) use descriptors::{READ, Seat, Source, WRITE};
 pub(crate) use timer::Timer;
 

@@ -10,12 +10,10 @@ use smol::LocalExecutor;
 use smol::future::or;
 
 use super::{Check, Kind, Look};
-use crate::condition::Condition;
 use crate::duration::Human;
-use crate::reactor::Timer;
-use crate::sd_notify::Notified;
-use crate::signals::Mask;
-use crate::task;
+use crate::notify::Notified;
+use crate::runtime::{Condition, Timer, task};
+use crate::signal::Mask;
 use crate::worker::{self, Ending};
 
 /// How long the outcome of a program counts.

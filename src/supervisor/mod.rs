@@ -1,5 +1,8 @@
 //! Runs livelet: binds, starts the worker, serves, and takes all of it through its lifecycle.
 
+pub mod lifecycle;
+mod signals;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::future::pending;
@@ -12,21 +15,21 @@ use libc::{SIGCHLD, SIGINT, SIGTERM};
 use smol::LocalExecutor;
 use smol::future::or;
 
-use crate::answers::Answers;
 use crate::check::Kind;
-use crate::cli::Config;
+use crate::config::Config;
 use crate::handover::{Holder, Listener, Predecessor, Taken};
 use crate::health::Snapshot;
-use crate::lifecycle::{Action, Event, Lifecycle, Plan};
+use crate::http::server::Server;
 use crate::listen::{self, Found, Listen, ListenError, Wait};
 use crate::log;
-use crate::notify;
-use crate::notify_socket::NotifySocket;
-use crate::reactor::{self, Timer};
-use crate::server::Server;
-use crate::signals::{self, STOPPING, Signals};
-use crate::task;
+use crate::notify::{self, NotifySocket};
+use crate::responder::Responder;
+use crate::runtime::{self, Timer, task};
+use crate::signal::{self, STOPPING};
 use crate::worker::{self, Ending, SpawnError, Worker};
+
+use lifecycle::{Action, Event, Lifecycle, Plan};
+use signals::Signals;
 
 /// How long an idle connection is waited for in a drain after the socket went to a successor: its client need not know
 /// of the change, and what it asks meanwhile is answered.
@@ -82,7 +85,7 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
     let signals = Signals::new(!config.command.is_empty())
         .map_err(|cause| RunError::System("signals", cause))?;
     let executor = Rc::new(LocalExecutor::new());
-    let answers = Answers::new(
+    let responder = Responder::new(
         Rc::clone(&executor),
         [config.live.clone(), config.ready.clone()],
         config.check_timeout,
@@ -99,15 +102,15 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         server: Server::new(
             Rc::clone(&executor),
             config.max_connections,
-            Rc::clone(&answers),
+            Rc::clone(&responder),
         ),
-        answers,
+        responder,
         holder: Holder::new(Rc::clone(&executor)),
         worker: None,
         is_childless: false,
         executor: Rc::clone(&executor),
     };
-    reactor::block_on(&executor, process.start_and_supervise(inherited))
+    runtime::block_on(&executor, process.start_and_supervise(inherited))
         .map_err(|cause| RunError::System("epoll", cause))?
 }
 
@@ -129,7 +132,7 @@ struct Process<'c> {
     executor: Rc<LocalExecutor<'static>>,
     signals: Signals,
     lifecycle: Lifecycle,
-    answers: Rc<Answers>,
+    responder: Rc<Responder>,
     server: Rc<Server>,
     holder: Rc<Holder>,
     /// While it runs.
@@ -163,7 +166,7 @@ impl Process<'_> {
                 if self.lifecycle.is_stopping() {
                     self.holder.stop();
                 }
-                self.answers.publish(Snapshot {
+                self.responder.publish(Snapshot {
                     has_worker: self.has_worker(),
                     stopping: self.lifecycle.is_stopping(),
                     worker_ended: self.has_worker() && self.lifecycle.is_draining(),
@@ -253,7 +256,7 @@ impl Process<'_> {
             } = self.config;
             let worker = Worker::spawn(command, *single, self.signals.inherited(), &variables);
             self.worker = Some(worker.map_err(RunError::Spawn)?);
-            let listening = socket.listen(self.answers.notified(), supervisor());
+            let listening = socket.listen(self.responder.notified(), supervisor());
             task::spawn(&self.executor, listening);
         }
         Ok(())
@@ -301,10 +304,10 @@ impl Process<'_> {
             log::notice(format_args!("listening on http://{address}{from}"));
         }
         if let Some(limit) = self.config.exit_on_unhealthy {
-            let watch = Rc::clone(&self.answers).watch(limit);
+            let watch = Rc::clone(&self.responder).watch(limit);
             task::spawn(&self.executor, watch);
         }
-        self.answers.observer().begin(self.signals.inherited());
+        self.responder.observer().begin(self.signals.inherited());
         let keep_time = Rc::clone(&self.server).keep_time();
         task::spawn(&self.executor, keep_time);
         Ok(())
@@ -363,7 +366,7 @@ impl Process<'_> {
         let Process {
             signals,
             lifecycle,
-            answers,
+            responder,
             server,
             holder,
             ..
@@ -382,7 +385,7 @@ impl Process<'_> {
             if lifecycle.is_stopping() {
                 pending::<()>().await;
             }
-            answers.unhealthy().await;
+            responder.unhealthy().await;
             Happened::Other(Event::Unhealthy)
         };
         let due = async {
@@ -437,7 +440,7 @@ impl Process<'_> {
             .filter(|(from, _)| *from == signal)
             .map(|(_, to)| *to)
             .next();
-        let name = signals::name(signal);
+        let name = signal::name(signal);
         match rewritten {
             None => log::notice(format_args!("signal: {name}: received")),
             Some(0) => {
@@ -445,7 +448,7 @@ impl Process<'_> {
                 return None;
             }
             Some(to) => {
-                let to = signals::name(to);
+                let to = signal::name(to);
                 log::notice(format_args!("signal: {name}: received, goes on as {to}"));
             }
         }
@@ -463,7 +466,7 @@ impl Process<'_> {
     fn reap(&mut self) -> Vec<Event> {
         let reaped = worker::reap(self.worker.as_ref());
         for (pid, ending) in reaped.others {
-            self.answers.observer().ended(pid, ending);
+            self.responder.observer().ended(pid, ending);
         }
         self.is_childless = reaped.is_childless;
         let mut events = Vec::new();

@@ -4,11 +4,8 @@ use std::time::{Duration, Instant};
 
 use libc::SIGTERM;
 
-/// The exit code of a process that a signal ended is this and its number, as shells report it.
-pub const EXIT_SIGNALLED: u8 = 128;
+use crate::exit_code::{self, UNHEALTHY};
 
-/// The exit code of a livelet that gave an unhealthy worker up: EX_TEMPFAIL of sysexits(3).
-pub const EXIT_UNHEALTHY: u8 = 75;
 /// How long an unhealthy worker has to stop where no grace was given: one that hangs does not.
 const UNHEALTHY_GRACE: Duration = Duration::from_secs(5);
 
@@ -177,7 +174,7 @@ impl Lifecycle {
             Event::Started => State::Ready,
             Event::Terminate(signal) | Event::Stop(signal) => {
                 let code = if self.plan.has_worker {
-                    ended_by(signal)
+                    exit_code::ended_by(signal)
                 } else {
                     0
                 };
@@ -268,7 +265,7 @@ impl Lifecycle {
         }
         actions.push(Action::Drain);
         State::Draining(Draining {
-            code: if self.is_unhealthy { EXIT_UNHEALTHY } else { 0 },
+            code: if self.is_unhealthy { UNHEALTHY } else { 0 },
             asked: true,
             connections_until: Some(now + self.plan.drain),
             leftovers_until: None,
@@ -287,11 +284,7 @@ impl Lifecycle {
         // Where the grace is over already, TERM was preceded by KILL: nothing is left to wait for.
         let leftovers_until = told.unwrap_or(self.plan.grace.map(|grace| now + grace));
         State::Draining(Draining {
-            code: if self.is_unhealthy {
-                EXIT_UNHEALTHY
-            } else {
-                code
-            },
+            code: if self.is_unhealthy { UNHEALTHY } else { code },
             asked: told.is_some(),
             connections_until: Some(now + self.plan.drain),
             leftovers_until,
@@ -331,12 +324,6 @@ impl Draining {
             actions.push(Action::Cut);
         }
     }
-}
-
-/// The exit code that reports an end by a signal.
-#[must_use]
-pub fn ended_by(signal: i32) -> u8 {
-    u8::try_from(signal).map_or(u8::MAX, |number| EXIT_SIGNALLED.saturating_add(number))
 }
 
 #[cfg(test)]

@@ -1,0 +1,4 @@
+//! The commands of livelet beside serving.
+
+pub mod install;
+pub mod probe;
