@@ -12,7 +12,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use livelet::exit_code;
-use livelet::health::{self, Endpoint, Facts, Line, Route, Snapshot};
+use livelet::health::{self, CheckResult, Endpoint, Facts, Report, Route, Snapshot};
 use livelet::http::{Parsed, Status, parse};
 use livelet::supervisor::lifecycle::{Action, Event, Lifecycle, Plan};
 
@@ -88,8 +88,8 @@ impl Simulated {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             has_worker: self.plan.has_worker,
-            stopping: self.lifecycle.is_stopping(),
-            worker_ended: self.plan.has_worker && self.lifecycle.is_draining(),
+            is_stopping: self.lifecycle.is_stopping(),
+            has_worker_ended: self.plan.has_worker && self.lifecycle.is_draining(),
             pid: 1,
         }
     }
@@ -126,11 +126,11 @@ impl Simulated {
         if self.asked {
             // TERM came: not ready, whatever else happens; alive as long as the worker is.
             assert!(
-                !health::own_holds(Endpoint::Ready, self.snapshot()),
+                !Report::own(Endpoint::Ready, self.snapshot()).holds(),
                 "{event:?}: ready"
             );
-            let is_alive = health::own_holds(Endpoint::Live, self.snapshot());
-            assert_eq!(is_alive, !self.snapshot().worker_ended);
+            let is_alive = Report::own(Endpoint::Live, self.snapshot()).holds();
+            assert_eq!(is_alive, !self.snapshot().has_worker_ended);
         }
     }
 
@@ -327,15 +327,11 @@ fn answers_say_what_their_lines_do() {
         };
         let snapshot = Snapshot {
             has_worker: random.below(2) > 0,
-            stopping: random.below(2) > 0,
-            worker_ended: random.below(4) == 0,
+            is_stopping: random.below(2) > 0,
+            has_worker_ended: random.below(4) == 0,
             pid: 1,
         };
-        let own = health::own_lines(question.endpoint, snapshot);
-        assert_eq!(
-            own.iter().all(|(_, outcome, _)| outcome.is_ok()),
-            health::own_holds(question.endpoint, snapshot)
-        );
+        let mut report = Report::own(question.endpoint, snapshot);
         let checks: Vec<String> = (0..random.below(60))
             .map(|index| format!("c{index}"))
             .collect();
@@ -345,33 +341,37 @@ fn answers_say_what_their_lines_do() {
                 .map(|_| random.one_of(&FRAGMENTS))
                 .collect::<String>()
         };
-        let mut lines: Vec<Line<'_>> = own;
         for name in &checks {
             let fails = random.below(4) == 0;
-            lines.push((
+            report.checks.push(CheckResult {
                 name,
-                if fails {
+                outcome: if fails {
                     Err(reason(&mut random).into())
                 } else {
                     Ok(())
                 },
-                None,
-            ));
+                since: None,
+            });
         }
-        let names: Vec<&str> = lines.iter().map(|(name, ..)| *name).collect();
-        lines.retain(|(name, ..)| question.wants(name));
+        let all = report.clone();
+        let names: Vec<&str> = all.checks.iter().map(|check| check.name).collect();
+        report.checks.retain(|check| question.wants(check.name));
+        let holds = report.holds();
         let facts = Facts {
             pid: 1,
+            worker_pid: 1,
             uptime: Duration::from_secs(1),
-            said: None,
+            status: None,
+            connections: 0,
+            requests: 0,
+            now: Instant::now(),
         };
-        let response = question.answer(&lines, &names, &facts);
+        let response = health::respond(&question, &[report], &names, &facts);
         assert!(
             response.body.len() < 4096,
             "{bytes}: {} bytes",
             response.body.len()
         );
-        let holds = lines.iter().all(|(_, outcome, _)| outcome.is_ok());
         let is_unknown = path
             .rsplit('/')
             .next()

@@ -73,7 +73,7 @@ pub async fn fetch(url: &Url, most: usize) -> Result<Fetched, String> {
     );
     let mut unsent = request.as_bytes();
     while !unsent.is_empty() {
-        let sent = stream.write_with(|mut socket| socket.write(unsent)).await;
+        let sent = stream.read_with(|mut socket| socket.write(unsent)).await;
         unsent = unsent.get(sent.map_err(failed)?..).unwrap_or_default();
     }
     let mut bytes = Vec::new();

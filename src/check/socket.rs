@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -29,23 +28,23 @@ pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<Source<Tc
             break;
         }
     }
-    outcome.map(|socket| socket.map(TcpStream::from))
+    outcome
 }
 
 async fn connected(
     family: AddressFamily,
     address: &impl SocketAddrArg,
-) -> io::Result<Source<OwnedFd>> {
+) -> io::Result<Source<TcpStream>> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     let begun = connect(&socket, address);
-    let socket = Source::new(socket);
+    let socket = Source::new(TcpStream::from(socket));
     match begun {
         Ok(()) => {}
         Err(Errno::INPROGRESS) => {
             // Without a peer it is connecting still: where the system refuses to wait, that may be over too early.
             while getpeername(socket.get_ref()) == Err(Errno::NOTCONN) {
-                socket.writable().await;
+                socket.readable().await?;
                 sockopt::socket_error(socket.get_ref())??;
             }
         }

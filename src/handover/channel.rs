@@ -60,11 +60,8 @@ impl Channel {
     }
 
     /// From an asker; an error of kind `WouldBlock` where none is there.
-    pub(super) fn accept(rendezvous: &Source<OwnedFd>) -> io::Result<Channel> {
-        let socket = accept_with(
-            rendezvous.get_ref(),
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        )?;
+    pub(super) fn accept(rendezvous: &OwnedFd) -> io::Result<Channel> {
+        let socket = accept_with(rendezvous, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         Ok(Channel {
             socket: Source::new(socket),
         })

@@ -285,25 +285,20 @@ async fn meet(listener: &Weak<Listener>) -> io::Result<()> {
     }
 }
 
-/// The next asker; `None` once the rendezvous is gone, or the socket it is for.
+/// Waits for the next asker. Returns `None` once the rendezvous is gone, or the socket that it is for. The rendezvous is
+/// only borrowed, because its name is free for the successor as soon as the listener drops it.
 async fn next_asker(listener: &Weak<Listener>) -> Option<io::Result<Channel>> {
     poll_fn(|cx| {
-        let Some(listener) = listener.upgrade() else {
-            return Poll::Ready(None);
-        };
-        let rendezvous = listener.rendezvous.borrow();
-        let Some(rendezvous) = rendezvous.as_ref() else {
-            return Poll::Ready(None);
-        };
-        loop {
-            match Channel::accept(rendezvous) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if rendezvous.poll_readable(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                }
-                accepted => return Poll::Ready(Some(accepted)),
-            }
+        let listener = listener.upgrade();
+        let rendezvous = listener
+            .as_ref()
+            .map(|listener| listener.rendezvous.borrow());
+        match rendezvous
+            .as_ref()
+            .and_then(|rendezvous| rendezvous.as_ref())
+        {
+            Some(rendezvous) => rendezvous.poll_with(cx, Channel::accept).map(Some),
+            None => Poll::Ready(None),
         }
     })
     .await

@@ -1,44 +1,32 @@
 //! Health as JSON, after the draft of application/health+json (draft-inadarei-api-health-check).
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use super::{Form, Line, show};
+use super::text::{Form, show};
+use super::{Facts, Report};
 
-/// What is said beside the checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts<'a> {
-    /// The process id of livelet.
-    pub pid: u32,
-    /// How long it has served.
-    pub uptime: Duration,
-    /// The worker's last STATUS.
-    pub said: Option<&'a str>,
-}
-
-/// The document; checks that have no room within `most` bytes are left out, and that is said.
-pub(super) fn document(lines: &[Line<'_>], facts: &Facts<'_>, most: usize) -> String {
-    let holds = lines.iter().all(|(_, outcome, _)| outcome.is_ok());
+/// Returns the document, at most `most` bytes. Checks beyond that are left out, and the document says so.
+pub(super) fn document(report: &Report<'_>, facts: &Facts<'_>, most: usize) -> String {
     let mut text = format!(
         "{{\"status\":\"{}\",\"version\":\"{}\",\"pid\":{},\"uptime\":{}",
-        verdict(holds),
+        verdict(report.holds()),
         env!("CARGO_PKG_VERSION"),
         facts.pid,
         facts.uptime.as_secs(),
     );
-    if let Some(said) = facts.said {
+    if let Some(status) = facts.status {
         text.push_str(",\"notes\":[");
-        push(&mut text, said);
+        push(&mut text, status);
         text.push(']');
     }
     text.push_str(",\"checks\":{");
     let mut comma = "";
-    for (name, outcome, _) in lines {
+    for check in &report.checks {
         let before = text.len();
-        let status = verdict(outcome.is_ok());
-        // Names are of letters, digits, dots, dashes and underlines: nothing to escape. Writing to a String cannot fail.
+        let (name, status) = (check.name, verdict(check.outcome.is_ok()));
+        // Names are of letters, digits, dots, dashes and underscores: nothing to escape. Writing to a String cannot fail.
         let _ = write!(text, "{comma}\"{name}\":[{{\"status\":\"{status}\"");
-        if let Err(reason) = outcome {
+        if let Err(reason) = &check.outcome {
             text.push_str(",\"output\":");
             push(&mut text, reason);
         }
@@ -58,7 +46,7 @@ fn verdict(holds: bool) -> &'static str {
     if holds { "pass" } else { "fail" }
 }
 
-/// Appends a string.
+/// Appends a JSON string (RFC 8259 section 7).
 fn push(document: &mut String, text: &str) {
     document.push('"');
     show(document, text, Form::Json);
@@ -68,28 +56,28 @@ fn push(document: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::testing::{FACTS, failed, passed};
+    use crate::health::{Endpoint, Report};
 
     #[test]
     fn the_document_and_its_strings() {
         let facts = Facts {
-            pid: 7,
-            uptime: Duration::from_millis(1999),
-            said: Some("a\"b\\c\n\u{0}\u{7f}\u{85}\u{e4}\u{1f600}"),
+            status: Some("a\"b\\c\n\u{0}\u{7f}\u{85}\u{e4}\u{1f600}"),
+            ..*FACTS
         };
-        let lines: [Line<'_>; 2] = [
-            ("worker", Ok(()), None),
-            ("db", Err("it's \"gone\"".into()), None),
-        ];
+        let mut report = Report {
+            endpoint: Endpoint::Live,
+            checks: vec![passed("worker"), failed("db", "it's \"gone\"")],
+        };
         let expected = format!(
-            "{{\"status\":\"fail\",\"version\":\"{}\",\"pid\":7,\"uptime\":1,\"notes\":[\"a\\\"b\\\\c\\u000a\\u0000\\u007f\\u0085\u{e4}\u{1f600}\"],\
+            "{{\"status\":\"fail\",\"version\":\"{}\",\"pid\":1,\"uptime\":41,\"notes\":[\"a\\\"b\\\\c\\u000a\\u0000\\u007f\\u0085\u{e4}\u{1f600}\"],\
              \"checks\":{{\"worker\":[{{\"status\":\"pass\"}}],\"db\":[{{\"status\":\"fail\",\"output\":\"it's \\\"gone\\\"\"}}]}}}}",
             env!("CARGO_PKG_VERSION")
         );
-        assert_eq!(document(&lines, &facts, 4096), expected);
-        let many: Vec<Line<'_>> = (0..200)
-            .map(|_| ("db", Err("\u{1}".repeat(100).into()), None))
-            .collect();
-        let text = document(&many, &facts, 4000);
+        assert_eq!(document(&report, &facts, 4096), expected);
+        let reason = "\u{1}".repeat(100);
+        report.checks = vec![failed("db", &reason); 200];
+        let text = document(&report, &facts, 4000);
         assert!(
             text.len() <= 4000 && text.ends_with("are not shown\"}"),
             "{text}"

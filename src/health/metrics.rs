@@ -1,27 +1,11 @@
 //! Health as Prometheus reads it, text format 0.0.4.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use super::{Endpoint, Line};
+use super::{Facts, Report};
 
-/// What is counted beside the checks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Numbers {
-    /// How long livelet has served.
-    pub uptime: Duration,
-    /// Open connections.
-    pub connections: usize,
-    /// Requests that were answered.
-    pub requests: u64,
-}
-
-/// Every metric; checks that have no room within `most` bytes are left out.
-pub(super) fn exposition(
-    endpoints: &[(Endpoint, Vec<Line<'_>>)],
-    numbers: &Numbers,
-    most: usize,
-) -> String {
+/// Returns every metric, at most `most` bytes. Checks beyond that are left out.
+pub(super) fn exposition(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> String {
     // Writing to a String cannot fail.
     let mut out = String::new();
     let _ = write!(
@@ -41,28 +25,28 @@ pub(super) fn exposition(
          # HELP livelet_up Whether an endpoint's checks all hold.\n\
          # TYPE livelet_up gauge\n",
         env!("CARGO_PKG_VERSION"),
-        numbers.uptime.as_secs(),
-        numbers.uptime.subsec_millis(),
-        numbers.connections,
-        numbers.requests,
+        facts.uptime.as_secs(),
+        facts.uptime.subsec_millis(),
+        facts.connections,
+        facts.requests,
     );
-    for (endpoint, lines) in endpoints {
-        let holds = lines.iter().all(|(_, outcome, _)| outcome.is_ok());
+    for report in reports {
         let _ = writeln!(
             out,
             "livelet_up{{endpoint=\"{}\"}} {}",
-            endpoint.name(),
-            u8::from(holds)
+            report.endpoint.name(),
+            u8::from(report.holds())
         );
     }
     out.push_str("# HELP livelet_check_up Whether a check holds.\n# TYPE livelet_check_up gauge\n");
-    for (endpoint, lines) in endpoints {
-        for (name, outcome, _) in lines {
-            // Names are of letters, digits, dots, dashes and underlines: nothing to escape.
+    for report in reports {
+        for check in &report.checks {
+            // Names are of letters, digits, dots, dashes and underscores: nothing to escape.
             let row = format!(
-                "livelet_check_up{{endpoint=\"{}\",check=\"{name}\"}} {}\n",
-                endpoint.name(),
-                u8::from(outcome.is_ok())
+                "livelet_check_up{{endpoint=\"{}\",check=\"{}\"}} {}\n",
+                report.endpoint.name(),
+                check.name,
+                u8::from(check.outcome.is_ok())
             );
             if out.len() + row.len() < most {
                 out.push_str(&row);
@@ -77,16 +61,16 @@ pub(super) fn exposition(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::testing::{FACTS, failed, passed};
+    use crate::health::{Endpoint, Report};
 
     #[test]
     fn every_metric_is_there() {
-        let numbers = Numbers {
-            uptime: Duration::from_millis(1500),
-            connections: 2,
-            requests: 3,
+        let mut report = Report {
+            endpoint: Endpoint::Live,
+            checks: vec![passed("worker"), failed("db", "gone")],
         };
-        let live: Vec<Line<'_>> = vec![("worker", Ok(()), None), ("db", Err("gone".into()), None)];
-        let text = exposition(&[(Endpoint::Live, live)], &numbers, 4096);
+        let text = exposition(std::slice::from_ref(&report), &FACTS, 4096);
         let samples: Vec<&str> = text
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -95,7 +79,7 @@ mod tests {
         assert_eq!(
             samples,
             [
-                "livelet_uptime_seconds 1.500",
+                "livelet_uptime_seconds 41.500",
                 "livelet_connections 2",
                 "livelet_requests_total 3",
                 "livelet_up{endpoint=\"livez\"} 0",
@@ -103,7 +87,7 @@ mod tests {
                 "livelet_check_up{endpoint=\"livez\",check=\"db\"} 0",
             ]
         );
-        let many: Vec<Line<'_>> = (0..500).map(|_| ("db", Ok(()), None)).collect();
-        assert!(exposition(&[(Endpoint::Live, many)], &numbers, 4096).len() < 4096);
+        report.checks = vec![passed("db"); 500];
+        assert!(exposition(&[report], &FACTS, 4096).len() < 4096);
     }
 }

@@ -1,9 +1,9 @@
 //! Health as a page for whoever opens `/` in a browser: no script, all in one answer, anew every few seconds.
 
 use std::fmt::Write as _;
-use std::time::Instant;
 
-use super::{Endpoint, Facts, Form, Line, show};
+use super::text::{Form, show};
+use super::{Endpoint, Facts, Report};
 use crate::duration::Human;
 
 /// Colours that stand out on light and on dark, which are the browser's own.
@@ -23,17 +23,12 @@ const FOOT: &str = concat!(
 /// What the rest needs where a line has no room.
 const TAIL: usize = 32 + FOOT.len();
 
-/// The page, of liveness and readiness; lines that have no room within `most` bytes are left out, and that is said.
-pub(super) fn page(
-    endpoints: &[(Endpoint, Vec<Line<'_>>); 2],
-    pid: u32,
-    facts: &Facts<'_>,
-    now: Instant,
-    most: usize,
-) -> String {
-    let [live, ready] = endpoints
-        .each_ref()
-        .map(|(_, lines)| lines.iter().all(|(_, outcome, _)| outcome.is_ok()));
+/// Returns the page of liveness and readiness, at most `most` bytes. Lines beyond that are left out, and the page says so.
+pub(super) fn page(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> String {
+    let [live, ready] = [Endpoint::Live, Endpoint::Ready].map(|endpoint| {
+        let mut of_endpoint = reports.iter().filter(|report| report.endpoint == endpoint);
+        of_endpoint.all(Report::holds)
+    });
     let (class, state) = match (live, ready) {
         (true, true) => ("y", "Alive and ready"),
         (true, false) => ("w", "Alive, not ready"),
@@ -42,30 +37,34 @@ pub(super) fn page(
     let mut page = String::from(HEAD);
     // Writing to a String cannot fail.
     let _ = write!(page, "{state}</title><h1 class={class}>{state}</h1>");
-    if let Some(said) = facts.said {
+    if let Some(status) = facts.status {
         page.push_str("<p><i>STATUS</i>");
-        show(&mut page, said, Form::Html);
+        show(&mut page, status, Form::Html);
     }
-    'all: for (endpoint, lines) in endpoints {
-        page.push_str(if *endpoint == Endpoint::Live {
+    'all: for report in reports {
+        page.push_str(if report.endpoint == Endpoint::Live {
             "<h2>Liveness</h2>"
         } else {
             "<h2>Readiness</h2>"
         });
-        for (index, (name, outcome, since)) in lines.iter().enumerate() {
+        for (index, check) in report.checks.iter().enumerate() {
             let before = page.len();
-            page.push_str(match outcome {
+            page.push_str(match &check.outcome {
                 Ok(()) => "<p class=y><i>ok",
                 Err(_) => "<p class=n><i>failed",
             });
-            if let Some(since) = since {
-                let _ = write!(page, " for {}", Human(now - *since));
+            if let Some(since) = check.since {
+                let _ = write!(
+                    page,
+                    " for {}",
+                    Human(facts.now.saturating_duration_since(since))
+                );
             }
-            let _ = write!(page, "</i><b>{name}</b><br>");
-            match outcome {
+            let _ = write!(page, "</i><b>{}</b><br>", check.name);
+            match &check.outcome {
                 Err(reason) => show(&mut page, reason, Form::Html),
-                Ok(()) if index == 0 && *endpoint == Endpoint::Live => {
-                    let _ = write!(page, "pid {pid}, up {}", Human(facts.uptime));
+                Ok(()) if index == 0 && report.endpoint == Endpoint::Live => {
+                    let _ = write!(page, "pid {}, up {}", facts.worker_pid, Human(facts.uptime));
                 }
                 Ok(()) => {}
             }
@@ -82,24 +81,30 @@ pub(super) fn page(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::health::CheckResult;
+    use crate::health::testing::{FACTS, failed, passed};
 
-    /// The page where liveness has these lines beside its own.
-    fn of(lines: Vec<Line<'_>>, said: Option<&str>, now: Instant) -> String {
+    /// Returns the page of a worker whose liveness has these checks beside livelet's own.
+    fn page_of(checks: Vec<CheckResult<'_>>, status: Option<&str>, now: Instant) -> String {
         let facts = Facts {
-            pid: 1,
-            uptime: Duration::from_secs(41),
-            said,
+            worker_pid: 7,
+            status,
+            now,
+            ..*FACTS
         };
-        let own: [Line<'_>; 1] = [("worker", Ok(()), None)];
-        let live = own.clone().into_iter().chain(lines).collect();
-        let endpoints = [(Endpoint::Live, live), (Endpoint::Ready, own.to_vec())];
-        page(&endpoints, 7, &facts, now, 4095)
+        let live = [vec![passed("worker")], checks].concat();
+        let reports = [
+            (Endpoint::Live, live),
+            (Endpoint::Ready, vec![passed("worker")]),
+        ]
+        .map(|(endpoint, checks)| Report { endpoint, checks });
+        page(&reports, &facts, 4095)
     }
 
-    /// What follows the style.
+    /// Returns what follows the style.
     fn body(page: &str) -> &str {
         page.split_once("</style>").unwrap().1
     }
@@ -108,14 +113,10 @@ mod tests {
     fn a_page_says_all() {
         let now = Instant::now();
         let since = |seconds| Some(now - Duration::from_secs(seconds));
-        let page = of(
-            vec![
-                ("beat", Err("/b is 41s old".into()), since(11)),
-                ("db", Ok(()), since(180)),
-            ],
-            Some("3 jobs"),
-            now,
-        );
+        let mut checks = vec![failed("beat", "/b is 41s old"), passed("db")];
+        checks[0].since = since(11);
+        checks[1].since = since(180);
+        let page = page_of(checks, Some("3 jobs"), now);
         let expected = concat!(
             "<title>Not alive</title><h1 class=n>Not alive</h1><p><i>STATUS</i>3 jobs",
             "<h2>Liveness</h2><p class=y><i>ok</i><b>worker</b><br>pid 7, up 41s",
@@ -134,11 +135,7 @@ mod tests {
         let hostile = "</p><script>\"'&amp;\n\u{0}\u{1b}[0m\u{202e}\u{2069}";
         let escaped =
             "&#60;/p&#62;&#60;script&#62;&#34;&#39;&#38;amp;\\n\\u{0}\\u{1b}[0m\\u{202e}\\u{2069}";
-        let page = of(
-            vec![("a", Err(hostile.into()), None)],
-            Some(hostile),
-            Instant::now(),
-        );
+        let page = page_of(vec![failed("a", hostile)], Some(hostile), Instant::now());
         assert_eq!(page.matches(escaped).count(), 2, "{page}");
         assert!(!page.contains("script>"), "{page}");
     }
@@ -150,8 +147,9 @@ mod tests {
             let long = part.repeat(1000);
             for count in [0, 1, 9, 500] {
                 for name in ["check".to_string(), "n".repeat(300), "n".repeat(100_000)] {
-                    let failed = (name.as_str(), Err(long.as_str().into()), Some(now));
-                    let page = of(vec![failed; count], Some(&long), now);
+                    let mut check = failed(&name, &long);
+                    check.since = Some(now);
+                    let page = page_of(vec![check; count], Some(&long), now);
                     assert!(page.len() <= 4095, "{part} {count}: {}", page.len());
                     assert!(page.ends_with("5 s</footer>"), "{page}");
                     let is_whole = page.contains("Readiness");

@@ -1,63 +1,59 @@
-//! One connection's protocol: when to read, what to answer, when to close.
+//! The protocol of one connection: when to read, what to answer, when to close.
 //!
-//! Pure: bytes, the end of the stream and `now` in; the next [`Step`] and the deadline out. `server` does the I/O.
-//! It keeps the bytes of an unfinished head and of unsent answers, and nothing while it is idle.
+//! Pure: bytes, answers and `now` come in; requests, the next [`Step`] and the deadline come out. [`super::server`] does
+//! the I/O. A connection keeps the bytes of an unfinished head and of unsent answers, and no buffer while it is idle.
 //!
-//! Invariants: answers leave in the order of their requests; no byte is parsed after the request that closes; while an
-//! answer is unsent nothing is read, so a client that does not read can make it keep at most
-//! [`OUTBOX_ENOUGH`] bytes and one answer.
+//! Invariants:
+//!
+//! - Answers leave in the order of their requests.
+//! - No byte is parsed after the request that closes the connection.
+//! - While an answer is unsent nothing is read. So a client that does not read its answers makes the connection keep at
+//!   most [`MAX_BATCH`] bytes, one answer and [`MAX_READ`] bytes of requests.
 
-use std::ops::Deref;
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 use super::{
-    self as http, Common, Connection, Known, Method, Parsed, Rejection, Request, Response, Status,
+    CommonFields, MAX_HEAD, Method, Parsed, Persistence, Rejection, Request, Response, Status,
+    encode, parse,
 };
 
-/// From a head's first byte to its last.
+/// Time limit from the first byte of a head to its last.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// Between two requests, or before the first.
+/// Time limit between two requests, and before the first.
 const IDLE_LIMIT: Duration = Duration::from_secs(15);
-/// From an answer to the moment the client's side has taken the last byte of it.
+/// Time limit from an answer to the moment when the client's kernel has taken its last byte.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
-/// A lingering close discards what the client still sends for this long.
+/// Time for which a lingering close discards what the client still sends.
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
-/// How long a connection that has not asked anything yet is still waited for when a drain begins: its request may be
-/// one round trip behind.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
-/// Pipelined requests are answered in one write until the answers have this many bytes.
-///
-/// As many connections as there may be can each make livelet keep that much, one answer and what was read.
-const OUTBOX_ENOUGH: usize = 1024;
-/// The most that is buffered of what a client sends: a head, and the empty line that may come before it.
-const INBOX_MAX: usize = http::MAX_HEAD + 2;
-/// The most that is read at once: a probe's whole request, and no more of those that a client has queued than are answered
-/// soon, as what is read has to be kept.
-const READ_AT_ONCE: usize = 2 * 1024;
-/// How long an answer is waited for; the site has limits of its own, well below.
+/// Time limit for an answer. The checks have limits of their own, well below.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// Time for which a drain waits for the first request of a connection: that request may be one round trip behind.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
+/// Size, in bytes, from which a batch of answers to pipelined requests is sent before the next request is answered.
+const MAX_BATCH: usize = 1024;
+/// Most bytes of requests that are kept: a head, and the empty line that may come before it.
+const MAX_INBOX: usize = MAX_HEAD + 2;
+/// Most bytes that are read at once: the whole request of any probe. Of pipelined requests, the rest stays in the kernel.
+pub const MAX_READ: usize = 2 * 1024;
 
-/// What connections answer with.
-pub trait Site {
-    /// The answer to a request that was whole at `since`; `None` where it is not known yet.
-    fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response>;
-    /// The answer to what is not a request.
-    fn reject(&self, rejection: &Rejection) -> Response;
-    /// The fields that every response has, the date among them.
-    fn common(&self) -> impl Deref<Target = Common>;
+/// What a client has sent: a request, or bytes that are none.
+#[derive(Debug)]
+pub enum Incoming<'c> {
+    /// A request. The connection waits for its answer.
+    Request(Request<'c>),
+    /// Bytes that are no request. The connection waits for the answer that says so, and closes after it.
+    Rejection(Rejection),
 }
 
-/// Who gives way before whom, see [`Conn::precedence`].
-pub type Precedence = Option<(bool, Instant)>;
-
-/// What the connection wants done next.
+/// What the caller does next.
 #[derive(Debug)]
 pub enum Step<'c> {
-    /// Read into this, then call [`Conn::received`].
-    Read(&'c mut [u8]),
-    /// Wait until the site may know the answer.
+    /// Read at most this many bytes, then call [`Connection::received`].
+    Read(usize),
+    /// Wait for the answer to the last [`Incoming`].
     Wait,
-    /// Send from this, then call [`Conn::sent`].
+    /// Send from these bytes, then call [`Connection::sent`].
     Send(&'c [u8]),
     /// Shut the sending side down.
     ShutDown,
@@ -65,11 +61,29 @@ pub enum Step<'c> {
     Close,
 }
 
-/// The buffers of whichever connection is being worked on: on one thread, one pair is enough.
-#[derive(Debug, Default)]
-pub struct Buffers {
-    inbox: Vec<u8>,
-    outbox: Vec<u8>,
+/// How long a connection goes on. A later phase never returns to an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Requests are answered as long as the client sends them.
+    Serving,
+    /// The answer to the last request that has arrived says `Connection: close`.
+    Stopping,
+    /// As `Stopping`; an idle connection is closed at this moment. Its client need not know of the drain yet, and a
+    /// request on its way would be lost.
+    Draining(Instant),
+    /// The next answer is the last.
+    Evicted,
+}
+
+/// Order in which connections are evicted at the connection limit, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EvictionRank {
+    /// The client does not take its answers. The kernel has room for hundreds of them, so this is no probe.
+    Unread(Instant),
+    /// The connection has waited for a whole request since this moment.
+    Idle(Instant),
+    /// The connection waits for an answer. The one with the most bytes of further requests goes first.
+    Waiting(Reverse<usize>, Instant),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,92 +92,183 @@ enum State {
     Open,
     /// The last answer is on its way.
     Ending {
-        linger: bool,
+        lingers: bool,
     },
-    /// The client has been told that nothing more comes; what it still sends is thrown away, because closing a socket
-    /// with unread bytes resets it, and a reset can destroy the answer before the client has read it (RFC 9112 §9.6).
+    /// The client was told that nothing more comes. What it still sends is discarded: closing a socket with unread bytes
+    /// resets it, and a reset can destroy the answer before the client has read it (RFC 9112 section 9.6).
     Lingering,
     Closed,
 }
 
+/// An [`Incoming`] that waits for its answer.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    /// Length of the head in bytes.
+    length: usize,
+    /// How the connection goes on if it is up to the client.
+    persistence: Persistence,
+    /// Content that is not read may follow the head.
+    may_have_body: bool,
+    head_only: bool,
+}
+
 /// One connection.
 #[derive(Debug)]
-pub struct Conn {
+pub struct Connection {
     state: State,
-    /// The first `filled` bytes have arrived and are not answered; the rest is room to read into.
+    phase: Phase,
+    /// Bytes that have arrived and are not answered.
     inbox: Vec<u8>,
-    filled: usize,
     /// Answers, of which the first `sent` bytes have left.
     outbox: Vec<u8>,
     sent: usize,
-    /// When what it does now began: waiting for a request, receiving a head, sending, lingering.
+    pending: Option<Pending>,
+    /// Start of what the connection does now: waiting for a request, receiving a head, waiting for an answer, sending,
+    /// lingering.
     since: Instant,
-    /// When it asked its last whole request; before the first, when it was accepted.
+    /// Time of the last whole request; before the first one, of the accept.
     asked_at: Instant,
     has_asked: bool,
-    /// Since when the first request in the inbox has waited for its answer.
-    waits_since: Option<Instant>,
-    /// In a drain: how long another request is waited for.
-    drain_until: Option<Instant>,
 }
 
-impl Conn {
-    /// A connection accepted at `now`.
+impl Connection {
+    /// Returns a connection that was accepted at `now`.
     #[must_use]
-    pub fn new(now: Instant) -> Conn {
-        Conn {
+    pub fn new(now: Instant) -> Connection {
+        Connection {
             state: State::Open,
+            phase: Phase::Serving,
             inbox: Vec::new(),
-            filled: 0,
             outbox: Vec::new(),
             sent: 0,
+            pending: None,
             since: now,
             asked_at: now,
             has_asked: false,
-            waits_since: None,
-            drain_until: None,
         }
     }
 
-    /// Takes buffers to work with; what it has kept of what arrived moves into them.
-    pub fn borrow(&mut self, buffers: &mut Buffers) {
-        std::mem::swap(&mut self.inbox, &mut buffers.inbox);
-        self.inbox.resize(INBOX_MAX, 0);
-        let kept = std::mem::take(&mut buffers.inbox);
-        if let Some(start) = self.inbox.get_mut(..kept.len()) {
-            start.copy_from_slice(&kept);
+    /// Returns the next request, or the reason why there can't be one. Returns `None` while the last one is not
+    /// answered, while a batch of answers has to be sent first, and if no whole head has arrived.
+    pub fn incoming(&mut self, now: Instant) -> Option<Incoming<'_>> {
+        let is_busy = self.pending.is_some() || self.outbox.len() >= MAX_BATCH;
+        if is_busy || self.state != State::Open || self.inbox.is_empty() {
+            return None;
         }
-        if self.outbox.is_empty() {
-            std::mem::swap(&mut self.outbox, &mut buffers.outbox);
+        match parse(&self.inbox) {
+            Parsed::Incomplete => None,
+            Parsed::Rejected(rejection) => {
+                self.pending = Some(Pending::rejected(&rejection));
+                Some(Incoming::Rejection(rejection))
+            }
+            Parsed::Request(request, length) => {
+                self.pending = Some(Pending::request(&request, length));
+                self.asked_at = now;
+                self.has_asked = true;
+                if self.outbox.is_empty() {
+                    self.since = now;
+                }
+                Some(Incoming::Request(request))
+            }
         }
     }
 
-    /// Gives the buffers back; what is still needed of their content moves into ones of just that size.
-    pub fn give_back(&mut self, buffers: &mut Buffers) {
-        // Mostly nothing.
-        let kept = |bytes: &[u8]| match bytes {
-            [] => Vec::new(),
-            bytes => bytes.to_vec(),
+    /// Takes the answer to the last [`Incoming`].
+    pub fn answer(&mut self, response: &Response, common: &CommonFields, now: Instant) {
+        let Some(pending) = self.pending.take() else {
+            return;
         };
-        let unanswered = kept(self.inbox.get(..self.filled).unwrap_or_default());
-        let unsent = kept(self.unsent());
-        buffers.inbox = std::mem::replace(&mut self.inbox, unanswered);
-        buffers.outbox = std::mem::replace(&mut self.outbox, unsent);
-        buffers.outbox.clear();
-        self.sent = 0;
+        let is_last = pending.length >= self.inbox.len();
+        let ends = match self.phase {
+            Phase::Serving => false,
+            Phase::Stopping | Phase::Draining(_) => is_last,
+            Phase::Evicted => true,
+        };
+        let persistence = if ends {
+            Persistence::Close
+        } else {
+            pending.persistence
+        };
+        if self.outbox.is_empty() {
+            self.since = now;
+        }
+        encode(
+            &mut self.outbox,
+            response,
+            common,
+            persistence,
+            pending.head_only,
+        );
+        if persistence == Persistence::Close {
+            let lingers = pending.may_have_body || !is_last;
+            self.state = State::Ending { lingers };
+            self.inbox = Vec::new();
+        } else if is_last {
+            // An idle connection keeps no buffer.
+            self.inbox = Vec::new();
+        } else {
+            self.inbox.drain(..pending.length);
+        }
     }
 
-    /// When [`Conn::expired`] is due.
+    /// Returns what to do once [`Connection::incoming`] has returned `None`.
+    pub fn step(&mut self, now: Instant) -> Step<'_> {
+        if self.is_sending() {
+            return Step::Send(self.outbox.get(self.sent..).unwrap_or_default());
+        }
+        match self.state {
+            State::Open if self.pending.is_some() => Step::Wait,
+            State::Open => Step::Read(MAX_READ.min(MAX_INBOX.saturating_sub(self.inbox.len()))),
+            State::Lingering => Step::Read(MAX_READ),
+            State::Ending { lingers: true } => {
+                self.state = State::Lingering;
+                self.since = now;
+                Step::ShutDown
+            }
+            State::Ending { lingers: false } | State::Closed => {
+                self.state = State::Closed;
+                Step::Close
+            }
+        }
+    }
+
+    /// Takes bytes that were read; none means the end of the stream. Each whole request before the end has been answered
+    /// by then, because reading comes last.
+    pub fn received(&mut self, bytes: &[u8], now: Instant) {
+        match self.state {
+            _ if bytes.is_empty() => self.state = State::Closed,
+            State::Open => {
+                if self.inbox.is_empty() {
+                    self.since = now;
+                }
+                self.inbox.extend_from_slice(bytes);
+            }
+            State::Ending { .. } | State::Lingering | State::Closed => {}
+        }
+    }
+
+    /// Takes note that the first `count` bytes of the last [`Step::Send`] have left.
+    pub fn sent(&mut self, count: usize, now: Instant) {
+        self.sent += count;
+        if !self.is_sending() {
+            // An idle connection keeps no buffer.
+            self.outbox = Vec::new();
+            self.sent = 0;
+            self.since = now;
+        }
+    }
+
+    /// Returns the moment at which [`Connection::expire`] is due.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let limit = match self.state {
-            _ if !self.unsent().is_empty() => SEND_LIMIT,
-            State::Open if self.waits_since.is_some() => ANSWER_LIMIT,
-            State::Open if self.filled > 0 => HEAD_LIMIT,
-            State::Open => match self.drain_until {
-                Some(until) if self.has_asked => return until,
-                Some(until) => return until.max(self.since + FIRST_REQUEST_GRACE),
-                None => IDLE_LIMIT,
+            _ if self.is_sending() => SEND_LIMIT,
+            State::Open if self.pending.is_some() => ANSWER_LIMIT,
+            State::Open if !self.inbox.is_empty() => HEAD_LIMIT,
+            State::Open => match self.phase {
+                Phase::Draining(until) if self.has_asked => return until,
+                Phase::Draining(until) => return until.max(self.since + FIRST_REQUEST_GRACE),
+                Phase::Serving | Phase::Stopping | Phase::Evicted => IDLE_LIMIT,
             },
             State::Ending { .. } | State::Lingering => LINGER_LIMIT,
             State::Closed => Duration::ZERO,
@@ -171,170 +276,78 @@ impl Conn {
         self.since + limit
     }
 
-    /// Who gives way first at the connection limit: the smallest of these. One whose answers are not taken comes first: the
-    /// kernel has room for hundreds, so no probe is among them. Then the one that has waited longest for a whole request.
-    /// `None`: it asked and waits for its answer.
-    #[must_use]
-    pub fn precedence(&self) -> Precedence {
-        let precedence = (self.unsent().is_empty(), self.asked_at);
-        self.waits_since.is_none().then_some(precedence)
-    }
-
-    /// What to do now. It answers what has arrived as far as it can.
-    pub fn step(&mut self, now: Instant, site: &impl Site, known: &mut Known) -> Step<'_> {
-        self.answer(now, site, known);
-        if !self.unsent().is_empty() {
-            return Step::Send(self.outbox.get(self.sent..).unwrap_or_default());
-        }
-        match self.state {
-            State::Open if self.waits_since.is_some() => Step::Wait,
-            State::Open | State::Lingering => Step::Read(self.room()),
-            State::Ending { linger: true } => {
-                self.state = State::Lingering;
-                self.since = now;
-                Step::ShutDown
-            }
-            State::Ending { linger: false } | State::Closed => {
-                self.state = State::Closed;
-                Step::Close
-            }
-        }
-    }
-
-    /// `count` bytes were read; 0 is the end of the stream. Every whole request before it has been answered by then,
-    /// because reading comes last.
-    pub fn received(&mut self, count: usize, now: Instant) {
-        match self.state {
-            _ if count == 0 => self.state = State::Closed,
-            State::Open => {
-                if self.filled == 0 {
-                    self.since = now;
-                }
-                self.filled += count;
-            }
-            State::Ending { .. } | State::Lingering | State::Closed => {}
-        }
-    }
-
-    /// `count` bytes of the last [`Step::Send`] have left.
-    pub fn sent(&mut self, count: usize, now: Instant) {
-        self.sent += count;
-        if self.unsent().is_empty() {
-            self.outbox.clear();
-            self.sent = 0;
-            self.since = now;
-        }
-    }
-
-    /// The deadline has passed: an unfinished head is answered with 408, anything else is closed.
-    pub fn expired(&mut self, now: Instant, site: &impl Site) {
-        let has_unfinished_head = self.filled > 0 && self.waits_since.is_none();
-        if self.state == State::Open && has_unfinished_head && self.unsent().is_empty() {
-            let rejection = Rejection {
-                status: Status::RequestTimeout,
-                reason: "the head was not complete within 5 s",
-                head_only: false,
-            };
-            self.reject(rejection, site);
-            self.since = now;
-        } else {
-            self.outbox.clear();
+    /// Ends what has passed its deadline. An unfinished head becomes a rejection, which waits for its answer. Any other
+    /// connection closes, and the function returns `None`.
+    pub fn expire(&mut self, now: Instant) -> Option<Rejection> {
+        let is_receiving = !self.inbox.is_empty() && self.pending.is_none() && !self.is_sending();
+        if self.state != State::Open || !is_receiving {
+            self.outbox = Vec::new();
             self.sent = 0;
             self.state = State::Closed;
+            return None;
         }
+        let rejection = Rejection {
+            status: Status::RequestTimeout,
+            reason: "the head was not complete within 5 s",
+            head_only: false,
+        };
+        self.pending = Some(Pending::rejected(&rejection));
+        self.since = now;
+        Some(rejection)
     }
 
-    /// The server stops: what has been asked is answered, and said to be the last. One that is idle may still ask until
-    /// then: what a client that does not know of the stop has under way would be lost.
-    pub fn drain(&mut self, until: Instant) {
-        self.drain_until = Some(until);
+    /// Moves on to a later phase.
+    pub fn enter(&mut self, phase: Phase) {
+        self.phase = self.phase.max(phase);
     }
 
-    /// More has arrived than was answered.
+    /// Returns `true` if the connection waits for an answer.
     #[must_use]
-    pub fn is_behind(&self) -> bool {
-        self.filled > 0
+    pub fn is_waiting(&self) -> bool {
+        self.pending.is_some()
     }
 
-    fn unsent(&self) -> &[u8] {
-        self.outbox.get(self.sent..).unwrap_or_default()
-    }
-
-    fn room(&mut self) -> &mut [u8] {
-        let end = INBOX_MAX.min(self.filled + READ_AT_ONCE);
-        self.inbox.get_mut(self.filled..end).unwrap_or_default()
-    }
-
-    /// Answers the whole requests in the inbox, in their order.
-    fn answer(&mut self, now: Instant, site: &impl Site, known: &mut Known) {
-        let was_empty = self.outbox.is_empty();
-        let mut answered = 0;
-        while self.state == State::Open && self.outbox.len() < OUTBOX_ENOUGH {
-            let rest = self.inbox.get(answered..self.filled).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            match known.parse(rest) {
-                Parsed::Incomplete => break,
-                Parsed::Rejected(rejection) => self.reject(rejection, site),
-                Parsed::Request(request, length) => {
-                    let since = *self.waits_since.get_or_insert(now);
-                    let Some(response) = site.respond(&request, since) else {
-                        break;
-                    };
-                    self.waits_since = None;
-                    let is_last_here = length == rest.len();
-                    let is_safe =
-                        matches!(request.method, Method::Get | Method::Head | Method::Options);
-                    let goes_on = request.keep_alive
-                        && is_safe
-                        && !request.has_body
-                        && !(self.drain_until.is_some() && is_last_here);
-                    let connection = if goes_on {
-                        Connection::KeepAlive(request.version)
-                    } else {
-                        self.state = State::Ending {
-                            linger: request.has_body || !is_safe || !is_last_here,
-                        };
-                        Connection::Close
-                    };
-                    let head_only = request.method == Method::Head;
-                    known.encode(
-                        &mut self.outbox,
-                        &response,
-                        &site.common(),
-                        connection,
-                        head_only,
-                    );
-                    answered += length;
-                    self.asked_at = now;
-                    self.has_asked = true;
-                }
+    /// Returns the place of the connection in the order of eviction.
+    #[must_use]
+    pub fn eviction_rank(&self) -> EvictionRank {
+        match self.pending {
+            _ if self.is_sending() => EvictionRank::Unread(self.asked_at),
+            None => EvictionRank::Idle(self.asked_at),
+            Some(pending) => {
+                let behind = self.inbox.len().saturating_sub(pending.length);
+                EvictionRank::Waiting(Reverse(behind), self.asked_at)
             }
         }
-        if answered > 0 {
-            self.inbox.copy_within(answered..self.filled, 0);
-            self.filled -= answered;
-        }
-        if self.state != State::Open {
-            self.filled = 0;
-        }
-        if was_empty && !self.outbox.is_empty() {
-            self.since = now;
+    }
+
+    fn is_sending(&self) -> bool {
+        self.sent < self.outbox.len()
+    }
+}
+
+impl Pending {
+    fn request(request: &Request<'_>, length: usize) -> Pending {
+        let is_safe = matches!(request.method, Method::Get | Method::Head | Method::Options);
+        let may_have_body = request.has_body || !is_safe;
+        Pending {
+            length,
+            persistence: if request.keep_alive && !may_have_body {
+                Persistence::KeepAlive(request.version)
+            } else {
+                Persistence::Close
+            },
+            may_have_body,
+            head_only: request.method == Method::Head,
         }
     }
 
-    fn reject(&mut self, rejection: Rejection, site: &impl Site) {
-        let response = site.reject(&rejection);
-        let head_only = rejection.head_only;
-        http::encode(
-            &mut self.outbox,
-            &response,
-            &site.common(),
-            Connection::Close,
-            head_only,
-        );
-        self.state = State::Ending { linger: true };
+    fn rejected(rejection: &Rejection) -> Pending {
+        Pending {
+            length: 0,
+            persistence: Persistence::Close,
+            may_have_body: true,
+            head_only: rejection.head_only,
+        }
     }
 }
 
@@ -342,37 +355,13 @@ impl Conn {
 mod tests {
     use super::*;
 
-    /// It knows what time it is.
-    struct Fixed(Instant);
-
-    impl Site for Fixed {
-        fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response> {
-            match request.path {
-                "/" => Some(Response::fixed(Status::Ok, "x")),
-                // Known a second later.
-                "/slow" if since + Duration::from_secs(1) > self.0 => None,
-                "/slow" => Some(Response::fixed(Status::ServiceUnavailable, "x")),
-                _ => Some(Response::fixed(Status::NotFound, "x")),
-            }
-        }
-
-        fn reject(&self, rejection: &Rejection) -> Response {
-            Response::fixed(rejection.status, rejection.reason)
-        }
-
-        fn common(&self) -> impl Deref<Target = Common> {
-            Box::new(Common::at(0))
-        }
-    }
-
-    /// A connection in simulated time, and what has been sent on it.
+    /// A connection in simulated time, and what has been sent on it. `/slow` is answered a second after it was asked.
     struct Simulated {
-        conn: Conn,
-        buffers: Buffers,
-        known: Known,
+        connection: Connection,
         now: Instant,
+        slow_until: Option<Instant>,
         sent: String,
-        /// How many bytes the client takes of what is sent.
+        /// Number of bytes that the client still takes.
         window: usize,
         shut_down: bool,
     }
@@ -391,64 +380,96 @@ mod tests {
         fn new() -> Simulated {
             let now = Instant::now();
             Simulated {
-                conn: Conn::new(now),
-                buffers: Buffers::default(),
-                known: Known::default(),
+                connection: Connection::new(now),
                 now,
+                slow_until: None,
                 sent: String::new(),
                 window: usize::MAX,
                 shut_down: false,
             }
         }
 
+        /// Answers requests until one has to wait.
+        fn answer(&mut self) {
+            let common = CommonFields::at(0);
+            loop {
+                if let Some(until) = self.slow_until {
+                    if self.now < until {
+                        return;
+                    }
+                    self.slow_until = None;
+                    let response = Response::fixed(Status::ServiceUnavailable, "x");
+                    self.connection.answer(&response, &common, self.now);
+                }
+                let response = match self.connection.incoming(self.now) {
+                    None => return,
+                    Some(Incoming::Rejection(rejection)) => {
+                        Response::fixed(rejection.status, rejection.reason)
+                    }
+                    Some(Incoming::Request(request)) if request.path == "/slow" => {
+                        self.slow_until = Some(self.now + Duration::from_secs(1));
+                        continue;
+                    }
+                    Some(Incoming::Request(_)) => Response::fixed(Status::Ok, "x"),
+                };
+                self.connection.answer(&response, &common, self.now);
+            }
+        }
+
         /// Lets bytes arrive (none: nothing to read) and goes on until the connection waits.
         fn feed(&mut self, mut bytes: &[u8]) -> At {
-            self.conn.borrow(&mut self.buffers);
-            let at = loop {
-                match self.conn.step(self.now, &Fixed(self.now), &mut self.known) {
+            loop {
+                self.answer();
+                match self.connection.step(self.now) {
                     Step::Read(_) if bytes.is_empty() => {
-                        if self.now < self.conn.deadline() {
-                            break At::Reading;
+                        if self.now < self.connection.deadline() {
+                            return At::Reading;
                         }
-                        self.conn.expired(self.now, &Fixed(self.now));
+                        self.expire();
                     }
-                    Step::Read(room) => {
-                        let count = room.len().min(bytes.len());
-                        room[..count].copy_from_slice(&bytes[..count]);
-                        bytes = &bytes[count..];
-                        self.conn.received(count, self.now);
+                    Step::Read(most) => {
+                        let (read, rest) = bytes.split_at(most.min(bytes.len()));
+                        bytes = rest;
+                        self.connection.received(read, self.now);
                     }
                     Step::Wait => {
                         assert!(bytes.is_empty(), "more is read than can be answered");
-                        break At::Waiting;
+                        return At::Waiting;
                     }
-                    Step::Send(_) if self.window == 0 => break At::Sending,
+                    Step::Send(_) if self.window == 0 => return At::Sending,
                     Step::Send(answer) => {
                         let count = answer.len().min(self.window);
                         self.sent
-                            .push_str(str::from_utf8(&answer[..count]).unwrap());
+                            .push_str(std::str::from_utf8(&answer[..count]).unwrap());
                         self.window -= count;
-                        self.conn.sent(count, self.now);
+                        self.connection.sent(count, self.now);
                     }
                     Step::ShutDown => self.shut_down = true,
-                    Step::Close => break At::Closed,
+                    Step::Close => return At::Closed,
                 }
-            };
-            self.conn.give_back(&mut self.buffers);
-            at
+            }
         }
 
-        /// Lets time pass, and the deadline where it has come.
+        fn expire(&mut self) {
+            if let Some(rejection) = self.connection.expire(self.now) {
+                let response = Response::fixed(rejection.status, rejection.reason);
+                self.connection
+                    .answer(&response, &CommonFields::at(0), self.now);
+            }
+        }
+
+        /// Lets time pass, and ends what has passed its deadline.
         fn pass(&mut self, ms: u64) -> At {
             self.now += Duration::from_millis(ms);
-            if self.now >= self.conn.deadline() {
-                self.conn.expired(self.now, &Fixed(self.now));
+            if self.now >= self.connection.deadline() {
+                self.expire();
             }
             self.feed(b"")
         }
 
         fn drain(&mut self, ms: u64) {
-            self.conn.drain(self.now + Duration::from_millis(ms));
+            let until = self.now + Duration::from_millis(ms);
+            self.connection.enter(Phase::Draining(until));
         }
 
         fn statuses(&self) -> Vec<&str> {
@@ -461,10 +482,10 @@ mod tests {
     fn an_idle_connection_keeps_no_buffer() {
         let mut simulated = Simulated::new();
         assert_eq!(simulated.feed(GET), At::Reading);
-        assert_eq!(simulated.conn.inbox.capacity(), 0);
-        assert_eq!(simulated.conn.outbox.capacity(), 0);
+        assert_eq!(simulated.connection.inbox.capacity(), 0);
+        assert_eq!(simulated.connection.outbox.capacity(), 0);
         simulated.feed(b"GET");
-        assert_eq!(simulated.conn.inbox.capacity(), 3);
+        assert!(simulated.connection.inbox.capacity() < 100);
     }
 
     #[test]
@@ -479,7 +500,7 @@ mod tests {
         let mut simulated = Simulated::new();
         simulated.window = 10;
         assert_eq!(simulated.feed(&GET.repeat(1000)), At::Sending);
-        assert!(simulated.conn.outbox.len() < OUTBOX_ENOUGH + 4096);
+        assert!(simulated.connection.outbox.len() < MAX_BATCH + 4096);
         assert_eq!(simulated.pass(4999), At::Sending);
         simulated.window = 10;
         assert_eq!(
@@ -543,10 +564,6 @@ mod tests {
         assert_eq!(draining.feed(b""), At::Waiting);
         assert_eq!(draining.pass(1000), At::Closed);
         assert!(draining.sent.contains("Connection: close"));
-        // It asked before others: it does not give way.
-        let mut waiting = Simulated::new();
-        waiting.feed(slow);
-        assert_eq!(waiting.conn.precedence(), None);
     }
 
     #[test]
@@ -591,14 +608,47 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_way() {
+    fn a_stop_closes_after_the_last_request_that_has_arrived() {
+        let mut idle = Simulated::new();
+        idle.feed(GET);
+        idle.connection.enter(Phase::Stopping);
+        assert_eq!(idle.pass(1000), At::Reading, "an idle connection stays");
+        assert_eq!(idle.feed(&GET.repeat(3)), At::Closed);
+        assert_eq!(idle.statuses(), ["200"; 4]);
+        assert_eq!(idle.sent.matches("Connection: close").count(), 1);
+    }
+
+    #[test]
+    fn an_evicted_connection_closes_after_its_next_answer() {
+        let slow: &[u8] = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut evicted = Simulated::new();
+        assert_eq!(evicted.feed(&[slow, slow, slow].concat()), At::Waiting);
+        evicted.connection.enter(Phase::Evicted);
+        assert_eq!(evicted.pass(1000), At::Reading, "lingers");
+        assert_eq!(evicted.statuses(), ["503"]);
+        assert!(evicted.sent.contains("Connection: close") && evicted.shut_down);
+    }
+
+    #[test]
+    fn eviction_begins_with_unread_answers_and_ends_with_a_single_waiting_request() {
+        let slow: &[u8] = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
+        let at = |bytes: &[u8], window| {
+            let mut simulated = Simulated::new();
+            simulated.window = window;
+            simulated.feed(bytes);
+            simulated.connection.eviction_rank()
+        };
         let now = Instant::now();
-        let older = Conn::new(now);
-        let newer = Conn::new(now + Duration::from_millis(1));
-        assert!(older.precedence() < newer.precedence());
-        let mut sending = Simulated::new();
-        sending.window = 0;
-        sending.feed(GET);
-        assert!(sending.conn.precedence() < older.precedence());
+        let older = Connection::new(now).eviction_rank();
+        let newer = Connection::new(now + Duration::from_millis(1)).eviction_rank();
+        let order = [
+            at(GET, 0),
+            older,
+            newer,
+            at(&slow.repeat(3), usize::MAX),
+            at(&slow.repeat(2), usize::MAX),
+            at(slow, usize::MAX),
+        ];
+        assert!(order.is_sorted(), "{order:?}");
     }
 }

@@ -3,14 +3,11 @@
 //! What a path means is [`crate::health`]'s.
 
 pub mod connection;
-mod known;
 mod request;
 mod response;
 pub(crate) mod server;
-mod stream;
 
-pub use known::Known;
 pub use request::{
     MAX_FIELDS, MAX_HEAD, MAX_TARGET, Method, Parsed, Rejection, Request, Version, parse,
 };
-pub use response::{Common, Connection, Content, Response, Status, encode};
+pub use response::{CommonFields, Content, Persistence, Response, Status, encode};

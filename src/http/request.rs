@@ -296,11 +296,7 @@ fn is_host(value: &[u8]) -> bool {
     let port_is_valid = match port {
         Some([]) => true,
         Some([b':', digits @ ..]) => {
-            let number = digits.iter().try_fold(0_u32, |number, digit| {
-                let digit = digit.wrapping_sub(b'0');
-                (digit < 10 && number < 10_000).then(|| number * 10 + u32::from(digit))
-            });
-            number.is_some_and(|port| port <= u32::from(u16::MAX))
+            digits.is_empty() || decimal(digits).is_some_and(|port| port <= u16::MAX.into())
         }
         _ => false,
     };
@@ -313,29 +309,19 @@ fn before(value: &[u8], byte: u8) -> (&[u8], &[u8]) {
     value.split_at(end.unwrap_or(value.len()))
 }
 
-/// unreserved and sub-delims (RFC 3986 §2), but no comma, which would join two hosts to a list: a bit each.
-const REG_NAME: [u64; 2] =
-    bits(b"-._~!$&'()*+;=0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
-
-#[expect(clippy::indexing_slicing, reason = "a mistake would not compile")]
-const fn bits(mut bytes: &[u8]) -> [u64; 2] {
-    let mut bits = [0; 2];
-    while let [first, rest @ ..] = bytes {
-        bits[(*first >> 6) as usize] |= 1 << (*first & 63);
-        bytes = rest;
-    }
-    bits
-}
-
-/// As [`REG_NAME`], or pct-encoded.
+/// `reg-name`, not empty: unreserved, sub-delims and pct-encoded (RFC 3986 section 3.2.2), but no comma, which would join
+/// two hosts to a list.
 fn is_reg_name(host: &[u8]) -> bool {
     let mut rest = host;
     while let [first, after @ ..] = rest {
-        let bits = REG_NAME.get(usize::from(*first >> 6));
-        rest = match after {
-            _ if bits.is_some_and(|bits| bits >> (*first & 63) & 1 == 1) => after,
-            [high, low, after @ ..]
-                if *first == b'%' && high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+        rest = match (first, after) {
+            (b'%', [high, low, after @ ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                after
+            }
+            (first, after)
+                if first.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(first) =>
             {
                 after
             }
@@ -363,33 +349,26 @@ impl<'b> Framing<'b> {
         let mut codings: Option<Codings> = None;
         for field in fields {
             let (name, value) = (field.name, field.value);
-            // The names that matter differ in length: a look at it spares comparing the others.
-            match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => {
-                    hosts += 1;
-                    if !is_host(value) {
-                        return Err(bad("empty or malformed Host"));
-                    }
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            if is("host") {
+                hosts += 1;
+                if !is_host(value) {
+                    return Err(bad("empty or malformed Host"));
                 }
-                6 if name.eq_ignore_ascii_case("accept") => {
-                    let accept = str::from_utf8(value).unwrap_or_default();
-                    framing.accept.get_or_insert(accept);
+            } else if is("accept") {
+                let accept = str::from_utf8(value).unwrap_or_default();
+                framing.accept.get_or_insert(accept);
+            } else if is("connection") {
+                framing.close |= has_token(value, b"close");
+                framing.persist |= has_token(value, b"keep-alive");
+            } else if is("content-length") {
+                let length = decimal(value).ok_or(bad("malformed Content-Length"))?;
+                if content_length.is_some_and(|other| other != length) {
+                    return Err(bad("two different Content-Length"));
                 }
-                10 if name.eq_ignore_ascii_case("connection") => {
-                    framing.close |= has_token(value, b"close");
-                    framing.persist |= has_token(value, b"keep-alive");
-                }
-                14 if name.eq_ignore_ascii_case("content-length") => {
-                    let length = decimal(value).ok_or(bad("malformed Content-Length"))?;
-                    if content_length.is_some_and(|other| other != length) {
-                        return Err(bad("two different Content-Length"));
-                    }
-                    content_length = Some(length);
-                }
-                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    codings.get_or_insert_default().add(value);
-                }
-                _ => {}
+                content_length = Some(length);
+            } else if is("transfer-encoding") {
+                codings.get_or_insert_default().add(value);
             }
         }
         match hosts {

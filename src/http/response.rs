@@ -124,7 +124,7 @@ impl Response {
 
 /// What the Connection field says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connection {
+pub enum Persistence {
     /// The connection closes after this response.
     Close,
     /// It stays open; HTTP/1.0 has to be told (RFC 9112 §9.3), in HTTP/1.1 it goes without saying.
@@ -133,7 +133,7 @@ pub enum Connection {
 
 /// The fields that every response has, the same for a second.
 #[derive(Debug, Clone, Copy)]
-pub struct Common {
+pub struct CommonFields {
     second: u64,
     fields: [u8; UNCHANGING.len() + DATE.len()],
 }
@@ -143,10 +143,10 @@ const UNCHANGING: &[u8] =
 /// A date has always the same length (RFC 9110 §5.6.7).
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
-impl Common {
+impl CommonFields {
     /// Those of a moment, in seconds of Unix time; of the last that HTTP has a notation for, where the clock is beyond it.
     #[must_use]
-    pub fn at(seconds: u64) -> Common {
+    pub fn at(seconds: u64) -> CommonFields {
         /// 9999-12-31 23:59:59; beyond it httpdate panics.
         const LAST: u64 = 253_402_300_799;
         let mut fields = [b' '; UNCHANGING.len() + DATE.len()];
@@ -156,7 +156,7 @@ impl Common {
         // It has just the room.
         let _ = room.write_all(UNCHANGING);
         let _ = write!(room, "{}", HttpDate::from(moment));
-        Common { second, fields }
+        CommonFields { second, fields }
     }
 
     /// The moment, in seconds of Unix time.
@@ -174,8 +174,8 @@ const LINE_END: &[u8] = b"\n";
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response,
-    common: &Common,
-    connection: Connection,
+    common: &CommonFields,
+    persistence: Persistence,
     head_only: bool,
 ) {
     let Response {
@@ -191,28 +191,16 @@ pub fn encode(
     out.extend_from_slice(&common.fields);
     if has_content {
         out.extend_from_slice(content.fields().as_bytes());
-        decimal(out, body.len() + LINE_END.len());
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{}", body.len() + LINE_END.len());
     }
-    out.extend_from_slice(match connection {
-        Connection::Close => b"\r\nConnection: close\r\n\r\n",
-        Connection::KeepAlive(Version::Http10) => b"\r\nConnection: keep-alive\r\n\r\n",
-        Connection::KeepAlive(Version::Http11) => b"\r\n\r\n",
+    out.extend_from_slice(match persistence {
+        Persistence::Close => b"\r\nConnection: close\r\n\r\n",
+        Persistence::KeepAlive(Version::Http10) => b"\r\nConnection: keep-alive\r\n\r\n",
+        Persistence::KeepAlive(Version::Http11) => b"\r\n\r\n",
     });
     if has_content && !head_only {
         out.extend_from_slice(body.as_bytes());
         out.extend_from_slice(LINE_END);
     }
-}
-
-/// Appends a number; that of format! costs more than all the rest of a response.
-fn decimal(out: &mut Vec<u8>, mut number: usize) {
-    let start = out.len();
-    loop {
-        out.push(b'0' + (number % 10) as u8);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.get_mut(start..).unwrap_or_default().reverse();
 }

@@ -1,85 +1,74 @@
-//! The accept loop, the open connections, and who gives way at the limit.
+//! The HTTP server: accepts connections, runs a task for each, and evicts one at the connection limit.
 //!
-//! Everything runs on the executor's one thread. A connection is a task that steps its [`Conn`]; what the server wants
-//! of it (a deadline has passed, a drain has begun, it has to give way) it finds out when it is woken. Its table entry
-//! says when that has to happen, so that one timer serves all of them.
+//! Everything runs on the executor's one thread. A connection is a task that steps its [`Connection`] and does the I/O.
+//! What the server wants of a connection (a drain has begun, the connection is evicted) is in the server's table; the
+//! server wakes the task, and the task looks there.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::io;
-use std::net::Shutdown;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use slab::Slab;
 use smol::LocalExecutor;
-use smol::future::yield_now;
+use smol::future::{or, yield_now};
 
-use super::Known;
-use super::connection::{Buffers, Conn, Precedence, Step};
-use super::stream::Stream;
+use super::connection::{Connection, EvictionRank, Incoming, MAX_READ, Phase, Step};
+use super::{Rejection, Response};
 use crate::handover::Listener;
+use crate::health::{self, Question, Route};
 use crate::log;
 use crate::responder::Responder;
-use crate::runtime::{Condition, Timer, task};
+use crate::runtime::{Condition, Source, Timer, task};
 
-/// How long accepting rests when the machine is out of something that no connection here can give back.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How many connections are accepted before the open ones have their turn. Where each of those has much to do, one more
-/// turn is what a probe behind them in the queue waits for.
-const TURN: usize = 128;
-/// Which of the connections that come one at a time is followed by a look for another one.
-const SAMPLE: usize = 8;
-/// How many steps of a connection are taken before the others have their turn: as many as a probe needs.
+/// Time for which accepting pauses when the machine lacks something that no connection here can give back.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+/// Most errors of accept4(2) in a row that are taken for errors of the queued connections, before accepting backs off.
+const MAX_ACCEPT_ERRORS: usize = 128;
+/// Most reads and writes of one connection in a turn: as many as a probe needs.
 const STEPS: usize = 4;
-/// The most connections that the end of the listening socket can leave in its queue; the bound on accepting them.
-const QUEUE: usize = 4096;
+/// Most connections that are accepted from the queue once listening ends: at most this many fit a usual backlog.
+const MAX_QUEUED: usize = 4096;
 
-/// The server: shared by the accept loops and the connections.
+/// The server, shared by the accept loops and the connections.
 pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
-    max_connections: usize,
     responder: Rc<Responder>,
-    /// Listening ends.
+    max_connections: usize,
+    /// Phase of every connection that is not evicted.
+    phase: Cell<Phase>,
+    /// Listening ends: the queue is accepted, then the sockets are closed.
     is_closing: Cell<bool>,
-    /// How long an idle connection is waited for in a drain.
-    drain_until: Cell<Option<Instant>>,
-    /// Connections from before the drain that are still open.
-    drain_waits_for: Cell<usize>,
-    connections: RefCell<Slab<Entry>>,
-    /// How many of them were chosen to give way.
-    leaving: Cell<usize>,
-    buffers: RefCell<(Buffers, Known)>,
-    /// Accept loops still listening.
+    /// Number of accept loops that listen.
     listening: Cell<usize>,
-    /// Of [`Server::keep_time`].
-    timer: RefCell<Timer>,
-    /// Woken when a connection's deadline comes before the timer's.
-    timekeeper: RefCell<Option<Waker>>,
-    /// What accept loops look at: the phase, and who has the listening socket.
+    connections: RefCell<Slab<Entry>>,
+    /// Number of open connections that are evicted.
+    evicted: Cell<usize>,
+    /// Number of open connections from before the drain.
+    older: Cell<usize>,
+    /// Changes of `is_closing`, and sockets that a successor has taken.
     acceptance: Condition,
-    /// What a drain waits for: connections, accept loops.
+    /// Changes of the number of connections or accept loops.
     progress: Condition,
 }
 
 /// What the server knows of an open connection.
 struct Entry {
     waker: Waker,
-    /// When to wake it; `None` once that has been done.
-    deadline: Option<Instant>,
-    precedence: Precedence,
-    /// It is from before the drain, which waits for it.
-    is_waited_for: bool,
-    /// It was chosen to give way: it closes as soon as it would have to wait.
-    gives_way: bool,
+    /// Place in the order of eviction; `None` until the connection has been read from, as its request may be there.
+    rank: Option<EvictionRank>,
+    is_evicted: bool,
+    /// The connection is from before the drain.
+    is_older: bool,
 }
 
 impl Server {
-    /// Serves nothing yet.
+    /// Returns a server without a listening socket.
     pub(crate) fn new(
         executor: Rc<LocalExecutor<'static>>,
         max_connections: usize,
@@ -87,23 +76,20 @@ impl Server {
     ) -> Rc<Server> {
         Rc::new(Server {
             executor,
-            max_connections,
             responder,
+            max_connections,
+            phase: Cell::new(Phase::Serving),
             is_closing: Cell::new(false),
-            drain_waits_for: Cell::new(0),
-            connections: RefCell::default(),
-            leaving: Cell::new(0),
-            buffers: RefCell::default(),
             listening: Cell::new(0),
-            timer: RefCell::new(Timer::never()),
-            timekeeper: RefCell::default(),
-            drain_until: Cell::new(None),
+            connections: RefCell::default(),
+            evicted: Cell::new(0),
+            older: Cell::new(0),
             acceptance: Condition::default(),
             progress: Condition::default(),
         })
     }
 
-    /// Accepts connections until a drain has ended, or a successor has taken the socket.
+    /// Accepts connections until listening ends, or a successor has taken the socket.
     pub(crate) fn accept_from(self: &Rc<Server>, listener: Rc<Listener>) {
         self.listening.set(self.listening.get() + 1);
         let server = Rc::clone(self);
@@ -115,31 +101,29 @@ impl Server {
         });
     }
 
-    /// A successor has taken a listening socket.
+    /// Makes the accept loops look whether a successor has taken their socket.
     pub(crate) fn released(&self) {
         self.acceptance.changed();
     }
 
-    /// Begins to drain: open connections finish, idle ones are closed at `until`. New ones get one answer, as long as
-    /// livelet lives anyway: refusing them would help nobody.
-    pub(crate) fn drain(&self, until: Instant) {
+    /// Begins the drain: open connections finish, idle ones are closed at `idle_until`. New connections get one answer as
+    /// long as livelet lives anyway, because refusing them would help nobody.
+    pub(crate) fn drain(&self, idle_until: Instant) {
+        self.phase.set(Phase::Draining(idle_until));
         let mut connections = self.connections.borrow_mut();
-        self.drain_until.set(Some(until));
-        self.drain_waits_for.set(connections.len());
+        self.older.set(connections.len());
         for (_, entry) in connections.iter_mut() {
-            entry.is_waited_for = true;
+            entry.is_older = true;
             entry.waker.wake_by_ref();
         }
     }
 
     /// Waits until the connections from before the drain have finished.
     pub(crate) async fn older_finished(&self) {
-        self.progress
-            .until(|| self.drain_waits_for.get() == 0)
-            .await;
+        self.progress.until(|| self.older.get() == 0).await;
     }
 
-    /// Ends listening: what is queued is accepted, the sockets are closed.
+    /// Ends listening: what is queued is accepted, then the sockets are closed.
     pub(crate) fn end_listening(&self) {
         self.is_closing.set(true);
         self.acceptance.changed();
@@ -147,333 +131,291 @@ impl Server {
 
     /// Waits until listening has ended and no connection is open.
     pub(crate) async fn drained(&self) {
-        self.progress
-            .until(|| self.listening.get() == 0 && self.open_connections() == 0)
-            .await;
+        let is_drained = || self.listening.get() == 0 && self.open_connections() == 0;
+        self.progress.until(is_drained).await;
     }
 
-    /// Ends the drain: closes what is still open.
+    /// Ends the drain: closes the connections that are still open.
     pub(crate) fn cut(&self) {
         for (_, entry) in self.connections.borrow_mut().iter_mut() {
-            if !entry.gives_way {
-                self.dismiss(entry);
-            }
+            self.evict(entry);
         }
         self.end_listening();
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub(crate) fn open_connections(&self) -> usize {
         self.connections.borrow().len()
     }
 
-    /// Wakes each connection at its deadline; runs as long as the server.
-    pub(crate) async fn keep_time(self: Rc<Server>) {
-        poll_fn(|cx| -> Poll<()> {
-            self.timekeeper.replace(Some(cx.waker().clone()));
-            let next = self.wake_expired(Instant::now());
-            let mut timer = self.timer.borrow_mut();
-            timer.set(next);
-            if Pin::new(&mut *timer).poll(cx).is_ready() {
-                cx.waker().wake_by_ref();
-            }
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Wakes the connections whose deadline has passed and returns the next one's.
-    fn wake_expired(&self, now: Instant) -> Option<Instant> {
-        let mut next = None;
-        for (_, entry) in self.connections.borrow_mut().iter_mut() {
-            match entry.deadline {
-                Some(deadline) if deadline <= now => {
-                    entry.deadline = None;
-                    entry.waker.wake_by_ref();
-                }
-                Some(deadline) => {
-                    next = Some(next.map_or(deadline, |at: Instant| at.min(deadline)))
-                }
-                None => {}
-            }
-        }
-        next
-    }
-
+    /// Accepts one connection at a time. Epoll reports a queue that is not empty again and again, so that connections which
+    /// are open have their turn in between.
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
-        let mut turn = 0;
         let mut queued = 0;
-        let mut failures = 0;
-        let mut batch = 0;
-        let mut is_busy = false;
-        while queued < QUEUE && !listener.is_taken() {
-            match accept_with(
-                listener.socket.get_ref(),
-                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-            ) {
+        let mut errors = 0;
+        while queued < MAX_QUEUED && !listener.is_taken() {
+            let is_closing = self.is_closing.get();
+            if !is_closing {
+                let stopped = async {
+                    let is_stopped = || self.is_closing.get() || listener.is_taken();
+                    self.acceptance.until(is_stopped).await;
+                    Ok(())
+                };
+                // An error of epoll_ctl(2) is taken for one of accept4(2): both say what the machine lacks.
+                if let Err(error) = or(stopped, listener.socket.readable()).await {
+                    self.accept_failed(&error, errors).await;
+                }
+                if listener.is_taken() {
+                    return;
+                }
+            }
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            match accept_with(listener.socket.get_ref(), flags) {
                 Ok(socket) => {
-                    failures = 0;
+                    errors = 0;
+                    queued += usize::from(is_closing);
                     self.make_room().await;
                     self.open(socket.into());
-                    turn += 1;
-                    queued += usize::from(self.is_closing.get());
-                    if turn % TURN == 0 {
-                        yield_now().await;
-                    }
-                    batch += 1;
-                    // Where they come one at a time, that there is no second one is seen by waiting, too; it is looked
-                    // for every now and then.
-                    if batch == 1 && !is_busy && turn % SAMPLE != 0 && !self.is_closing.get() {
-                        self.acceptable(listener).await;
-                        batch = 0;
-                    }
                 }
-                Err(Errno::AGAIN) if self.is_closing.get() => return,
-                Err(Errno::AGAIN) => {
-                    is_busy = batch > 1;
-                    batch = 0;
-                    self.acceptable(listener).await;
-                }
+                Err(Errno::AGAIN) if is_closing => return,
+                Err(Errno::AGAIN) => {}
                 Err(error) => {
-                    failures += 1;
-                    self.accept_failed(error, failures).await;
+                    errors += 1;
+                    self.accept_failed(&error.into(), errors).await;
                 }
             }
         }
     }
 
-    /// Waits until there may be a connection to accept, or none is to be accepted any more.
-    async fn acceptable(&self, listener: &Listener) {
-        poll_fn(|cx| {
-            if self.is_closing.get() || listener.is_taken() {
-                return Poll::Ready(());
-            }
-            self.acceptance.wait(cx);
-            // An error is accept's to report.
-            listener.socket.poll_readable(cx)
-        })
-        .await;
-    }
-
-    /// An error of accept4(2) may be the queued connection's own, and the next one fine. Where the machine is short of
-    /// something, a connection here gives way, as it may be its descriptor that is missing; where that is no help, or
-    /// it goes on for too long, accepting rests.
-    async fn accept_failed(&self, error: Errno, failures: usize) {
-        log::detail(format_args!("accept: {}", io::Error::from(error)));
-        let may_help = match error {
-            Errno::INTR | Errno::CONNABORTED | Errno::PROTO => failures < TURN,
-            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-                self.one_gives_way().await
-            }
+    /// Handles an error of accept4(2). It may be the queued connection's own, and the next one fine. If the machine lacks
+    /// descriptors or memory, a connection here is evicted, because it may have what is missing. If that can't help, or
+    /// after too many errors in a row, accepting backs off.
+    async fn accept_failed(&self, error: &io::Error, errors: usize) {
+        log::detail(format_args!("accept: {error}"));
+        let may_help = match Errno::from_io_error(error) {
+            Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => self.evict_one(),
             _ => false,
         };
         if !may_help {
-            Timer::after(ACCEPT_REST).await;
+            Timer::after(ACCEPT_BACK_OFF).await;
         }
         yield_now().await;
     }
 
-    /// Who was asked to give way is as good as gone: waiting for that would let everybody else have a turn for each
-    /// connection that is accepted. So for a turn there may be as many more.
+    /// Evicts a connection if there are as many as there may be. An evicted one does not count: it closes in its next turn,
+    /// or after its next answer.
     async fn make_room(&self) {
-        let is_full = || self.open_connections() - self.leaving.get() >= self.max_connections;
-        while is_full() && !self.one_gives_way().await {
-            // All of them have asked: the next to finish makes room.
-            self.progress.until(|| !is_full()).await;
-        }
-    }
-
-    /// Asks one connection to give way; false where none is left to ask.
-    async fn one_gives_way(&self) -> bool {
-        if !self.let_one_give_way() {
+        let is_full = || self.open_connections() - self.evicted.get() >= self.max_connections;
+        while is_full() && !self.evict_one() {
             // Those accepted a moment ago have not been read from yet.
             yield_now().await;
-            return self.let_one_give_way();
         }
-        true
     }
 
-    fn let_one_give_way(&self) -> bool {
+    /// Evicts the connection that is first in the order. Returns `false` if there is none.
+    fn evict_one(&self) -> bool {
         let mut connections = self.connections.borrow_mut();
-        let open = connections.iter_mut().map(|(_, entry)| entry);
-        let candidates = open.filter(|entry| !entry.gives_way && entry.precedence.is_some());
-        let chosen = candidates.min_by_key(|entry| entry.precedence);
-        let Some(entry) = chosen else { return false };
-        self.dismiss(entry);
-        true
+        let entries = connections.iter_mut().map(|(_, entry)| entry);
+        let candidates = entries.filter(|entry| !entry.is_evicted && entry.rank.is_some());
+        let first = candidates.min_by_key(|entry| entry.rank);
+        first.map(|entry| self.evict(entry)).is_some()
     }
 
-    fn dismiss(&self, entry: &mut Entry) {
-        entry.gives_way = true;
-        entry.waker.wake_by_ref();
-        self.leaving.set(self.leaving.get() + 1);
+    fn evict(&self, entry: &mut Entry) {
+        if !std::mem::replace(&mut entry.is_evicted, true) {
+            self.evicted.set(self.evicted.get() + 1);
+            entry.waker.wake_by_ref();
+        }
     }
 
-    fn open(self: &Rc<Server>, socket: std::net::TcpStream) {
-        let conn = Conn::new(Instant::now());
+    fn open(self: &Rc<Server>, socket: TcpStream) {
         let key = self.connections.borrow_mut().insert(Entry {
             waker: Waker::noop().clone(),
-            deadline: None,
-            // None before it has been read from: its request may be there.
-            precedence: None,
-            is_waited_for: false,
-            gives_way: false,
+            rank: None,
+            is_evicted: false,
+            is_older: false,
         });
-        let connection = Connection {
+        self.responder.connections.set(self.open_connections());
+        let connection = ConnectionTask {
             server: Rc::clone(self),
             key,
-            conn,
-            stream: Stream::new(socket),
+            socket: Source::new(socket),
+            connection: Connection::new(Instant::now()),
+            waiting: None,
+            timer: Timer::never(),
         };
-        self.count();
         task::spawn(&self.executor, connection);
     }
 
-    fn count(&self) {
-        self.responder.connections.set(self.open_connections());
-    }
-
-    /// Whether a connection has to give way.
-    fn gives_way(&self, key: usize) -> bool {
-        self.connections
-            .borrow()
-            .get(key)
-            .is_some_and(|entry| entry.gives_way)
-    }
-
-    /// A connection waits: keeps what is needed to wake it.
-    fn note(&self, key: usize, deadline: Instant, precedence: Precedence, waker: &Waker) {
-        if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
-            entry.deadline = Some(deadline);
-            entry.precedence = precedence;
-            entry.waker.clone_from(waker);
+    /// Returns the phase that a connection has to enter.
+    fn phase_of(&self, key: usize) -> Phase {
+        let connections = self.connections.borrow();
+        match connections.get(key) {
+            Some(entry) if entry.is_evicted => Phase::Evicted,
+            _ => self.phase.get(),
         }
-        let next = self.timer.borrow().deadline();
-        if next.is_none_or(|at| deadline < at) {
-            self.timekeeper.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Keeps what the server needs of a connection that waits.
+    fn keep(&self, key: usize, rank: EvictionRank, waker: &Waker) {
+        if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
+            entry.rank = Some(rank);
+            entry.waker.clone_from(waker);
         }
     }
 
     fn closed(&self, key: usize) {
         let entry = self.connections.borrow_mut().try_remove(key);
         if let Some(entry) = entry {
-            let waited_for = self.drain_waits_for.get() - usize::from(entry.is_waited_for);
-            self.drain_waits_for.set(waited_for);
-            self.leaving
-                .set(self.leaving.get() - usize::from(entry.gives_way));
+            self.older
+                .set(self.older.get() - usize::from(entry.is_older));
+            self.evicted
+                .set(self.evicted.get() - usize::from(entry.is_evicted));
         }
-        if self.open_connections() == 0 {
-            // Nobody is left whom it could wake: an idle livelet sleeps on.
-            self.timer.borrow_mut().set(None);
-        }
-        self.count();
+        self.responder.connections.set(self.open_connections());
         self.progress.changed();
     }
 }
 
 /// The task of one connection.
-struct Connection {
+struct ConnectionTask {
     server: Rc<Server>,
     key: usize,
-    conn: Conn,
-    stream: Stream,
+    socket: Source<TcpStream>,
+    connection: Connection,
+    /// The question that waits for a check, and when it was asked.
+    waiting: Option<Box<(Question, Instant)>>,
+    /// Ends at the connection's deadline.
+    timer: Timer,
 }
 
-impl Future for Connection {
+impl Future for ConnectionTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Connection {
-            server,
-            key,
-            conn,
-            stream,
-        } = &mut *self;
-        let gives_way = server.gives_way(*key);
-        if gives_way {
-            conn.drain(Instant::now());
-        } else if let Some(until) = server.drain_until.get() {
-            conn.drain(until);
-        }
-        let (buffers, known) = &mut *server.buffers.borrow_mut();
-        conn.borrow(buffers);
-        let deadline = advance(conn, stream, &server.responder, known, cx);
-        conn.give_back(buffers);
-        match deadline {
-            Some(deadline) if !gives_way => {
-                server.note(*key, deadline, conn.precedence(), cx.waker());
-                Poll::Pending
+        let this = &mut *self;
+        let phase = this.server.phase_of(this.key);
+        this.connection.enter(phase);
+        for _ in 0..STEPS {
+            let now = Instant::now();
+            this.answer_requests(now, cx);
+            match this.poll_step(now, cx) {
+                Poll::Ready(Ok(Progress::Made)) => {}
+                Poll::Ready(Ok(Progress::Ended) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending if phase == Phase::Evicted && !this.connection.is_waiting() => {
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    this.timer.set(this.connection.deadline());
+                    if Pin::new(&mut this.timer).poll(cx).is_pending() {
+                        let rank = this.connection.eviction_rank();
+                        this.server.keep(this.key, rank, cx.waker());
+                        return Poll::Pending;
+                    }
+                    // Only now: what has arrived by the deadline still counts.
+                    this.expire(now);
+                }
             }
-            _ => Poll::Ready(()),
         }
+        // A client that always has more to send must not outlive its deadline, nor keep the thread from others.
+        let now = Instant::now();
+        if now >= this.connection.deadline() {
+            this.expire(now);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
-impl Drop for Connection {
+/// Outcome of a step.
+enum Progress {
+    Made,
+    /// The connection is over.
+    Ended,
+}
+
+impl ConnectionTask {
+    /// Answers the requests that have arrived, until one has to wait for a check.
+    fn answer_requests(&mut self, now: Instant, cx: &Context<'_>) {
+        loop {
+            let (question, since) = match self.waiting.take() {
+                Some(waiting) => *waiting,
+                None => match self.connection.incoming(now) {
+                    None => return,
+                    Some(Incoming::Rejection(rejection)) => {
+                        self.reject(&rejection, now);
+                        continue;
+                    }
+                    Some(Incoming::Request(request)) => {
+                        log::detail(format_args!("request: {}", request.path));
+                        match health::route(&request) {
+                            Route::Ask(question) => (question, now),
+                            Route::Fixed(response) => {
+                                self.answer(&response, now);
+                                continue;
+                            }
+                        }
+                    }
+                },
+            };
+            match self.server.responder.poll_answer(&question, since, cx) {
+                Poll::Ready(response) => self.answer(&response, now),
+                Poll::Pending => {
+                    self.waiting = Some(Box::new((question, since)));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, response: &Response, now: Instant) {
+        log::detail(format_args!("response: {}", response.status.line()));
+        let responder = &self.server.responder;
+        responder
+            .requests
+            .set(responder.requests.get().wrapping_add(1));
+        self.connection
+            .answer(response, &responder.common_fields(), now);
+    }
+
+    fn reject(&mut self, rejection: &Rejection, now: Instant) {
+        log::detail(format_args!("request: rejected: {}", rejection.reason));
+        self.answer(&Response::fixed(rejection.status, rejection.reason), now);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if let Some(rejection) = self.connection.expire(now) {
+            self.reject(&rejection, now);
+        }
+    }
+
+    /// Does one read, write, shutdown or close. Pending means that the connection waits.
+    fn poll_step(&mut self, now: Instant, cx: &Context<'_>) -> Poll<io::Result<Progress>> {
+        match self.connection.step(now) {
+            Step::Read(most) => {
+                let mut bytes = [0; MAX_READ];
+                let buffer = bytes.get_mut(..most).unwrap_or_default();
+                let read = self.socket.poll_with(cx, |mut socket| socket.read(buffer));
+                let count = ready!(read)?;
+                self.connection
+                    .received(bytes.get(..count).unwrap_or_default(), now);
+            }
+            Step::Send(bytes) => {
+                let sent = self.socket.poll_with(cx, |mut socket| socket.write(bytes));
+                let count = ready!(sent)?;
+                self.connection.sent(count, now);
+            }
+            Step::Wait => return Poll::Pending,
+            Step::ShutDown => self.socket.get_ref().shutdown(Shutdown::Write)?,
+            Step::Close => return Poll::Ready(Ok(Progress::Ended)),
+        }
+        Poll::Ready(Ok(Progress::Made))
+    }
+}
+
+impl Drop for ConnectionTask {
     fn drop(&mut self) {
         self.server.closed(self.key);
     }
-}
-
-/// Takes a connection as far as it gets without waiting, and returns its deadline; `None` when it is over.
-fn advance(
-    conn: &mut Conn,
-    stream: &mut Stream,
-    site: &Responder,
-    known: &mut Known,
-    cx: &mut Context<'_>,
-) -> Option<Instant> {
-    let now = Instant::now();
-    // The last read has taken all there was, and was a whole request: looking again at once would find nothing. A read that
-    // is short for another reason, as urgent data (tcp(7)), may leave something behind.
-    let mut was_short = false;
-    let mut is_empty = false;
-    for _ in 0..STEPS {
-        let outcome = match conn.step(now, site, known) {
-            Step::Read(room) => {
-                let size = room.len();
-                let read = stream.poll_read(cx, room, is_empty);
-                read.map_ok(|count| {
-                    was_short = count < size;
-                    is_empty = false;
-                    conn.received(count, now);
-                })
-            }
-            Step::Send(bytes) => {
-                let written = stream.poll_write(cx, bytes);
-                let written = written.map_ok(|count| conn.sent(count, now));
-                if matches!(written, Poll::Ready(Ok(()))) && conn.is_behind() {
-                    // Who asks a lot at once has the next answers in the next turn.
-                    break;
-                }
-                is_empty = was_short;
-                written
-            }
-            Step::Wait => {
-                site.wait(cx);
-                Poll::Pending
-            }
-            Step::ShutDown => Poll::Ready(stream.shutdown(Shutdown::Write)),
-            Step::Close => return None,
-        };
-        match outcome {
-            Poll::Ready(Ok(())) => {}
-            // The client is gone.
-            Poll::Ready(Err(_)) => return None,
-            Poll::Pending => {
-                let deadline = conn.deadline();
-                if now < deadline {
-                    return Some(deadline);
-                }
-                // Only now: what has arrived by the deadline still counts.
-                conn.expired(now, site);
-            }
-        }
-    }
-    // A client that always has more to send must not outlive its deadline, nor keep the others from their turn.
-    if now >= conn.deadline() {
-        conn.expired(now, site);
-    }
-    cx.waker().wake_by_ref();
-    Some(conn.deadline())
 }

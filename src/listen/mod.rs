@@ -188,9 +188,6 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // An answer fits into the first window (RFC 6928), so that there is no congestion to control: what does the least costs
-    // the least, 2 % of a probe where the system's choice is BBR. Without it, that choice does.
-    let _ = socket.set_tcp_congestion(b"reno");
     if reuse_port {
         socket.set_reuse_port(true)?;
     }

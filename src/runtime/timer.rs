@@ -1,92 +1,94 @@
-//! Deadlines of tasks.
+//! Deadlines of the tasks of this thread.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use slab::Slab;
-
-/// When to wake whom; without a waker, it has passed.
-type Deadlines = Slab<(Instant, Option<Waker>)>;
+/// Deadline of a timer, and a number that tells it from other timers of the same deadline.
+type Key = (Instant, u64);
 
 thread_local! {
-    static DEADLINES: RefCell<Deadlines> = const { RefCell::new(Slab::new()) };
+    static TIMERS: RefCell<Timers> = const {
+        RefCell::new(Timers { wakers: BTreeMap::new(), next_number: 0 })
+    };
 }
 
-/// How long until the next deadline.
+/// The timers that tasks wait for, the next one first.
+#[derive(Debug)]
+struct Timers {
+    wakers: BTreeMap<Key, Waker>,
+    next_number: u64,
+}
+
+/// Returns the time until the next deadline, or `None` if no task waits for one.
 pub(super) fn next() -> Option<Duration> {
-    let next = DEADLINES.with_borrow(first);
-    next.map(|at| at.saturating_duration_since(Instant::now()))
+    let next = TIMERS.with_borrow(|timers| timers.wakers.keys().next().copied());
+    next.map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// Wakes who waits for a deadline that has passed; nothing is borrowed meanwhile, as wakers may do anything.
-pub(super) fn wake() {
-    while let Some(waker) = DEADLINES.with_borrow_mut(due) {
+/// Wakes each task whose deadline has passed.
+pub(super) fn wake_expired() {
+    let now = Instant::now();
+    while let Some(waker) = TIMERS.with_borrow_mut(|timers| {
+        let next = timers.wakers.first_entry()?;
+        (next.key().0 <= now).then(|| next.remove())
+    }) {
+        // The timers are not borrowed here: waking a task may do anything.
         waker.wake();
     }
 }
 
-fn first(deadlines: &Deadlines) -> Option<Instant> {
-    let waited_for = deadlines.iter().filter(|(_, (_, waker))| waker.is_some());
-    waited_for.map(|(_, (at, _))| *at).min()
-}
-
-fn due(deadlines: &mut Deadlines) -> Option<Waker> {
-    let next = first(deadlines)?;
-    if next > Instant::now() {
-        return None;
-    }
-    let mut entries = deadlines.iter_mut().map(|(_, entry)| entry);
-    let entry = entries.find(|(at, waker)| *at == next && waker.is_some());
-    entry?.1.take()
-}
-
-/// Ends at its deadline.
+/// A future that ends at its deadline.
 #[derive(Debug)]
 pub(crate) struct Timer {
-    at: Option<Instant>,
-    key: Option<usize>,
+    deadline: Option<Instant>,
+    key: Option<Key>,
     of_this_thread: PhantomData<*const ()>,
 }
 
 impl Timer {
+    /// Returns a timer without a deadline: it never ends.
     pub(crate) fn never() -> Timer {
         Timer {
-            at: None,
+            deadline: None,
             key: None,
             of_this_thread: PhantomData,
         }
     }
 
+    /// Returns a timer that ends at `deadline`.
     pub(crate) fn at(deadline: Instant) -> Timer {
-        let mut timer = Timer::never();
-        timer.set(Some(deadline));
-        timer
+        Timer {
+            deadline: Some(deadline),
+            ..Timer::never()
+        }
     }
 
-    /// What is too far away for the clock never comes.
-    pub(crate) fn after(wait: Duration) -> Timer {
-        let mut timer = Timer::never();
-        timer.set(Instant::now().checked_add(wait));
-        timer
+    /// Returns a timer that ends after `duration`, or never if the clock can't count that far.
+    pub(crate) fn after(duration: Duration) -> Timer {
+        Timer {
+            deadline: Instant::now().checked_add(duration),
+            ..Timer::never()
+        }
     }
 
-    /// Changes the deadline. The old one wakes nobody any more, and the new one nobody before the next poll.
-    pub(crate) fn set(&mut self, deadline: Option<Instant>) {
-        self.forget();
-        self.at = deadline;
+    /// Replaces the deadline. The task is woken at the new one after the next poll.
+    pub(crate) fn set(&mut self, deadline: Instant) {
+        if self.deadline != Some(deadline) {
+            self.forget();
+            self.deadline = Some(deadline);
+        }
     }
 
-    /// The deadline that it was given last.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.at
-    }
-
+    /// Removes the timer from those that tasks wait for.
     fn forget(&mut self) {
         if let Some(key) = self.key.take() {
-            let _ = DEADLINES.try_with(|deadlines| deadlines.borrow_mut().try_remove(key));
+            // `try_with` fails when the thread ends, and then nothing waits any more.
+            let waker = TIMERS.try_with(|timers| timers.borrow_mut().wakers.remove(&key));
+            drop(waker);
         }
     }
 }
@@ -95,15 +97,32 @@ impl Future for Timer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.forget();
-        let Some(at) = self.at else {
+        let Some(deadline) = self.deadline else {
             return Poll::Pending;
         };
-        if Instant::now() >= at {
+        if Instant::now() >= deadline {
+            self.forget();
             return Poll::Ready(());
         }
-        let entry = (at, Some(cx.waker().clone()));
-        self.key = Some(DEADLINES.with_borrow_mut(|deadlines| deadlines.insert(entry)));
+        let key = self.key;
+        let (key, replaced) = TIMERS.with_borrow_mut(|timers| {
+            let key = key.unwrap_or_else(|| {
+                timers.next_number += 1;
+                (deadline, timers.next_number)
+            });
+            let is_kept = timers
+                .wakers
+                .get(&key)
+                .is_some_and(|kept| kept.will_wake(cx.waker()));
+            let waker = (!is_kept).then(|| cx.waker().clone());
+            (
+                key,
+                waker.and_then(|waker| timers.wakers.insert(key, waker)),
+            )
+        });
+        // The timers are not borrowed here: dropping a waker may drop its task.
+        drop(replaced);
+        self.key = Some(key);
         Poll::Pending
     }
 }

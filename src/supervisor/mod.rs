@@ -168,8 +168,8 @@ impl Process<'_> {
                 }
                 self.responder.publish(Snapshot {
                     has_worker: self.has_worker(),
-                    stopping: self.lifecycle.is_stopping(),
-                    worker_ended: self.has_worker() && self.lifecycle.is_draining(),
+                    is_stopping: self.lifecycle.is_stopping(),
+                    has_worker_ended: self.has_worker() && self.lifecycle.is_draining(),
                     pid: self
                         .worker
                         .as_ref()
@@ -308,8 +308,6 @@ impl Process<'_> {
             task::spawn(&self.executor, watch);
         }
         self.responder.observer().begin(self.signals.inherited());
-        let keep_time = Rc::clone(&self.server).keep_time();
-        task::spawn(&self.executor, keep_time);
         Ok(())
     }
 

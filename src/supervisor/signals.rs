@@ -1,31 +1,24 @@
 //! Signals as a stream. Those that livelet acts on itself come through signal-hook: its handler writes to a socket pair,
 //! the executor reads it. A companion only passes the others on: they stay blocked, and are read from a signalfd(2).
 
-use std::future::poll_fn;
+use std::future::pending;
 use std::io;
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
 use libc::{SIGCHLD, SIGHUP};
 use rustix::io::read;
 use rustix::process::getpid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use smol::future::or;
 
-use crate::runtime::{READ, Seat, Source};
+use crate::runtime::Source;
 use crate::signal::{Mask, STOPPING, is_hangup_ignored};
 
 /// The signals that arrived.
 pub(crate) struct Signals {
-    /// Waits for the reading end of the socket pair.
-    seat: Seat,
-    delivery: SignalDelivery<UnixStream, SignalOnly>,
-    /// Set by the handler too: requests that were queued together with a signal must see it, and the socket pair only
-    /// wakes with its turn in epoll.
-    arrived: Arc<AtomicBool>,
+    handled: Source<Delivery>,
     /// A companion's: all other signals.
     others: Option<Source<OwnedFd>>,
     /// The mask livelet was started with.
@@ -41,15 +34,11 @@ impl Signals {
     pub(crate) fn new(is_companion: bool) -> io::Result<Signals> {
         let inherited = Mask::all().set();
         let (read, write) = UnixStream::pair()?;
-        let arrived = Arc::new(AtomicBool::new(false));
         let mut handled = vec![SIGCHLD];
         for signal in STOPPING {
             if signal != SIGHUP || !is_hangup_ignored() {
                 handled.push(signal);
             }
-        }
-        for &signal in &handled {
-            signal_hook::flag::register(signal, Arc::clone(&arrived))?;
         }
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, handled)?;
         let others = if is_companion {
@@ -61,9 +50,7 @@ impl Signals {
             None
         };
         Ok(Signals {
-            seat: Seat::take(),
-            delivery,
-            arrived,
+            handled: Source::new(Delivery(delivery)),
             others,
             inherited,
         })
@@ -77,27 +64,28 @@ impl Signals {
     /// Waits for signals and returns all that have arrived; the kernel keeps at most one of a kind (signal(7)), apart
     /// from real-time ones.
     pub(crate) async fn next(&mut self) -> Vec<i32> {
-        poll_fn(|cx| {
-            if self.arrived.swap(false, Ordering::SeqCst) {
-                return Poll::Ready(());
+        let others = async {
+            match &self.others {
+                Some(others) => others.readable().await,
+                None => pending().await,
             }
-            let others = self.others.as_ref();
-            let have_others = others.is_some_and(|others| others.poll_readable(cx).is_ready());
-            // The socket pair only wakes: it can't end, and pending() empties it.
-            let pair = self.delivery.get_read().as_fd();
-            let has_woken = self.seat.poll(pair, READ, cx).is_ready();
-            if have_others || has_woken {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
-        let mut arrived: Vec<i32> = self.delivery.pending().collect();
+        };
+        // An error here is of no use: the signals are looked at in any case.
+        let _ = or(self.handled.readable(), others).await;
+        let mut arrived: Vec<i32> = self.handled.get_mut().0.pending().collect();
         if let Some(others) = &self.others {
             read_all(others.get_ref(), &mut arrived);
         }
         arrived
+    }
+}
+
+/// signal-hook's end of the socket pair that its handler writes to.
+struct Delivery(SignalDelivery<UnixStream, SignalOnly>);
+
+impl AsFd for Delivery {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_read().as_fd()
     }
 }
 

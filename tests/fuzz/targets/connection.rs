@@ -5,35 +5,11 @@
 //! parsed by somebody else; every connection comes to its end.
 #![no_main]
 
-use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use livelet::http::connection::{Buffers, Conn, Site, Step};
-use livelet::http::{Common, Known, Method, Parsed, Rejection, Request, Response, Status, parse};
-
-/// An answer repeats what was asked for; `/slow` is known 700 ms after it was asked.
-struct Echo {
-    now: Instant,
-}
-
-impl Site for Echo {
-    fn respond(&self, request: &Request<'_>, since: Instant) -> Option<Response> {
-        let is_known = request.path != "/slow" || self.now >= since + Duration::from_millis(700);
-        is_known.then(|| Response {
-            body: echo(request).into(),
-            ..Response::fixed(Status::Ok, "")
-        })
-    }
-
-    fn reject(&self, rejection: &Rejection) -> Response {
-        Response::fixed(rejection.status, rejection.reason)
-    }
-
-    fn common(&self) -> impl Deref<Target = Common> {
-        Box::new(Common::at(0))
-    }
-}
+use livelet::http::connection::{Connection, Incoming, Phase, Step};
+use livelet::http::{CommonFields, Method, Parsed, Request, Response, Status, parse};
 
 fn echo(request: &Request<'_>) -> String {
     format!("{:?} {} {}", request.method, request.path, request.query)
@@ -142,10 +118,10 @@ fn came(mut sent: &[u8], heads: &[bool], is_whole: bool) -> Vec<Answer> {
 }
 
 struct Client {
-    conn: Conn,
-    buffers: Buffers,
-    known: Known,
+    connection: Connection,
     now: Instant,
+    /// The answer to `/slow`, and when it is known.
+    slow: Option<(String, Instant)>,
     /// What was given to the connection, and what it sent.
     given: Vec<u8>,
     sent: Vec<u8>,
@@ -158,16 +134,49 @@ struct Client {
 }
 
 impl Client {
+    fn answer(&mut self, status: Status, body: String) {
+        let response = Response {
+            body: body.into(),
+            ..Response::fixed(status, "")
+        };
+        self.connection
+            .answer(&response, &CommonFields::at(0), self.now);
+    }
+
+    /// Answers requests until one has to wait. An answer repeats what was asked for. `/slow` is answered after 700 ms.
+    fn answer_requests(&mut self) {
+        loop {
+            if let Some((body, until)) = self.slow.take() {
+                if self.now < until {
+                    self.slow = Some((body, until));
+                    return;
+                }
+                self.answer(Status::Ok, body);
+            }
+            let (status, body) = match self.connection.incoming(self.now) {
+                None => return,
+                Some(Incoming::Rejection(rejection)) => {
+                    (rejection.status, rejection.reason.to_string())
+                }
+                Some(Incoming::Request(request)) if request.path == "/slow" => {
+                    let until = self.now + Duration::from_millis(700);
+                    self.slow = Some((echo(&request), until));
+                    continue;
+                }
+                Some(Incoming::Request(request)) => (Status::Ok, echo(&request)),
+            };
+            self.answer(status, body);
+        }
+    }
+
     /// Lets the connection go as far as it gets; `end`: the client has closed its side after these bytes.
     fn go(&mut self, mut bytes: &[u8], end: bool) {
-        self.conn.borrow(&mut self.buffers);
         for _ in 0.. {
-            let site = Echo { now: self.now };
-            match self.conn.step(self.now, &site, &mut self.known) {
-                Step::Read(room) => {
-                    assert!(!room.is_empty(), "it reads into nothing");
-                    let count = room.len().min(bytes.len());
-                    room[..count].copy_from_slice(&bytes[..count]);
+            self.answer_requests();
+            match self.connection.step(self.now) {
+                Step::Read(most) => {
+                    assert!(most > 0, "the connection reads nothing");
+                    let count = most.min(bytes.len());
                     if count == 0 && !end {
                         break;
                     }
@@ -175,8 +184,8 @@ impl Client {
                     if !self.is_shut {
                         self.given.extend_from_slice(&bytes[..count]);
                     }
+                    self.connection.received(&bytes[..count], self.now);
                     bytes = &bytes[count..];
-                    self.conn.received(count, self.now);
                 }
                 // A client that has gone is not found out about while its answer is not known.
                 Step::Wait => break,
@@ -191,7 +200,7 @@ impl Client {
                     }
                     self.window -= count;
                     self.sent.extend_from_slice(&answer[..count]);
-                    self.conn.sent(count, self.now);
+                    self.connection.sent(count, self.now);
                 }
                 Step::ShutDown => {
                     assert!(!self.is_shut, "shut down twice");
@@ -203,15 +212,16 @@ impl Client {
                 }
             }
         }
-        self.conn.give_back(&mut self.buffers);
     }
 
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.go(b"", false);
-        if !self.is_closed && self.now >= self.conn.deadline() {
+        if !self.is_closed && self.now >= self.connection.deadline() {
             self.is_late = true;
-            self.conn.expired(self.now, &Echo { now: self.now });
+            if let Some(rejection) = self.connection.expire(self.now) {
+                self.answer(rejection.status, rejection.reason.to_string());
+            }
             self.go(b"", false);
         }
     }
@@ -220,10 +230,9 @@ impl Client {
 fuzz_target!(|data: &[u8]| {
     let start = Instant::now();
     let mut client = Client {
-        conn: Conn::new(start),
-        buffers: Buffers::default(),
-        known: Known::default(),
+        connection: Connection::new(start),
         now: start,
+        slow: None,
         given: Vec::new(),
         sent: Vec::new(),
         window: usize::MAX,
@@ -252,9 +261,8 @@ fuzz_target!(|data: &[u8]| {
             5 => client.window = usize::from(*argument) * 16,
             6 if *argument > 200 => {
                 client.is_late = true;
-                client
-                    .conn
-                    .drain(client.now + Duration::from_millis(10) * (amount - 200));
+                let until = client.now + Duration::from_millis(10) * (amount - 200);
+                client.connection.enter(Phase::Draining(until));
                 client.go(b"", false);
             }
             6 => client.window = usize::MAX,
@@ -270,7 +278,7 @@ fuzz_target!(|data: &[u8]| {
         if client.is_closed {
             break;
         }
-        let left = client.conn.deadline().saturating_duration_since(client.now);
+        let left = client.connection.deadline().saturating_duration_since(client.now);
         assert!(left <= Duration::from_secs(120));
         client.pass(
             left.min(Duration::from_millis(700))
@@ -280,7 +288,7 @@ fuzz_target!(|data: &[u8]| {
     if !client.is_closed {
         for _ in 0..16 {
             if !client.is_closed {
-                let left = client.conn.deadline().saturating_duration_since(client.now);
+                let left = client.connection.deadline().saturating_duration_since(client.now);
                 client.pass(left);
             }
         }

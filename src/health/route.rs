@@ -1,0 +1,274 @@
+//! Routes: what a request asks for, by its method, path, query and Accept field.
+
+use super::Endpoint;
+use crate::http::{Method, Request, Response, Status};
+
+const METRICS: &str = "/metrics";
+const OPTIONS: Response = Response::fixed(Status::NoContent, "");
+const NOT_FOUND: Response = Response::fixed(
+    Status::NotFound,
+    "not found; try /livez, /readyz or /startupz",
+);
+pub(super) const NO_SUCH_CHECK: Response =
+    Response::fixed(Status::NotFound, "no check of this name");
+const NOT_ALLOWED: Response = Response::fixed(
+    Status::MethodNotAllowed,
+    "only GET, HEAD and OPTIONS are served here",
+);
+const NOT_IMPLEMENTED: Response = Response::fixed(Status::NotImplemented, "unknown method");
+
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// `ok`, or a line a check if one fails.
+    Plain,
+    /// A line a check.
+    Verbose,
+    /// The health+json draft.
+    Json,
+    /// HTML.
+    Page,
+    /// Prometheus text.
+    Metrics,
+}
+
+/// What a request asks for, parsed once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The endpoint that the status of the answer is about.
+    pub endpoint: Endpoint,
+    /// How the answer is shown.
+    pub view: View,
+    /// Name of the only check that is asked about.
+    only: Option<String>,
+    /// Names of the checks that are left out.
+    excluded: Vec<String>,
+}
+
+/// Where a request leads.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To this response, whatever the state.
+    Fixed(Response),
+    /// To an answer that depends on the state.
+    Ask(Question),
+}
+
+/// Routes a request. Methods are those of the server as a whole. A path counts only for methods that are served.
+#[must_use]
+pub fn route(request: &Request<'_>) -> Route {
+    let is_metrics = request.path == METRICS;
+    let target = endpoint(request.path);
+    Route::Fixed(match request.method {
+        Method::Unknown => NOT_IMPLEMENTED,
+        Method::Other => NOT_ALLOWED,
+        Method::Options if is_metrics || target.is_some() || request.path == "*" => OPTIONS,
+        Method::Get | Method::Head if is_metrics => {
+            return Route::Ask(Question::new(Endpoint::Live, View::Metrics));
+        }
+        Method::Get | Method::Head if target.is_some() => {
+            let (endpoint, only) = target.unwrap_or((Endpoint::Live, None));
+            return Route::Ask(Question {
+                only: only.map(String::from),
+                excluded: values(request.query, "exclude").map(String::from).collect(),
+                ..Question::new(endpoint, view(request))
+            });
+        }
+        Method::Options | Method::Get | Method::Head => NOT_FOUND,
+    })
+}
+
+/// Returns the endpoint of a path, and the name of one check after it.
+fn endpoint(path: &str) -> Option<(Endpoint, Option<&str>)> {
+    let endpoint = match path {
+        "/livez" | "/live" | "/healthz" | "/health" | "/" => Endpoint::Live,
+        "/readyz" | "/ready" => Endpoint::Ready,
+        "/startupz" | "/startup" => Endpoint::Startup,
+        _ => {
+            let (endpoint, name) = match path.strip_prefix("/livez/") {
+                Some(name) => (Endpoint::Live, name),
+                None => (Endpoint::Ready, path.strip_prefix("/readyz/")?),
+            };
+            return (!name.is_empty()).then_some((endpoint, Some(name)));
+        }
+    };
+    Some((endpoint, None))
+}
+
+fn view(request: &Request<'_>) -> View {
+    let [json, html, text] = weights(request.accept);
+    if html > json && html >= text && request.path == "/" && request.query.is_empty() {
+        View::Page
+    } else if values(request.query, "format").next() == Some("json")
+        || json > 0 && json >= html.max(text)
+    {
+        View::Json
+    } else if keys(request.query).any(|key| key == "verbose") {
+        View::Verbose
+    } else {
+        View::Plain
+    }
+}
+
+/// Returns the keys of a query, in their order.
+fn keys(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter_map(|pair| pair.split('=').next())
+}
+
+/// Returns the values of a key in a query, in their order.
+fn values<'q>(query: &'q str, key: &str) -> impl Iterator<Item = &'q str> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .filter(move |(name, _)| *name == key)
+        .map(|(_, value)| value)
+}
+
+impl Question {
+    /// Returns the question about an endpoint as a whole.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, view: View) -> Question {
+        Question {
+            endpoint,
+            view,
+            only: None,
+            excluded: Vec::new(),
+        }
+    }
+
+    /// Returns the endpoints that the answer shows.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        match self.view {
+            View::Page | View::Metrics => &[Endpoint::Live, Endpoint::Ready],
+            View::Plain | View::Verbose | View::Json => std::slice::from_ref(&self.endpoint),
+        }
+    }
+
+    /// Returns `true` if the answer depends on the check of this name.
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == name)
+            && !self.excluded.iter().any(|excluded| excluded == name)
+    }
+
+    /// Returns `true` unless one check alone is asked about that is not among `names`.
+    pub(super) fn is_about_one_of(&self, names: &[&str]) -> bool {
+        self.only
+            .as_ref()
+            .is_none_or(|only| names.contains(&only.as_str()))
+    }
+
+    /// Returns the names that are left out, but are not among `names`.
+    pub(super) fn unknown_exclusions(&self, names: &[&str]) -> impl Iterator<Item = &str> {
+        let excluded = self.excluded.iter().map(String::as_str);
+        excluded.filter(|name| !names.contains(name))
+    }
+}
+
+/// What weight an Accept field gives to JSON and to HTML where it names them, and to what else can be had here (RFC 9110
+/// §12.5.1). A form is preferred that is named itself, with no less weight than the others.
+fn weights(accept: &str) -> [u32; 3] {
+    let [mut json, mut html, mut text] = [0; 3];
+    if accept.is_empty() || accept == "*/*" {
+        // What probes say.
+        return [0; 3];
+    }
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        let weight = weight.map_or(1000, thousandths);
+        let is_one_of = |names: &[&str]| {
+            names
+                .iter()
+                .any(|name| media_type.eq_ignore_ascii_case(name))
+        };
+        if is_one_of(&["application/health+json", "application/json"]) {
+            json = weight.max(json);
+        } else if is_one_of(&["text/html"]) {
+            html = weight.max(html);
+        } else if is_one_of(&["text/plain", "text/*", "*/*"]) {
+            text = weight.max(text);
+        }
+    }
+    [json, html, text]
+}
+
+/// A weight, `0.85` or `1`, in thousandths.
+fn thousandths(weight: &str) -> u32 {
+    match weight.split_once('.').unwrap_or((weight, "")) {
+        ("0", digits) => format!("{digits:0<3}")
+            .get(..3)
+            .and_then(|digits| digits.parse().ok())
+            .unwrap_or(0),
+        _ => 1000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Parsed, parse};
+
+    #[test]
+    fn an_accept_field_says_which_form() {
+        for (accept, expected) in [
+            ("", "text"),
+            ("*/*", "text"),
+            ("application/json", "json"),
+            ("Application/Health+JSON", "json"),
+            ("application/json, text/plain, */*", "json"),
+            ("text/plain, application/json;q=0.9", "text"),
+            ("text/html;q=0.5, application/json; q=0.8", "json"),
+            ("application/json;q=0", "text"),
+            ("text/html", "page"),
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+                "page",
+            ),
+            (
+                "Text/HTML;level=1;q=0.7, text/plain;q=0.699, */*;q=0.1",
+                "page",
+            ),
+            ("text/html;q=0.7, text/plain;q=0.8", "text"),
+            ("text/html, application/json", "json"),
+            ("text/html, application/json;q=0.999", "page"),
+            ("text/html;q=0", "text"),
+            ("text/html;q=0.000, */*;q=0", "text"),
+            ("text/*", "text"),
+            ("application/xhtml+xml", "text"),
+        ] {
+            for target in [
+                "/",
+                "/?verbose",
+                "/?exclude=db",
+                "/livez",
+                "/livez/db",
+                "/readyz",
+            ] {
+                for method in ["GET", "HEAD"] {
+                    let head = format!(
+                        "{method} {target} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n"
+                    );
+                    let Parsed::Request(request, _) = parse(head.as_bytes()) else {
+                        panic!("{head}");
+                    };
+                    let form = match route(&request) {
+                        Route::Ask(question) => match question.view {
+                            View::Page => "page",
+                            View::Json => "json",
+                            _ => "text",
+                        },
+                        Route::Fixed(_) => "fixed",
+                    };
+                    // The page is for `/` alone, as it is.
+                    let expected = match expected {
+                        "page" if target != "/" => "text",
+                        expected => expected,
+                    };
+                    assert_eq!(form, expected, "{method} {target} {accept}");
+                }
+            }
+        }
+    }
+}

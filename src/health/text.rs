@@ -1,0 +1,103 @@
+//! Health as text, a line a check; and text of others made safe to show.
+
+use std::fmt::Write as _;
+
+use super::route::{Question, View};
+use super::{Facts, Report};
+use crate::http::{Response, Status};
+
+/// The answer if all checks pass and nothing else was asked.
+pub(super) const OK: Response = Response::fixed(Status::Ok, "ok");
+/// Longest reason that is shown, in bytes.
+const MAX_REASON: usize = 256;
+/// Space, in bytes, for what follows the lines of the checks.
+const TAIL: usize = 511;
+
+/// Returns the content of an answer, at most `most` bytes. Returns `None` if the answer is [`OK`].
+pub(super) fn body(
+    question: &Question,
+    report: &Report<'_>,
+    names: &[&str],
+    facts: &Facts<'_>,
+    most: usize,
+) -> Option<String> {
+    let is_verbose = question.view == View::Verbose;
+    let holds = report.holds();
+    let mut unknown = question.unknown_exclusions(names).peekable();
+    if holds && !is_verbose && unknown.peek().is_none() {
+        return None;
+    }
+    let room = most - TAIL;
+    let mut body = String::new();
+    if !holds || is_verbose {
+        for check in &report.checks {
+            let before = body.len();
+            // Writing to a String cannot fail.
+            let _ = match &check.outcome {
+                Ok(()) => write!(body, "[+]{} ok", check.name),
+                Err(_) => write!(body, "[-]{} failed: ", check.name),
+            };
+            if let Err(reason) = &check.outcome {
+                show(&mut body, reason, Form::Text);
+            }
+            body.push('\n');
+            if body.len() > room {
+                body.truncate(before);
+                body.push_str("(more are not shown)\n");
+                break;
+            }
+        }
+    }
+    if let Some(status) = facts.status.filter(|_| is_verbose) {
+        body.push_str("the worker says: ");
+        show(&mut body, status, Form::Text);
+        body.push('\n');
+    }
+    for name in unknown {
+        if body.len() + name.len() + 40 < room {
+            body.push_str("no check to exclude: ");
+            show(&mut body, name, Form::Text);
+            body.push('\n');
+        }
+    }
+    let name = question.endpoint.name();
+    let _ = match (holds, is_verbose) {
+        (true, true) => write!(body, "{name} check passed"),
+        (true, false) => write!(body, "ok"),
+        (false, _) => write!(body, "{name} check failed"),
+    };
+    Some(body)
+}
+
+/// Form that a text becomes part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Text,
+    /// A string, RFC 8259 §7.
+    Json,
+    Html,
+}
+
+/// Appends a text that others have written: on one line, at most [`MAX_REASON`] bytes, and without any character that has
+/// a meaning in the form.
+pub(super) fn show(out: &mut String, text: &str, form: Form) {
+    let start = out.len();
+    for c in text.chars() {
+        if out.len() - start >= MAX_REASON {
+            return out.push_str("...");
+        }
+        // The control characters, and those that turn the direction of the text after them.
+        let is_control =
+            c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        // Writing to a String cannot fail.
+        let _ = match c {
+            _ if form == Form::Json && is_control => write!(out, "\\u{:04x}", u32::from(c)),
+            '"' | '\\' if form == Form::Json => write!(out, "\\{c}"),
+            '<' | '>' | '&' | '"' | '\'' if form == Form::Html => {
+                write!(out, "&#{};", u32::from(c))
+            }
+            _ if is_control => write!(out, "{}", c.escape_default()),
+            _ => out.write_char(c),
+        };
+    }
+}

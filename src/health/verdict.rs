@@ -1,0 +1,198 @@
+//! Verdicts on the endpoints over time: what has changed, whether the worker has started, since when it is unhealthy.
+//!
+//! Pure: reports and `now` come in, changes come out.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::{Endpoint, Report};
+use crate::duration::Human;
+
+/// The last verdict on each endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    live: Option<Verdict>,
+    ready: Option<Verdict>,
+    startup: Option<Verdict>,
+    has_started: bool,
+    has_lived: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verdict {
+    /// Names of the failing checks; none if the endpoint passes.
+    failing: Vec<String>,
+    /// Time since which the endpoint passes or fails.
+    since: Instant,
+}
+
+/// A change of health. Its text is a line of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    endpoint: Endpoint,
+    /// Failing checks with their reasons; empty if the endpoint passes.
+    failures: String,
+    /// Verdict before, and how long it lasted. `None` if only the set of failing checks has changed, or at the first.
+    before: Option<(bool, Duration)>,
+}
+
+impl Verdicts {
+    /// Takes the report on all checks of an endpoint. Returns the change if the set of failing checks differs from the
+    /// last report. A first report that passes is no change.
+    pub fn judge(&mut self, report: &Report<'_>, now: Instant) -> Option<Change> {
+        let holds = report.holds();
+        self.has_lived |= holds && report.endpoint == Endpoint::Live;
+        self.has_started |= holds && report.endpoint != Endpoint::Live;
+        let slot = match report.endpoint {
+            Endpoint::Live => &mut self.live,
+            Endpoint::Ready => &mut self.ready,
+            Endpoint::Startup => &mut self.startup,
+        };
+        let failing = report.failures().map(|(name, _)| name);
+        if slot
+            .as_ref()
+            .is_some_and(|last| failing.eq(last.failing.iter()))
+        {
+            return None;
+        }
+        let failing: Vec<String> = report
+            .failures()
+            .map(|(name, _)| name.to_string())
+            .collect();
+        let held = slot
+            .as_ref()
+            .map(|last| (last.failing.is_empty(), last.since));
+        let since = match held {
+            Some((held, since)) if held == holds => since,
+            _ => now,
+        };
+        *slot = Some(Verdict { failing, since });
+        if held.is_none() && holds {
+            return None;
+        }
+        let failures: Vec<String> = report
+            .failures()
+            .map(|(name, reason)| format!("{name} failed: {reason}"))
+            .collect();
+        Some(Change {
+            endpoint: report.endpoint,
+            failures: failures.join("; "),
+            before: held
+                .filter(|(held, _)| *held != holds)
+                .map(|(held, since)| (held, now.saturating_duration_since(since))),
+        })
+    }
+
+    /// Returns `true` once readiness or startup has passed.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.has_started
+    }
+
+    /// Returns the time since which liveness fails. Returns `None` if it passes, or has never passed.
+    #[must_use]
+    pub fn unhealthy_since(&self) -> Option<Instant> {
+        let live = self.live.as_ref().filter(|_| self.has_lived)?;
+        (!live.failing.is_empty()).then_some(live.since)
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "health: {}: ", self.endpoint.name())?;
+        f.write_str(if self.failures.is_empty() {
+            "passes"
+        } else {
+            &self.failures
+        })?;
+        if let Some((held, lasted)) = self.before {
+            let word = if held { "passed" } else { "failed" };
+            write!(f, " (it had {word} for {})", Human(lasted))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::CheckResult;
+
+    fn report(endpoint: Endpoint, failing: &[&'static str]) -> Report<'static> {
+        let checks = ["beat", "db"].map(|name| CheckResult {
+            name,
+            outcome: if failing.contains(&name) {
+                Err("old".into())
+            } else {
+                Ok(())
+            },
+            since: None,
+        });
+        Report {
+            endpoint,
+            checks: checks.into(),
+        }
+    }
+
+    #[test]
+    fn each_change_of_the_failing_set_is_said_once() {
+        let start = Instant::now();
+        for endpoint in [Endpoint::Live, Endpoint::Ready, Endpoint::Startup] {
+            let mut verdicts = Verdicts::default();
+            let name = endpoint.name();
+            for (seconds, failing, expected) in [
+                (0, &[][..], None),
+                (3, &["db"], Some("db failed: old (it had passed for 3s)")),
+                (4, &["db"], None),
+                (5, &["beat", "db"], Some("beat failed: old; db failed: old")),
+                (6, &["beat"], Some("beat failed: old")),
+                (9, &[], Some("passes (it had failed for 6s)")),
+                (10, &[], None),
+            ] {
+                let now = start + Duration::from_secs(seconds);
+                let change = verdicts.judge(&report(endpoint, failing), now);
+                let expected = expected.map(|text| format!("health: {name}: {text}"));
+                assert_eq!(change.map(|change| change.to_string()), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_failure_is_said() {
+        let mut verdicts = Verdicts::default();
+        let change = verdicts.judge(&report(Endpoint::Startup, &["db"]), Instant::now());
+        assert_eq!(
+            change.unwrap().to_string(),
+            "health: startupz: db failed: old"
+        );
+    }
+
+    #[test]
+    fn a_worker_is_unhealthy_only_after_it_has_lived() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut verdicts = Verdicts::default();
+        verdicts.judge(&report(Endpoint::Live, &["db"]), at(0));
+        assert_eq!(verdicts.unhealthy_since(), None);
+        verdicts.judge(&report(Endpoint::Live, &[]), at(1));
+        assert_eq!(verdicts.unhealthy_since(), None);
+        verdicts.judge(&report(Endpoint::Live, &["db"]), at(2));
+        verdicts.judge(&report(Endpoint::Live, &["beat"]), at(3));
+        assert_eq!(verdicts.unhealthy_since(), Some(at(2)));
+        verdicts.judge(&report(Endpoint::Live, &[]), at(4));
+        assert_eq!(verdicts.unhealthy_since(), None);
+    }
+
+    #[test]
+    fn readiness_or_startup_that_held_once_is_a_start() {
+        for endpoint in [Endpoint::Ready, Endpoint::Startup] {
+            let mut verdicts = Verdicts::default();
+            verdicts.judge(&report(Endpoint::Live, &[]), Instant::now());
+            verdicts.judge(&report(endpoint, &["db"]), Instant::now());
+            assert!(!verdicts.has_started());
+            verdicts.judge(&report(endpoint, &[]), Instant::now());
+            verdicts.judge(&report(endpoint, &["db"]), Instant::now());
+            assert!(verdicts.has_started());
+        }
+    }
+}
