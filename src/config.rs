@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::check::Check;
+use crate::health::Alias;
 use crate::listen::Listen;
 use crate::log::Level;
 
@@ -16,6 +17,8 @@ pub struct Config {
     pub live: Vec<Check>,
     /// What has to hold for readiness.
     pub ready: Vec<Check>,
+    /// Further paths of the endpoints.
+    pub paths: Vec<Alias>,
     /// For one check.
     pub check_timeout: Duration,
     /// After how long a failure of liveness it ends.
@@ -52,6 +55,7 @@ impl Default for Config {
             listen: vec![Listen::Port(9090)],
             live: Vec::new(),
             ready: Vec::new(),
+            paths: Vec::new(),
             check_timeout: Duration::from_millis(800),
             exit_on_unhealthy: None,
             drain: Duration::from_secs(5),

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use smol::LocalExecutor;
 
 use crate::check::{Check, Observer};
+use crate::config::Config;
 use crate::health::{
-    self, CheckResult, Endpoint, Facts, Question, Report, Snapshot, Verdicts, View,
+    self, Alias, CheckResult, Endpoint, Facts, Question, Report, Snapshot, Verdicts, View,
 };
-use crate::http::{CommonFields, Response};
+use crate::http::{CommonFields, Request, Response};
 use crate::log;
 use crate::notify::Notified;
 use crate::runtime::{Condition, Timer};
@@ -23,6 +24,8 @@ const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
 /// The state that answers depend on.
 pub(crate) struct Responder {
+    /// Process id of livelet.
+    pid: u32,
     since: Instant,
     /// Number of open connections, which the server counts.
     pub(crate) connections: Cell<usize>,
@@ -33,6 +36,7 @@ pub(crate) struct Responder {
     common: RefCell<CommonFields>,
     live: Vec<Check>,
     ready: Vec<Check>,
+    aliases: Vec<Alias>,
     /// Runs the checks of `live`, and after them those of `ready`.
     observer: Rc<Observer>,
     verdicts: RefCell<Verdicts>,
@@ -43,13 +47,11 @@ pub(crate) struct Responder {
 
 impl Responder {
     /// Returns a responder that has run no check yet.
-    pub(crate) fn new(
-        executor: Rc<LocalExecutor<'static>>,
-        [live, ready]: [Vec<Check>; 2],
-        check_timeout: Duration,
-    ) -> Rc<Responder> {
-        let observer = Observer::new(executor, check_timeout, live.iter().chain(&ready));
+    pub(crate) fn new(executor: Rc<LocalExecutor<'static>>, config: &Config) -> Rc<Responder> {
+        let (live, ready) = (config.live.clone(), config.ready.clone());
+        let observer = Observer::new(executor, config.check_timeout, live.iter().chain(&ready));
         Rc::new(Responder {
+            pid: std::process::id(),
             since: Instant::now(),
             connections: Cell::new(0),
             requests: Cell::new(0),
@@ -57,6 +59,7 @@ impl Responder {
             common: RefCell::new(CommonFields::at(0)),
             live,
             ready,
+            aliases: config.paths.clone(),
             observer,
             verdicts: RefCell::default(),
             is_unhealthy: Cell::new(false),
@@ -89,6 +92,11 @@ impl Responder {
         self.common.borrow()
     }
 
+    /// Routes a request.
+    pub(crate) fn route(&self, request: &Request<'_>) -> health::Route {
+        health::route(request, &self.aliases)
+    }
+
     /// Returns the answer to a question that was asked at `since`. If a check that the answer depends on has not run since
     /// then, starts the check and registers `cx` for its outcome.
     pub(crate) fn poll_answer(
@@ -117,7 +125,7 @@ impl Responder {
         }
         let notified = self.observer.notified().borrow();
         let facts = Facts {
-            pid: std::process::id(),
+            pid: self.pid,
             worker_pid: self.snapshot.get().pid,
             uptime: now.saturating_duration_since(self.since),
             status: notified.status(),

@@ -322,7 +322,7 @@ fn answers_say_what_their_lines_do() {
         let Parsed::Request(request, _) = parse(bytes.as_bytes()) else {
             panic!("{bytes}")
         };
-        let Route::Ask(question) = health::route(&request) else {
+        let Route::Ask(question) = health::route(&request, &[]) else {
             panic!("{bytes}")
         };
         let snapshot = Snapshot {

@@ -15,7 +15,7 @@ use crate::check::{self, Check};
 use crate::command::probe::{Probe, Target, address_of};
 use crate::config::Config;
 use crate::duration::{self, whole_number};
-use crate::health::OWN_NAMES;
+use crate::health::{Alias, Endpoint, OWN_NAMES};
 use crate::listen::Listen;
 use crate::log::Level;
 use crate::signal;
@@ -61,6 +61,7 @@ enum Id {
     Listen,
     Live,
     Ready,
+    Path,
     CheckTimeout,
     ExitOnUnhealthy,
     Drain,
@@ -80,7 +81,7 @@ enum Id {
 }
 
 /// Every option, in the order of `--help`; `packaging/pages.rs` makes the man page and the completions of it.
-pub const FLAGS: [Flag; 19] = [
+pub const FLAGS: [Flag; 20] = [
     Flag {
         id: Id::Listen,
         short: Some('l'),
@@ -104,6 +105,14 @@ pub const FLAGS: [Flag; 19] = [
         variable: Some("LIVELET_READY"),
         value: "CHECK",
         help: "readiness: tcp:IP:PORT, unix:/path, http://IP:PORT/",
+    },
+    Flag {
+        id: Id::Path,
+        short: None,
+        long: "path",
+        variable: Some("LIVELET_PATH"),
+        value: "PATH=WHAT",
+        help: "one more path of live, ready or startup (repeats)",
     },
     Flag {
         id: Id::CheckTimeout,
@@ -274,6 +283,11 @@ const CHECK_TIMEOUT: &str = "not a duration up to 60s; accepted: 1ms to 60s, suc
 const DUR: &str = "not a duration up to 8760h; accepted: such as 250ms, 5s, 2m or 1h";
 const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=QUIT, or FROM=0";
 const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
+const ENV_UNSET: &str = "variable not set; accepted: env:NAME of a variable that holds a port";
+const ENV_PORT: &str =
+    "variable holds no port; accepted: env:NAME of a variable that holds 0 to 65535";
+const PATH: &str = "not a path of an endpoint; accepted: /PATH=live, /PATH=ready or /PATH=startup";
+const PATH_TWICE: &str = "path given twice; accepted: once";
 const EXIT_CODE: &str = "not an exit code; accepted: 1 to 255";
 const NOT_ASKABLE: &str =
     "for the livelet that runs the worker alone; accepted: file, heartbeat, tcp, unix, http";
@@ -340,7 +354,7 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
             _ => parser.value().map_err(from_lexopt)?,
         };
         let is_first = !given.contains(&flag.id);
-        set(&mut config, flag.id, &value, is_first)
+        set(&mut config, flag.id, &value, is_first, variable)
             .map_err(|accepted| wrong(format!("--{}", flag.long), value, accepted))?;
         given.push(flag.id);
     }
@@ -469,15 +483,15 @@ fn variables(config: &mut Config, given: &[Id], variable: Variable<'_>) -> Resul
         let refused = |accepted| wrong(name.to_string(), value.clone(), accepted);
         if matches!(
             flag.id,
-            Id::Listen | Id::Signal | Id::OkExit | Id::Live | Id::Ready
+            Id::Listen | Id::Signal | Id::OkExit | Id::Live | Id::Ready | Id::Path
         ) {
             // What is not UTF-8 is no value of any of them.
             let text = value.to_str().unwrap_or("?");
             for (index, one) in text.split_ascii_whitespace().enumerate() {
-                set(config, flag.id, OsStr::new(one), index == 0).map_err(refused)?;
+                set(config, flag.id, OsStr::new(one), index == 0, variable).map_err(refused)?;
             }
         } else {
-            set(config, flag.id, &value, true).map_err(refused)?;
+            set(config, flag.id, &value, true, variable).map_err(refused)?;
         }
     }
     if !given.contains(&Id::Quiet) && !given.contains(&Id::Verbose) {
@@ -493,11 +507,20 @@ fn variables(config: &mut Config, given: &[Id], variable: Variable<'_>) -> Resul
 }
 
 /// Applies one value; the first one of a repeatable option replaces the default. The error is what is accepted.
-fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(), &'static str> {
+fn set(
+    config: &mut Config,
+    id: Id,
+    value: &OsStr,
+    is_first: bool,
+    variable: Variable<'_>,
+) -> Result<(), &'static str> {
     let text = value.to_str().unwrap_or_default();
     match id {
         Id::Listen => {
-            let address: Listen = text.parse().map_err(|()| ADDR)?;
+            let address = match text.strip_prefix("env:") {
+                Some(name) => port_of(name, variable)?,
+                None => text.parse().map_err(|()| ADDR)?,
+            };
             if is_first {
                 config.listen.clear();
             }
@@ -508,6 +531,13 @@ fn set(config: &mut Config, id: Id, value: &OsStr, is_first: bool) -> Result<(),
         }
         Id::Live => add_check(&mut config.live, text)?,
         Id::Ready => add_check(&mut config.ready, text)?,
+        Id::Path => {
+            let alias = alias(text).ok_or(PATH)?;
+            if config.paths.iter().any(|other| other.path == alias.path) {
+                return Err(PATH_TWICE);
+            }
+            config.paths.push(alias);
+        }
         Id::CheckTimeout => {
             let timeout = duration::parse(text).filter(|&d| !d.is_zero() && d <= MAX_CHECK_TIMEOUT);
             config.check_timeout = timeout.ok_or(CHECK_TIMEOUT)?;
@@ -568,6 +598,37 @@ fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     };
     checks.push(Check { name, kind });
     Ok(())
+}
+
+/// Returns the port that a variable holds, as platforms give it in $PORT.
+fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
+    let value = variable(name).ok_or(ENV_UNSET)?;
+    let port = value.to_str().and_then(whole_number);
+    let port = port
+        .and_then(|port| u16::try_from(port).ok())
+        .ok_or(ENV_PORT)?;
+    Ok(Listen::Port(port))
+}
+
+/// Parses `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the path makes no difference.
+fn alias(text: &str) -> Option<Alias> {
+    let (path, endpoint) = text.rsplit_once('=')?;
+    let endpoint = match endpoint {
+        "live" => Endpoint::Live,
+        "ready" => Endpoint::Ready,
+        "startup" => Endpoint::Startup,
+        _ => return None,
+    };
+    let is_path = path.starts_with('/')
+        && path
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !b"?#".contains(&b));
+    let path = path
+        .strip_suffix('/')
+        .filter(|path| !path.is_empty())
+        .unwrap_or(path)
+        .to_string();
+    is_path.then_some(Alias { path, endpoint })
 }
 
 /// FROM=TO, of which FROM can be caught and TO is a signal or 0.

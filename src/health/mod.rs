@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::http::{Content, Response, Status};
 
-pub use route::{Question, Route, View, route};
+pub use route::{Alias, Question, Route, View, route};
 pub use verdict::{Change, Verdicts};
 
 /// Longest content of a response, in bytes, the line end after it included.
@@ -152,6 +152,9 @@ pub fn respond(
     let Some(report) = reports.first().filter(|_| question.is_about_one_of(names)) else {
         return route::NO_SUCH_CHECK;
     };
+    if question.is_options && report.holds() {
+        return route::OPTIONS;
+    }
     let (content, body) = match question.view {
         View::Plain | View::Verbose => {
             let Some(body) = text::body(question, report, names, facts, MAX) else {
@@ -215,7 +218,7 @@ mod tests {
         let Parsed::Request(request, _) = parse(bytes.as_bytes()) else {
             panic!("{target}");
         };
-        route(&request)
+        route(&request, &[])
     }
 
     /// Returns the answer to a target while the check `heartbeat` fails.
@@ -271,7 +274,8 @@ mod tests {
             ("/livez/shutdown", Status::NotFound, "no check of this name"),
             ("/readyz/shutdown", Status::Ok, "ok"),
             ("/startupz/db", Status::NotFound, not_found),
-            ("/livez/", Status::NotFound, not_found),
+            ("/livez/", Status::ServiceUnavailable, failed),
+            ("/livez//", Status::NotFound, not_found),
         ] {
             assert_eq!(answer(target), (status, body.to_string()), "{target}");
         }

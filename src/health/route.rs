@@ -4,7 +4,7 @@ use super::Endpoint;
 use crate::http::{Method, Request, Response, Status};
 
 const METRICS: &str = "/metrics";
-const OPTIONS: Response = Response::fixed(Status::NoContent, "");
+pub(super) const OPTIONS: Response = Response::fixed(Status::NoContent, "");
 const NOT_FOUND: Response = Response::fixed(
     Status::NotFound,
     "not found; try /livez, /readyz or /startupz",
@@ -32,6 +32,15 @@ pub enum View {
     Metrics,
 }
 
+/// One more path of an endpoint, from `--path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The path, which begins with a slash and does not end with one.
+    pub path: String,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+}
+
 /// What a request asks for, parsed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -43,6 +52,8 @@ pub struct Question {
     only: Option<String>,
     /// Names of the checks that are left out.
     excluded: Vec<String>,
+    /// The method is OPTIONS: an answer without content if the endpoint passes.
+    pub(super) is_options: bool,
 }
 
 /// Where a request leads.
@@ -54,45 +65,74 @@ pub enum Route {
     Ask(Question),
 }
 
-/// Routes a request. Methods are those of the server as a whole. A path counts only for methods that are served.
+/// Routes a request. Methods are those of the server as a whole. A path counts only for methods that are served. A
+/// trailing slash makes no difference.
+///
+/// OPTIONS of an endpoint has the status that GET has, because HAProxy's `option httpchk` asks that way.
 #[must_use]
-pub fn route(request: &Request<'_>) -> Route {
-    let is_metrics = request.path == METRICS;
-    let target = endpoint(request.path);
-    Route::Fixed(match request.method {
-        Method::Unknown => NOT_IMPLEMENTED,
-        Method::Other => NOT_ALLOWED,
-        Method::Options if is_metrics || target.is_some() || request.path == "*" => OPTIONS,
-        Method::Get | Method::Head if is_metrics => {
-            return Route::Ask(Question::new(Endpoint::Live, View::Metrics));
-        }
-        Method::Get | Method::Head if target.is_some() => {
-            let (endpoint, only) = target.unwrap_or((Endpoint::Live, None));
-            return Route::Ask(Question {
-                only: only.map(String::from),
-                excluded: values(request.query, "exclude").map(String::from).collect(),
-                ..Question::new(endpoint, view(request))
-            });
-        }
-        Method::Options | Method::Get | Method::Head => NOT_FOUND,
-    })
+pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
+    let is_options = match request.method {
+        Method::Unknown => return Route::Fixed(NOT_IMPLEMENTED),
+        Method::Other => return Route::Fixed(NOT_ALLOWED),
+        Method::Options => true,
+        Method::Get | Method::Head => false,
+    };
+    let without_slash = request.path.strip_suffix('/').filter(|path| path.len() > 1);
+    let path = without_slash.unwrap_or(request.path);
+    let alias = aliases.iter().find(|alias| alias.path == path);
+    if let Some(Target { endpoint, only }) = alias.map(Alias::target).or_else(|| target(path)) {
+        return Route::Ask(Question {
+            only: only.map(String::from),
+            excluded: values(request.query, "exclude").map(String::from).collect(),
+            is_options,
+            ..Question::new(endpoint, view(request))
+        });
+    }
+    match path {
+        "*" | METRICS if is_options => Route::Fixed(OPTIONS),
+        METRICS => Route::Ask(Question::new(Endpoint::Live, View::Metrics)),
+        _ => Route::Fixed(NOT_FOUND),
+    }
 }
 
-/// Returns the endpoint of a path, and the name of one check after it.
-fn endpoint(path: &str) -> Option<(Endpoint, Option<&str>)> {
+/// What a path names.
+struct Target<'r> {
+    endpoint: Endpoint,
+    /// Name of one check.
+    only: Option<&'r str>,
+}
+
+impl Alias {
+    fn target(&self) -> Target<'_> {
+        Target {
+            endpoint: self.endpoint,
+            only: None,
+        }
+    }
+}
+
+/// Returns what a path without a trailing slash names. `/health/...` are the paths of MicroProfile Health.
+fn target(path: &str) -> Option<Target<'_>> {
     let endpoint = match path {
-        "/livez" | "/live" | "/healthz" | "/health" | "/" => Endpoint::Live,
-        "/readyz" | "/ready" => Endpoint::Ready,
-        "/startupz" | "/startup" => Endpoint::Startup,
+        "/livez" | "/live" | "/healthz" | "/health" | "/health/live" | "/" => Endpoint::Live,
+        "/readyz" | "/ready" | "/health/ready" => Endpoint::Ready,
+        "/startupz" | "/startup" | "/health/started" => Endpoint::Startup,
         _ => {
             let (endpoint, name) = match path.strip_prefix("/livez/") {
                 Some(name) => (Endpoint::Live, name),
                 None => (Endpoint::Ready, path.strip_prefix("/readyz/")?),
             };
-            return (!name.is_empty()).then_some((endpoint, Some(name)));
+            let only = Some(name).filter(|name| !name.is_empty())?;
+            return Some(Target {
+                endpoint,
+                only: Some(only),
+            });
         }
     };
-    Some((endpoint, None))
+    Some(Target {
+        endpoint,
+        only: None,
+    })
 }
 
 fn view(request: &Request<'_>) -> View {
@@ -132,6 +172,7 @@ impl Question {
             view,
             only: None,
             excluded: Vec::new(),
+            is_options: false,
         }
     }
 
@@ -253,7 +294,7 @@ mod tests {
                     let Parsed::Request(request, _) = parse(head.as_bytes()) else {
                         panic!("{head}");
                     };
-                    let form = match route(&request) {
+                    let form = match route(&request, &[]) {
                         Route::Ask(question) => match question.view {
                             View::Page => "page",
                             View::Json => "json",
@@ -269,6 +310,80 @@ mod tests {
                     assert_eq!(form, expected, "{method} {target} {accept}");
                 }
             }
+        }
+    }
+
+    fn answer(method: &str, target: &str, aliases: &[Alias]) -> Route {
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let Parsed::Request(request, _) = parse(head.as_bytes()) else {
+            panic!("{head}");
+        };
+        route(&request, aliases)
+    }
+
+    #[test]
+    fn each_path_names_its_endpoint_with_and_without_a_trailing_slash() {
+        use Endpoint::{Live, Ready, Startup};
+        let aliases =
+            [("/up", Ready), ("/a/b", Startup), ("/live", Ready)].map(|(path, endpoint)| Alias {
+                path: path.to_string(),
+                endpoint,
+            });
+        for (path, expected) in [
+            ("/", Some(Live)),
+            ("/livez", Some(Live)),
+            ("/healthz", Some(Live)),
+            ("/health", Some(Live)),
+            ("/health/live", Some(Live)),
+            ("/readyz", Some(Ready)),
+            ("/ready", Some(Ready)),
+            ("/health/ready", Some(Ready)),
+            ("/startupz", Some(Startup)),
+            ("/startup", Some(Startup)),
+            ("/health/started", Some(Startup)),
+            ("/up", Some(Ready)),
+            ("/a/b", Some(Startup)),
+            // An alias replaces what the path names by default.
+            ("/live", Some(Ready)),
+            ("/a", None),
+            ("/upper", None),
+            ("/health/x", None),
+        ] {
+            for slash in ["", "/"] {
+                let target = if path == "/" {
+                    path.to_string()
+                } else {
+                    format!("{path}{slash}")
+                };
+                for method in ["GET", "HEAD", "OPTIONS"] {
+                    let endpoint = match answer(method, &target, &aliases) {
+                        Route::Ask(question) => Some(question.endpoint),
+                        Route::Fixed(response) => {
+                            assert_eq!(response, NOT_FOUND, "{method} {target}");
+                            None
+                        }
+                    };
+                    assert_eq!(endpoint, expected, "{method} {target}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_method_that_is_not_served_is_refused_whatever_the_path() {
+        for (method, target, expected) in [
+            ("POST", "/livez", NOT_ALLOWED),
+            ("CONNECT", "a:443", NOT_ALLOWED),
+            ("PROPFIND", "/nothing", NOT_ALLOWED),
+            ("SING", "/livez", NOT_IMPLEMENTED),
+            ("OPTIONS", "*", OPTIONS),
+            ("OPTIONS", "/metrics", OPTIONS),
+        ] {
+            assert_eq!(
+                answer(method, target, &[]),
+                Route::Fixed(expected),
+                "{method} {target}"
+            );
         }
     }
 }

@@ -20,8 +20,8 @@ use super::{
 
 /// Time limit from the first byte of a head to its last.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// Time limit between two requests, and before the first.
-const IDLE_LIMIT: Duration = Duration::from_secs(15);
+/// Time limit between two requests, and before the first: longer than any usual period of asking.
+const IDLE_LIMIT: Duration = Duration::from_secs(75);
 /// Time limit from an answer to the moment when the client's kernel has taken its last byte.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
 /// Time for which a lingering close discards what the client still sends.
@@ -238,10 +238,11 @@ impl Connection {
         match self.state {
             _ if bytes.is_empty() => self.state = State::Closed,
             State::Open => {
-                if self.inbox.is_empty() {
+                let had_begun = self.has_begun();
+                self.inbox.extend_from_slice(bytes);
+                if !had_begun && self.has_begun() {
                     self.since = now;
                 }
-                self.inbox.extend_from_slice(bytes);
             }
             State::Ending { .. } | State::Lingering | State::Closed => {}
         }
@@ -264,7 +265,7 @@ impl Connection {
         let limit = match self.state {
             _ if self.is_sending() => SEND_LIMIT,
             State::Open if self.pending.is_some() => ANSWER_LIMIT,
-            State::Open if !self.inbox.is_empty() => HEAD_LIMIT,
+            State::Open if self.has_begun() => HEAD_LIMIT,
             State::Open => match self.phase {
                 Phase::Draining(until) if self.has_asked => return until,
                 Phase::Draining(until) => return until.max(self.since + FIRST_REQUEST_GRACE),
@@ -279,7 +280,7 @@ impl Connection {
     /// Ends what has passed its deadline. An unfinished head becomes a rejection, which waits for its answer. Any other
     /// connection closes, and the function returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Rejection> {
-        let is_receiving = !self.inbox.is_empty() && self.pending.is_none() && !self.is_sending();
+        let is_receiving = self.has_begun() && self.pending.is_none() && !self.is_sending();
         if self.state != State::Open || !is_receiving {
             self.outbox = Vec::new();
             self.sent = 0;
@@ -318,6 +319,11 @@ impl Connection {
                 EvictionRank::Waiting(Reverse(behind), self.asked_at)
             }
         }
+    }
+
+    /// Returns `true` if the first byte of a request has arrived. An empty line alone is none: F5 appends one to each.
+    fn has_begun(&self) -> bool {
+        ![b"".as_slice(), b"\r", b"\r\n"].contains(&self.inbox.as_slice())
     }
 
     fn is_sending(&self) -> bool {
@@ -514,7 +520,7 @@ mod tests {
     #[test]
     fn deadlines() {
         let idle = |ms| Simulated::new().pass(ms);
-        assert_eq!((idle(14_999), idle(15_000)), (At::Reading, At::Closed));
+        assert_eq!((idle(74_999), idle(75_000)), (At::Reading, At::Closed));
 
         let mut trickled = Simulated::new();
         for byte in &GET[..5] {
@@ -532,7 +538,7 @@ mod tests {
     fn a_request_restarts_the_idle_time() {
         let mut simulated = Simulated::new();
         for _ in 0..3 {
-            assert_eq!(simulated.pass(14_999), At::Reading);
+            assert_eq!(simulated.pass(74_999), At::Reading);
             assert_eq!(simulated.feed(GET), At::Reading);
         }
         assert_eq!(simulated.statuses(), ["200"; 3]);
@@ -605,6 +611,29 @@ mod tests {
         assert_eq!(pipelined.feed(&GET.repeat(20)), At::Closed);
         assert_eq!(pipelined.statuses(), ["200"; 20]);
         assert_eq!(pipelined.sent.matches("Connection: close").count(), 1);
+    }
+
+    #[test]
+    fn an_empty_line_alone_is_no_request_that_has_begun() {
+        for line in ["\r", "\r\n"] {
+            let line = line.as_bytes();
+            let mut idle = Simulated::new();
+            idle.feed(GET);
+            assert_eq!(idle.feed(line), At::Reading);
+            assert_eq!(idle.pass(74_999), At::Reading, "no 408 after 5 s");
+            assert_eq!(idle.pass(1), At::Closed);
+            assert_eq!(idle.statuses(), ["200"]);
+
+            let mut draining = Simulated::new();
+            draining.feed(&[GET, line].concat());
+            draining.drain(0);
+            assert_eq!(draining.feed(b""), At::Closed, "no 5 s at a stop");
+
+            let mut asking = Simulated::new();
+            asking.feed(line);
+            asking.feed(&[b"\r\n".as_slice(), GET].concat()[line.len()..]);
+            assert_eq!(asking.statuses(), ["200"]);
+        }
     }
 
     #[test]

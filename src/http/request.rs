@@ -55,9 +55,9 @@ pub enum Method {
     Head,
     /// OPTIONS
     Options,
-    /// One that RFC 9110 or RFC 5789 defines, not served here.
+    /// A method of RFC 9110, RFC 5789 (PATCH) or WebDAV (RFC 4918, 3253, 5323) that is not served here.
     Other,
-    /// Not a method anybody defined.
+    /// A name that is no method.
     Unknown,
 }
 
@@ -164,8 +164,14 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
         Some(0) => Version::Http10,
         _ => Version::Http11,
     };
+    // The target of CONNECT is a host and a port (RFC 9112 section 3.2.3).
+    let is_authority = method == "CONNECT" && is_host(target.as_bytes());
     let method = Method::named(method);
-    let (path, query) = split_target(method, target)?;
+    let (path, query) = if is_authority {
+        (target, "")
+    } else {
+        split_target(method, target)?
+    };
     let framing = Framing::of(head.headers, version)?;
     Ok(Some((
         Request {
@@ -187,7 +193,10 @@ impl Method {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
             "OPTIONS" => Method::Options,
-            "POST" | "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" => Method::Other,
+            "POST" | "PUT" | "DELETE" | "PATCH" | "TRACE" | "CONNECT" | "PROPFIND"
+            | "PROPPATCH" | "MKCOL" | "COPY" | "MOVE" | "LOCK" | "UNLOCK" | "REPORT" | "SEARCH" => {
+                Method::Other
+            }
             _ => Method::Unknown,
         }
     }
@@ -279,7 +288,16 @@ fn after_scheme(target: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
-/// `uri-host [ ":" port ]`, not empty (RFC 9110 §7.2, RFC 3986 §3.2.2).
+/// Returns `true` for a Host field that is served: empty, as F5 sends it, or a host. Istio sends one with bars,
+/// `outbound|80||name`.
+fn is_host_field(value: &[u8]) -> bool {
+    let mut parts = value
+        .split(|&byte| byte == b'|')
+        .filter(|part| !part.is_empty());
+    parts.all(is_host)
+}
+
+/// Returns `true` for `uri-host [ ":" port ]`, not empty (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
 fn is_host(value: &[u8]) -> bool {
     let (host_is_valid, port) = match value {
         [b'[', rest @ ..] => {
@@ -352,8 +370,8 @@ impl<'b> Framing<'b> {
             let is = |known: &str| name.eq_ignore_ascii_case(known);
             if is("host") {
                 hosts += 1;
-                if !is_host(value) {
-                    return Err(bad("empty or malformed Host"));
+                if !is_host_field(value) {
+                    return Err(bad("malformed Host"));
                 }
             } else if is("accept") {
                 let accept = str::from_utf8(value).unwrap_or_default();
@@ -562,10 +580,17 @@ mod tests {
             "[::1]a", "::1", "[]", "a\u{e9}", "a:80:80", "a\"", "%", "a%4", "%zz",
         ];
         for value in accepted {
-            assert!(is_host(value.as_bytes()), "{value}");
+            assert!(
+                is_host(value.as_bytes()) && is_host_field(value.as_bytes()),
+                "{value}"
+            );
         }
         for value in refused {
             assert!(!is_host(value.as_bytes()), "{value}");
+            assert!(
+                !is_host_field(value.as_bytes()) || value.is_empty(),
+                "{value}"
+            );
         }
     }
 

@@ -21,7 +21,7 @@ use smol::future::{or, yield_now};
 use super::connection::{Connection, EvictionRank, Incoming, MAX_READ, Phase, Step};
 use super::{Rejection, Response};
 use crate::handover::Listener;
-use crate::health::{self, Question, Route};
+use crate::health::{Question, Route};
 use crate::log;
 use crate::responder::Responder;
 use crate::runtime::{Condition, Source, Timer, task};
@@ -104,6 +104,12 @@ impl Server {
     /// Makes the accept loops look whether a successor has taken their socket.
     pub(crate) fn released(&self) {
         self.acceptance.changed();
+    }
+
+    /// Announces the stop: from now on the answer to the last request of a connection says `Connection: close`, so that
+    /// clients which keep connections leave.
+    pub(crate) fn stop(&self) {
+        self.phase.set(self.phase.get().max(Phase::Stopping));
     }
 
     /// Begins the drain: open connections finish, idle ones are closed at `idle_until`. New connections get one answer as
@@ -349,7 +355,7 @@ impl ConnectionTask {
                     }
                     Some(Incoming::Request(request)) => {
                         log::detail(format_args!("request: {}", request.path));
-                        match health::route(&request) {
+                        match self.server.responder.route(&request) {
                             Route::Ask(question) => (question, now),
                             Route::Fixed(response) => {
                                 self.answer(&response, now);

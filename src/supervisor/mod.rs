@@ -85,11 +85,7 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
     let signals = Signals::new(!config.command.is_empty())
         .map_err(|cause| RunError::System("signals", cause))?;
     let executor = Rc::new(LocalExecutor::new());
-    let responder = Responder::new(
-        Rc::clone(&executor),
-        [config.live.clone(), config.ready.clone()],
-        config.check_timeout,
-    );
+    let responder = Responder::new(Rc::clone(&executor), config);
     let process = Process {
         config,
         signals,
@@ -165,6 +161,7 @@ impl Process<'_> {
                 let actions = self.lifecycle.step(event, Instant::now());
                 if self.lifecycle.is_stopping() {
                     self.holder.stop();
+                    self.server.stop();
                 }
                 self.responder.publish(Snapshot {
                     has_worker: self.has_worker(),
