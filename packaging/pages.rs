@@ -60,7 +60,7 @@ const CHECKS: [(&str, bool, &str); 8] = [
 ];
 
 /// The man page's text for each option.
-const TEXTS: [(&str, &str); 19] = [
+const TEXTS: [(&str, &str); 20] = [
     (
         "listen",
         "Where to listen: `9090`, `:9090`, `127.0.0.1:9090` or `[::1]:9090`. Repeatable. A bare port is IPv6 and IPv4 on \
@@ -115,8 +115,13 @@ const TEXTS: [(&str, &str); 19] = [
         "Report this exit code of the worker as 0; `143` is that of a worker which TERM ended. Repeatable.",
     ),
     (
-        "single",
-        "Signal the worker alone. Without it signals go to the worker's process group.",
+        "stop-signal",
+        "Begin the stop when this signal arrives, in images whose STOPSIGNAL is another one: `QUIT`. \
+         It replaces TERM and INT. Repeatable.",
+    ),
+    (
+        "group",
+        "Signal the worker's whole process group. Without it signals go to the worker alone.",
     ),
     (
         "grace",

@@ -41,8 +41,10 @@ pub struct Config {
     pub rewrites: Vec<(i32, i32)>,
     /// Exit codes of the worker to report as 0.
     pub ok_exits: Vec<u8>,
-    /// Signal the worker alone, not its process group.
-    pub single: bool,
+    /// Signals that begin a stop, at least one.
+    pub stop_signals: Vec<i32>,
+    /// Signal the worker's whole process group, not the worker alone.
+    pub signals_group: bool,
     /// When the worker is killed after it was asked to stop.
     pub grace: Option<Duration>,
     /// How long it is not ready before the worker is told to stop.
@@ -67,7 +69,8 @@ impl Default for Config {
             command: Vec::new(),
             rewrites: Vec::new(),
             ok_exits: Vec::new(),
-            single: false,
+            stop_signals: vec![libc::SIGTERM, libc::SIGINT],
+            signals_group: false,
             grace: None,
             lame_duck: Duration::ZERO,
         }

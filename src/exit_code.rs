@@ -2,6 +2,10 @@
 
 /// Failure of livelet itself, as `docker run` reports its own.
 pub const FAILURE: u8 = 125;
+/// The command exists and can't be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// There is no such command.
+pub const NOT_FOUND: u8 = 127;
 /// End of a livelet that gave an unhealthy worker up: EX_TEMPFAIL of sysexits(3).
 pub const UNHEALTHY: u8 = 75;
 

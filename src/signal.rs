@@ -2,17 +2,55 @@
 
 use std::borrow::Cow;
 
-use libc::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR2};
+use libc::{
+    SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGHUP, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGURG, SIGWINCH,
+};
 
 /// The first real-time signal, as glibc and kill(1) number them: musl keeps one more for itself.
 const SIGRTMIN: i32 = 34;
 
-/// What ends a responder: SIGUSR2 is nodemon's.
-pub(crate) const STOPPING: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
-
-/// The kernel keeps KILL and STOP for itself, and CHLD is about livelet's own children.
+/// Returns `true` if a signal is livelet's to pass on. The kernel keeps KILL and STOP for itself, and CHLD is about
+/// livelet's own children.
 pub(crate) fn can_be_caught(signal: i32) -> bool {
     ![SIGKILL, SIGSTOP, SIGCHLD].contains(&signal)
+}
+
+/// Returns `true` if a signal can begin a stop: the kernel raises some of them for faults of livelet's own.
+pub(crate) fn can_stop(signal: i32) -> bool {
+    signal != 0 && can_be_caught(signal) && ![SIGILL, SIGBUS, SIGFPE, SIGSEGV].contains(&signal)
+}
+
+/// Returns `true` if a signal says something about the process, and not about its terminal or its peer.
+pub(crate) fn is_worth_a_line(signal: i32) -> bool {
+    ![SIGWINCH, SIGCONT, SIGURG].contains(&signal)
+}
+
+/// A set of signals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    /// Returns `true` if the signal is in the set.
+    #[must_use]
+    pub fn contains(self, signal: i32) -> bool {
+        self.0 & SignalSet::bit(signal) != 0
+    }
+
+    fn bit(signal: i32) -> u64 {
+        let shift = u32::try_from(signal - 1).unwrap_or(u32::MAX);
+        1_u64.checked_shl(shift).unwrap_or(0)
+    }
+}
+
+impl FromIterator<i32> for SignalSet {
+    fn from_iter<I: IntoIterator<Item = i32>>(signals: I) -> SignalSet {
+        SignalSet(
+            signals
+                .into_iter()
+                .map(SignalSet::bit)
+                .fold(0, |a, b| a | b),
+        )
+    }
 }
 
 #[allow(unsafe_code)]

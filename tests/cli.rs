@@ -148,12 +148,27 @@ const BAD_SIGNAL: &[(&str, &str)] = &[
 ];
 
 const BAD_OK_EXIT: &[(&str, &str)] = &[
-    ("0", "0"),
     ("256", "256"),
     ("-1", "-1"),
     ("TERM", "TERM"),
     ("1,2", "1,2"),
 ];
+
+const BAD_STOP_SIGNAL: &[(&str, &str)] = &[
+    ("KILL", "KILL"),
+    ("STOP", "STOP"),
+    ("CHLD", "CHLD"),
+    ("SEGV", "SEGV"),
+    ("0", "0"),
+    ("65", "65"),
+    ("term", "term"),
+    ("TERM,QUIT", "TERM,QUIT"),
+];
+
+#[test]
+fn single_names_the_option_that_took_its_place() {
+    assert_args_refused(&["--single", "--", "true"], &["--single", "--group"]);
+}
 
 #[test]
 fn addresses_that_overlap_are_refused() {
@@ -257,6 +272,7 @@ fn bad_values_are_refused_as_a_flag_and_as_a_variable() {
         ("--lame-duck", "LIVELET_LAME_DUCK", BAD_DURATION),
         ("--signal", "LIVELET_SIGNAL", BAD_SIGNAL),
         ("--ok-exit", "LIVELET_OK_EXIT", BAD_OK_EXIT),
+        ("--stop-signal", "LIVELET_STOP_SIGNAL", BAD_STOP_SIGNAL),
     ] {
         for (value, shown) in values {
             assert_args_refused(&[flag, value], &[flag, shown]);
@@ -278,7 +294,8 @@ fn bad_variables_are_refused() {
         ("LIVELET_REUSE_PORT", "maybe", "maybe"),
         ("LIVELET_REUSE_PORT", "maybe\nevil", "evil"),
         ("LIVELET_TAKEOVER", "maybe", "maybe"),
-        ("LIVELET_SINGLE", "maybe", "maybe"),
+        ("LIVELET_GROUP", "maybe", "maybe"),
+        ("LIVELET_STOP_SIGNAL", "TERM KILL", "KILL"),
         ("LIVELET_SIGNAL", "TERM=QUIT TERM=INT", "TERM=INT"),
         ("LIVELET_OK_EXIT", "143 x", "x"),
         ("LIVELET_LOG", "loud", "loud"),
@@ -587,7 +604,8 @@ fn help_names_every_option_on_one_screen() {
         "--takeover",
         "--signal",
         "--ok-exit",
-        "--single",
+        "--stop-signal",
+        "--group",
         "--grace",
         "--lame-duck",
         "-q",

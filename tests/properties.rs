@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use livelet::exit_code;
 use livelet::health::{self, CheckResult, Endpoint, Facts, Report, Route, Snapshot};
 use livelet::http::{Parsed, Status, parse};
-use livelet::supervisor::lifecycle::{Action, Event, Lifecycle, Plan};
+use livelet::supervisor::lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 
 const ROUNDS: u32 = 4000;
 const TERM: i32 = 15;
+const QUIT: i32 = 3;
 
 /// xorshift64*: the same numbers for the same seed.
 struct Random(u64);
@@ -44,28 +45,41 @@ impl Random {
 
     fn plan(&mut self) -> Plan {
         let ms = |ms| Duration::from_millis(ms);
+        let stop = self.one_of(&[TERM, TERM, QUIT]);
         Plan {
             has_worker: self.below(3) > 0,
+            is_init: self.below(2) > 0,
+            has_earlier_children: self.below(3) == 0,
             drain: self.one_of(&[ms(0), ms(250), ms(5000)]),
             grace: self.one_of(&[None, Some(ms(0)), Some(ms(100)), Some(ms(9000))]),
             lame_duck: self.one_of(&[ms(0), ms(0), ms(700)]),
+            stop_signals: [stop].into_iter().collect(),
+            stop_with: self.one_of(&[stop, stop, 0]),
         }
     }
 }
+
+/// Most time that a part of the end takes by itself: leftovers, output that is read.
+const PART: Duration = Duration::from_secs(5);
 
 /// A process with its machine, and what is known of it from outside.
 struct Simulated {
     lifecycle: Lifecycle,
     plan: Plan,
     now: Instant,
-    has_started: bool,
+    listens: bool,
     worker_lives: bool,
-    /// A stop was asked for.
-    asked: bool,
-    is_unhealthy: bool,
+    /// Descendants that the worker has left and that live.
+    leftovers: u64,
+    /// A stop was asked for, or the worker has ended.
+    stops: bool,
+    /// The worker was asked to stop.
+    stop_sent: bool,
+    forced_code: Option<u8>,
     drains_since: Option<Instant>,
-    /// The worker was told to stop, first.
-    told_at: Option<Instant>,
+    /// Steps of the drain that were taken.
+    drained: Vec<Draining>,
+    has_closed_output: bool,
     exit: Option<u8>,
 }
 
@@ -75,12 +89,15 @@ impl Simulated {
             lifecycle: Lifecycle::new(plan),
             plan,
             now: Instant::now(),
-            has_started: false,
-            worker_lives: plan.has_worker,
-            asked: false,
-            is_unhealthy: false,
+            listens: false,
+            worker_lives: false,
+            leftovers: 0,
+            stops: false,
+            stop_sent: false,
+            forced_code: None,
             drains_since: None,
-            told_at: None,
+            drained: Vec::new(),
+            has_closed_output: false,
             exit: None,
         }
     }
@@ -89,28 +106,44 @@ impl Simulated {
         Snapshot {
             has_worker: self.plan.has_worker,
             is_stopping: self.lifecycle.is_stopping(),
-            has_worker_ended: self.plan.has_worker && self.lifecycle.is_draining(),
+            has_worker_ended: self.lifecycle.worker_has_ended(),
             pid: 1,
         }
     }
 
+    /// Sends a signal that is not rewritten.
+    fn signal(&mut self, signal: i32) {
+        self.step(Event::Signal(Received {
+            signal,
+            forward: signal,
+        }));
+    }
+
+    fn stop(&mut self) {
+        let is_term = self.plan.stop_signals.contains(TERM);
+        self.signal(if is_term { TERM } else { QUIT });
+    }
+
     /// Lets an event happen, and looks at all that it leads to.
     fn step(&mut self, event: Event) {
-        // Whoever was asked to stop is not given up.
         let was_stopping = self.lifecycle.is_stopping();
-        self.has_started |= event == Event::Started;
-        self.asked |= match event {
-            Event::Terminate(_) => self.has_started,
-            Event::Stop(_) => self.has_started && !self.plan.has_worker,
-            Event::WorkerEnded(_) | Event::Unhealthy => true,
+        let is_stop = matches!(event, Event::Signal(Received { signal, .. })
+            if self.plan.stop_signals.contains(signal) || !self.plan.has_worker && signal == 1);
+        self.stops |= match event {
+            Event::Signal(_) => is_stop && (self.listens || self.worker_lives),
+            Event::WorkerEnded { .. } | Event::Unhealthy | Event::Replaced => true,
+            Event::ListenFailed => self.worker_lives,
             _ => false,
         };
-        if event == Event::Unhealthy && !was_stopping {
-            self.is_unhealthy = true;
+        match event {
+            Event::WorkerStarted => self.worker_lives = true,
+            Event::Listening => self.listens = true,
+            Event::Unhealthy if !was_stopping => self.forced_code = Some(exit_code::UNHEALTHY),
+            Event::ListenFailed => self.forced_code = Some(exit_code::FAILURE),
+            Event::WorkerEnded { .. } => self.worker_lives = false,
+            _ => {}
         }
-        if let Event::WorkerEnded(_) = event {
-            self.worker_lives = false;
-        }
+        let step = self.lifecycle.draining();
         let actions = self.lifecycle.step(event, self.now);
         assert!(
             self.exit.is_none() || actions.is_empty(),
@@ -119,64 +152,86 @@ impl Simulated {
         for action in actions {
             self.act(event, action);
         }
+        if let Some(step) = self.lifecycle.draining().filter(|&now| Some(now) != step) {
+            self.drained.push(step);
+        }
         assert!(
-            !self.asked || self.lifecycle.is_stopping(),
+            !self.stops || self.lifecycle.is_stopping(),
             "{event:?}: it does not stop"
         );
-        if self.asked {
-            // TERM came: not ready, whatever else happens; alive as long as the worker is.
+        if self.stops {
+            // Not ready, whatever else happens; alive as long as the worker is.
             assert!(
                 !Report::own(Endpoint::Ready, self.snapshot()).holds(),
                 "{event:?}: ready"
             );
             let is_alive = Report::own(Endpoint::Live, self.snapshot()).holds();
-            assert_eq!(is_alive, !self.snapshot().has_worker_ended);
+            // PID 1 drains even if KILL has not ended the worker: its exit will.
+            let is_given_up = self.plan.is_init && self.drains_since.is_some();
+            assert!(
+                is_alive || !self.worker_lives || is_given_up,
+                "{event:?}: not alive"
+            );
         }
     }
 
     fn act(&mut self, event: Event, action: Action) {
         assert!(self.exit.is_none(), "{event:?}: {action:?} after the exit");
         match action {
-            Action::Forward(_) => {
-                // Without a worker nobody gets it, and nobody minds.
+            Action::Stop(_) => {
                 assert!(
-                    self.worker_lives || !self.plan.has_worker,
-                    "{event:?}: forwarded to nobody"
+                    self.worker_lives && !self.stop_sent,
+                    "{event:?}: asked twice, or not there"
                 );
-                if self.lifecycle.is_stopping() && self.plan.has_worker {
-                    self.told_at.get_or_insert(self.now);
-                }
+                self.stop_sent = true;
+            }
+            Action::Forward(_) => assert!(self.worker_lives, "{event:?}: there is no worker"),
+            Action::StopLeftovers(_) | Action::ForwardToLeftovers(_) => {
+                assert!(!self.worker_lives, "{event:?}: the worker lives");
             }
             Action::Kill => {
-                let is_asked_for = self.plan.grace.is_some() || self.is_unhealthy;
-                assert!(is_asked_for, "{event:?}: killed without --grace");
-            }
-            Action::TerminateLeftovers => {
-                assert!(!self.worker_lives, "{event:?}: the worker lives")
+                let is_asked_for =
+                    self.plan.grace.is_some() || self.forced_code == Some(exit_code::UNHEALTHY);
+                assert!(
+                    is_asked_for || !self.worker_lives,
+                    "{event:?}: killed without --grace"
+                );
             }
             Action::Drain => {
+                let was_killed = self.plan.is_init;
+                assert!(self.drains_since.is_none(), "{event:?}");
                 assert!(
-                    self.drains_since.is_none() && !self.worker_lives,
-                    "{event:?}"
+                    was_killed || !self.worker_lives && self.leftovers == 0,
+                    "{event:?}: {} leftovers",
+                    self.leftovers
                 );
                 self.drains_since = Some(self.now);
             }
+            // A successor may take the sockets up to here, and older connections have finished.
+            Action::EndListening => assert_eq!(
+                self.drained,
+                [Draining::Older, Draining::Successors],
+                "{event:?}"
+            ),
             Action::Cut => {
                 let since = self.drains_since.expect("a drain");
                 let is_due = self.now >= since + self.plan.drain;
                 assert!(
-                    is_due || matches!(event, Event::Terminate(_)),
+                    is_due || matches!(event, Event::Signal(_)),
                     "{event:?}: cut too early"
                 );
             }
-            Action::Exit(_) => {
+            Action::CloseOutput => {
+                assert!(self.drains_since.is_some(), "{event:?}");
+                self.has_closed_output = true;
+            }
+            Action::Exit(code) => {
                 assert!(
-                    !self.worker_lives || !self.has_started,
+                    !self.worker_lives || self.plan.is_init,
                     "{event:?}: the worker lives"
                 );
-                let Action::Exit(code) = action else { return };
                 assert!(
-                    !self.is_unhealthy || code == exit_code::UNHEALTHY,
+                    self.forced_code.is_none_or(|forced| forced == code),
                     "{event:?}: {code}"
                 );
                 self.exit = Some(code);
@@ -187,36 +242,72 @@ impl Simulated {
     /// Time passes, and deadlines with it as they come.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
-        let mut ticks = 0;
+        let mut at_once = 0;
         while let Some(at) = self.lifecycle.deadline().filter(|&at| at <= until) {
+            at_once = if at > self.now { 0 } else { at_once + 1 };
+            // A deadline that has passed and stays would be a busy loop.
+            assert!(at_once < 6, "{at:?} stays");
             self.now = self.now.max(at);
             self.step(Event::Tick);
-            ticks += 1;
-            // A deadline that has passed and stays would be a busy loop.
-            assert!(ticks < 6, "{at:?} stays");
         }
         self.now = until;
     }
 
+    fn worker_ends(&mut self, code: u8, leftovers: u64) {
+        self.leftovers = leftovers;
+        self.step(Event::WorkerEnded {
+            code,
+            is_last: leftovers == 0,
+        });
+    }
+
+    fn leftover_ends(&mut self) {
+        self.leftovers -= 1;
+        self.step(match self.leftovers {
+            0 => Event::NoneLeft,
+            _ => Event::LeftoverEnded,
+        });
+    }
+
     /// A random event that can happen now.
     fn happen(&mut self, random: &mut Random) {
-        match random.below(12) {
+        match random.below(15) {
             0 => self.pass(Duration::from_millis(random.below(3000))),
-            1 => self.step(Event::Terminate(TERM)),
-            2 => self.step(Event::Stop(1)),
-            3 => self.step(Event::Forward(10)),
-            4 if self.worker_lives => self.step(Event::WorkerEnded(random.below(256) as u8)),
-            5 if self.has_started && !self.is_unhealthy => self.step(Event::Unhealthy),
-            6 if !self.worker_lives => self.step(Event::Childless),
-            7 if self.lifecycle.awaits_connections() => self.step(Event::Drained),
-            8..=10 if !self.has_started => self.step(Event::Started),
+            1 => self.stop(),
+            2 => self.signal(1),
+            3 => self.signal(10),
+            4 if self.worker_lives => {
+                let leftovers = random.one_of(&[0, 0, 1, 3]);
+                self.worker_ends(random.below(256) as u8, leftovers);
+            }
+            5 if self.listens && self.forced_code.is_none() => self.step(Event::Unhealthy),
+            6 if !self.worker_lives && self.leftovers > 0 => self.leftover_ends(),
+            7 | 8 => match self.lifecycle.draining() {
+                Some(Draining::Older) => self.step(Event::OlderFinished),
+                Some(Draining::Successors) => self.step(Event::Alone),
+                Some(Draining::Queue) => self.step(Event::Drained),
+                None => {}
+            },
+            9 if self.listens && !self.lifecycle.is_stopping() => self.step(Event::Replaced),
+            10 if !self.worker_lives && self.leftovers == 0 && self.stops => {
+                self.step(Event::Childless);
+            }
+            11..=13 if !self.listens && !self.lifecycle.is_stopping() => {
+                if self.plan.has_worker && !self.worker_lives {
+                    self.step(Event::WorkerStarted);
+                } else if self.worker_lives && random.below(8) == 0 {
+                    self.step(Event::ListenFailed);
+                } else {
+                    self.step(Event::Listening);
+                }
+            }
             _ => self.step(Event::Tick),
         }
     }
 }
 
 #[test]
-fn whatever_happens_there_is_an_end() {
+fn there_is_an_end_whatever_happens() {
     let mut random = Random::new();
     for _ in 0..ROUNDS {
         let plan = random.plan();
@@ -224,32 +315,26 @@ fn whatever_happens_there_is_an_end() {
         for _ in 0..random.below(20) {
             simulated.happen(&mut random);
         }
-        // Wherever that has led: it is asked to stop, and the worker ends sometime. Nobody helps any further.
+        // It is asked to stop now, and the worker and its leftovers end sometime. Nothing helps any further.
         let asked_at = simulated.now;
-        simulated.step(Event::Terminate(TERM));
+        simulated.stop();
         simulated.pass(plan.lame_duck);
-        if simulated.worker_lives && simulated.exit.is_none() {
+        if simulated.worker_lives && simulated.exit.is_none() && simulated.drains_since.is_none() {
             assert!(
-                simulated.told_at.is_some(),
+                simulated.stop_sent || plan.stop_with == 0,
                 "{plan:?}: a worker that is not told"
             );
             simulated.pass(Duration::from_millis(random.below(20_000)));
-            assert!(
-                simulated.exit.is_none(),
-                "{plan:?}: it ends before its worker"
-            );
-            simulated.step(Event::WorkerEnded(7));
+            if simulated.drains_since.is_none() {
+                simulated.worker_ends(7, random.below(3));
+            }
         }
-        let unhealthy = Duration::from_secs(5);
-        let grace = plan
-            .grace
-            .unwrap_or_default()
-            .max(if simulated.is_unhealthy {
-                unhealthy
-            } else {
-                Duration::ZERO
-            });
-        simulated.pass(plan.drain.max(grace));
+        while simulated.leftovers > 0 && simulated.drains_since.is_none() {
+            assert!(simulated.exit.is_none(), "{plan:?}: it leaves leftovers");
+            simulated.pass(Duration::from_millis(random.below(2000)));
+            simulated.leftover_ends();
+        }
+        simulated.pass(plan.drain + PART);
         assert!(
             simulated.exit.is_some(),
             "{plan:?}: no end after {:?}",
@@ -263,28 +348,30 @@ fn whatever_happens_there_is_an_end() {
 fn a_drain_does_not_outlive_its_deadline() {
     let mut random = Random::new();
     for _ in 0..ROUNDS {
-        let plan = Plan {
-            grace: None,
-            ..random.plan()
-        };
+        let plan = random.plan();
         let mut simulated = Simulated::new(plan);
-        simulated.step(Event::Started);
-        while simulated.drains_since.is_none() {
+        while simulated.drains_since.is_none() && simulated.exit.is_none() {
             simulated.happen(&mut random);
         }
-        let since = simulated.drains_since.unwrap();
+        let Some(since) = simulated.drains_since else {
+            continue;
+        };
         // Events of any kind and number, none of which is a long time.
-        while simulated.exit.is_none() && simulated.now < since + plan.drain {
+        let deadline = since + plan.drain;
+        while simulated.exit.is_none() && simulated.now < deadline {
             simulated.happen(&mut random);
             simulated.pass(Duration::from_millis(random.below(50)));
         }
         simulated.step(Event::Tick);
-        if !simulated.is_unhealthy {
-            assert!(
-                simulated.exit.is_some(),
-                "{plan:?}: still there at its deadline"
-            );
-        }
+        assert!(
+            simulated.exit.is_some() || simulated.has_closed_output,
+            "{plan:?}: still there at its deadline"
+        );
+        simulated.pass(PART);
+        assert!(
+            simulated.exit.is_some(),
+            "{plan:?}: its output is read for ever"
+        );
     }
 }
 

@@ -71,7 +71,8 @@ enum Id {
     MaxConnections,
     Signal,
     OkExit,
-    Single,
+    StopSignal,
+    Group,
     Grace,
     LameDuck,
     Quiet,
@@ -81,7 +82,7 @@ enum Id {
 }
 
 /// Every option, in the order of `--help`; `packaging/pages.rs` makes the man page and the completions of it.
-pub const FLAGS: [Flag; 20] = [
+pub const FLAGS: [Flag; 21] = [
     Flag {
         id: Id::Listen,
         short: Some('l'),
@@ -187,12 +188,20 @@ pub const FLAGS: [Flag; 20] = [
         help: "report this exit code as 0; repeatable",
     },
     Flag {
-        id: Id::Single,
+        id: Id::StopSignal,
         short: None,
-        long: "single",
-        variable: Some("LIVELET_SINGLE"),
+        long: "stop-signal",
+        variable: Some("LIVELET_STOP_SIGNAL"),
+        value: "SIG",
+        help: "begins a stop; repeatable (default TERM and INT)",
+    },
+    Flag {
+        id: Id::Group,
+        short: None,
+        long: "group",
+        variable: Some("LIVELET_GROUP"),
         value: "",
-        help: "signal the command alone, not its process group",
+        help: "signal the command's whole process group",
     },
     Flag {
         id: Id::Grace,
@@ -288,7 +297,10 @@ const ENV_PORT: &str =
     "variable holds no port; accepted: env:NAME of a variable that holds 0 to 65535";
 const PATH: &str = "not a path of an endpoint; accepted: /PATH=live, /PATH=ready or /PATH=startup";
 const PATH_TWICE: &str = "path given twice; accepted: once";
-const EXIT_CODE: &str = "not an exit code; accepted: 1 to 255";
+const STOP_SIGNAL: &str =
+    "not a signal that can begin a stop; accepted: such as TERM, QUIT or WINCH";
+const NO_SINGLE: &str = "is the default; accepted: --group, which signals the whole process group";
+const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
 const NOT_ASKABLE: &str =
     "for the livelet that runs the worker alone; accepted: file, heartbeat, tcp, unix, http";
 const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as READY=1";
@@ -342,6 +354,13 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
             Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
         };
         let Some(flag) = flag else {
+            if arg == Arg::Long("single") {
+                return Err(UsageError {
+                    culprit: "--single".to_string(),
+                    value: None,
+                    accepted: NO_SINGLE,
+                });
+            }
             return Err(from_lexopt(arg.unexpected()));
         };
         match flag.id {
@@ -483,7 +502,7 @@ fn variables(config: &mut Config, given: &[Id], variable: Variable<'_>) -> Resul
         let refused = |accepted| wrong(name.to_string(), value.clone(), accepted);
         if matches!(
             flag.id,
-            Id::Listen | Id::Signal | Id::OkExit | Id::Live | Id::Ready | Id::Path
+            Id::Listen | Id::Signal | Id::StopSignal | Id::OkExit | Id::Live | Id::Ready | Id::Path
         ) {
             // What is not UTF-8 is no value of any of them.
             let text = value.to_str().unwrap_or("?");
@@ -554,7 +573,15 @@ fn set(
         Id::Grace => config.grace = Some(any_duration(text)?),
         Id::LameDuck => config.lame_duck = any_duration(text)?,
         Id::Takeover => config.takeover = switch(text).ok_or(SWITCH)?,
-        Id::Single => config.single = switch(text).ok_or(SWITCH)?,
+        Id::StopSignal => {
+            let signal = signal::number(text).filter(|&signal| signal::can_stop(signal));
+            let signal = signal.ok_or(STOP_SIGNAL)?;
+            if is_first {
+                config.stop_signals.clear();
+            }
+            config.stop_signals.push(signal);
+        }
+        Id::Group => config.signals_group = switch(text).ok_or(SWITCH)?,
         Id::Signal => {
             let rewrite = rewrite(text).ok_or(SIGNAL)?;
             if config.rewrites.iter().any(|&(from, _)| from == rewrite.0) {
@@ -564,8 +591,7 @@ fn set(
         }
         Id::OkExit => {
             let code = whole_number(text).and_then(|code| u8::try_from(code).ok());
-            let code = code.filter(|&code| code > 0).ok_or(EXIT_CODE)?;
-            config.ok_exits.push(code);
+            config.ok_exits.push(code.ok_or(EXIT_CODE)?);
         }
         Id::MaxConnections => {
             let number = whole_number(text).ok_or(CONNECTIONS)?;
@@ -684,7 +710,7 @@ fn from_lexopt(error: lexopt::Error) -> UsageError {
     }
 }
 
-/// The text of `--help`: 80 columns and 24 lines at most.
+/// The text of `--help`: 80 columns at most.
 #[must_use]
 pub fn help() -> String {
     const COLUMN: usize = 27;

@@ -1,666 +1,1039 @@
-//! From the start to the end of the process. Pure: events and `now` in, actions and the next deadline out.
+//! The life of the process, from its start to its exit. Pure: events and `now` come in, actions and the next deadline
+//! go out.
+//!
+//! ```text
+//! Starting -> Ready -> LameDuck -> Stopping -> Leftovers -> Draining -> Parting -> Exited
+//!                                     |            |           ^
+//!                                     +-> Killing <+-----------+
+//! ```
+//!
+//! A responder goes from `Ready` or `LameDuck` straight to `Draining`. Every state that has nothing to wait for is
+//! skipped.
 
 use std::time::{Duration, Instant};
 
-use libc::SIGTERM;
+use libc::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR2};
 
-use crate::exit_code::{self, UNHEALTHY};
+use crate::exit_code::{self, FAILURE, UNHEALTHY};
+pub use crate::signal::SignalSet;
 
-/// How long an unhealthy worker has to stop where no grace was given: one that hangs does not.
+/// Time that an unhealthy worker has to stop if no grace was given: a worker that hangs does not stop.
 const UNHEALTHY_GRACE: Duration = Duration::from_secs(5);
+/// Time that the leftovers of a worker that ended by itself have to end.
+const LEFTOVERS_GRACE: Duration = Duration::from_secs(5);
+/// Time between two passes of KILL. A pass misses what was forked during it.
+const KILL_AGAIN: Duration = Duration::from_millis(100);
+/// Time that children from before livelet's exec have to read its output to the end.
+const PARTING: Duration = Duration::from_secs(5);
 
-/// What the machine is told about the process it runs in.
+/// Signals that end a responder; USR2 is nodemon's.
+pub(crate) const RESPONDER_STOPS: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
+
+/// Facts about the process that do not depend on events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// A worker runs, and its end is the end of livelet.
     pub has_worker: bool,
-    /// How long open connections may finish in.
+    /// livelet is PID 1: its exit ends every process of its pid namespace.
+    pub is_init: bool,
+    /// Children from before livelet's exec may read its output.
+    pub has_earlier_children: bool,
+    /// Time that open connections have to finish.
     pub drain: Duration,
-    /// From the moment the worker was asked to stop to its KILL; none: it is never killed, nor waited for beyond its end.
+    /// Time from the stop signal to KILL; `None` leaves KILL to the orchestrator.
     pub grace: Option<Duration>,
-    /// From TERM to the moment the worker is told.
+    /// Time from the stop signal's arrival to its forwarding.
     pub lame_duck: Duration,
+    /// Signals that begin a stop.
+    pub stop_signals: SignalSet,
+    /// Signal that the worker gets if livelet itself begins the stop; 0 for none.
+    pub stop_with: i32,
 }
 
-/// Where the process is in its life.
+/// A signal that livelet got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Not every address is bound, the worker does not run.
-    Starting,
-    Ready,
-    /// Not ready any more, and the worker has not been told.
-    LameDuck {
-        until: Instant,
-        signal: i32,
-    },
-    /// The worker has been told.
-    Stopping {
-        kill_at: Option<Instant>,
-    },
-    /// The worker is gone.
-    Draining(Draining),
-    Exited,
+pub struct Received {
+    /// The signal that arrived.
+    pub signal: i32,
+    /// The signal that the worker gets for it.
+    pub forward: i32,
 }
 
-/// What is still waited for at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Draining {
-    code: u8,
-    /// A signal has asked for the end: the next one is the second.
-    asked: bool,
-    /// Connections are open; at this moment the rest is cut.
-    connections_until: Option<Instant>,
-    /// Descendants of the worker live; at this moment they are killed.
-    leftovers_until: Option<Instant>,
-}
-
-/// What happened.
+/// Something that happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// Every address is bound and the worker runs.
-    Started,
-    /// TERM or INT: asked to stop, and again to stop at once. The number is the one to forward.
-    Terminate(i32),
-    /// HUP, QUIT or USR2: ends what has no worker that could take it. nodemon sends its signal twice, so the second one
-    /// changes nothing.
-    Stop(i32),
-    /// Another signal.
-    Forward(i32),
-    /// The worker has ended; as its exit code is to be reported.
-    WorkerEnded(u8),
+    /// The worker runs.
+    WorkerStarted,
+    /// Connections are accepted on every address.
+    Listening,
+    /// An address could not be listened on.
+    ListenFailed,
+    /// A signal arrived.
+    Signal(Received),
+    /// A successor has taken the listening sockets of a healthy livelet.
+    Replaced,
     /// Liveness has failed for longer than it may.
     Unhealthy,
-    /// No descendant is left.
+    /// The worker has ended.
+    WorkerEnded {
+        /// Exit code to report.
+        code: u8,
+        /// No descendant of the worker is left.
+        is_last: bool,
+    },
+    /// A process that the worker left behind has ended, and others are left.
+    LeftoverEnded,
+    /// No descendant of the worker is left.
+    NoneLeft,
+    /// No child is left, not even one from before livelet's exec.
     Childless,
-    /// No connection is open any more.
+    /// The connections from before the drain have finished.
+    OlderFinished,
+    /// No successor talks to livelet.
+    Alone,
+    /// Listening has ended and no connection is open.
     Drained,
-    /// The time is `now`, nothing else happened.
+    /// Nothing but time has passed.
     Tick,
 }
 
-/// What is to be done about it.
+/// Something to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
+    /// Send the worker this signal, which begins its stop.
+    Stop(i32),
     /// Send the worker this signal.
     Forward(i32),
-    /// Ask the descendants that the worker left to end.
-    TerminateLeftovers,
+    /// Send this signal to the orphans of the worker that have not had a stop signal.
+    StopLeftovers(i32),
+    /// Send this signal to the orphans of the worker.
+    ForwardToLeftovers(i32),
     /// Kill the worker and its descendants.
     Kill,
-    /// Let open connections finish, take no new ones.
+    /// Let open connections finish.
     Drain,
+    /// Answer the queue of the listening sockets, then close them.
+    EndListening,
     /// Close the connections that are still open.
     Cut,
+    /// Close livelet's own standard output and error.
+    CloseOutput,
     /// End the process with this exit code.
     Exit(u8),
 }
 
-/// The machine.
+/// Step of a drain. Each begins when the one before is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draining {
+    /// Connections from before the drain finish; new ones get one answer.
+    Older,
+    /// A successor that talks to livelet may still take the sockets.
+    Successors,
+    /// Listening has ended; the connections that were queued are answered.
+    Queue,
+}
+
+/// End of the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ended {
+    /// Exit code to report.
+    code: u8,
+    /// The worker had been asked to stop.
+    after_stop: bool,
+}
+
+/// State of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not every address is listened on.
+    Starting { worker_runs: bool },
+    /// Everything is served.
+    Ready,
+    /// Not ready any more, and the worker has not been told.
+    LameDuck { until: Instant, forward: i32 },
+    /// The worker has been told.
+    Stopping(Asked),
+    /// The worker has ended, and descendants of it live.
+    Leftovers(Ended, Asked),
+    /// KILL was sent. There is no `ended` as long as the worker lives.
+    Killing {
+        ended: Option<Ended>,
+        again_at: Instant,
+    },
+    /// Connections finish. A signal ends the drain if a stop was asked for before.
+    Draining {
+        ended: Ended,
+        step: Draining,
+        cut_at: Instant,
+    },
+    /// Children from before livelet's exec read its output to the end.
+    Parting { code: u8, until: Instant },
+    /// The exit code is known.
+    Exited,
+}
+
+/// Stop that was asked of processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    signal: i32,
+    /// Moment at which KILL follows; `None` for never.
+    kill_at: Option<Instant>,
+}
+
+impl Asked {
+    fn is_over(self, now: Instant) -> bool {
+        self.kill_at.is_some_and(|at| now >= at)
+    }
+}
+
+/// One call of [`Lifecycle::step`].
+struct Step {
+    event: Event,
+    now: Instant,
+    actions: Vec<Action>,
+}
+
+/// The state machine.
 #[derive(Debug)]
 pub struct Lifecycle {
     plan: Plan,
     state: State,
-    /// It stops because the worker was unhealthy.
-    is_unhealthy: bool,
+    /// Exit code that is reported in place of the worker's.
+    reported: Option<u8>,
 }
 
 impl Lifecycle {
-    /// A process that starts.
+    /// Creates the machine of a process that starts.
     #[must_use]
     pub fn new(plan: Plan) -> Lifecycle {
         Lifecycle {
             plan,
-            state: State::Starting,
-            is_unhealthy: false,
+            state: State::Starting { worker_runs: false },
+            reported: None,
         }
     }
 
-    /// Takes one event; the actions are to be taken in their order.
+    /// Takes one event. Returns the actions in the order in which they are to be done.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if event == Event::Unhealthy && !self.is_stopping() {
-            self.is_unhealthy = true;
-            self.plan.grace.get_or_insert(UNHEALTHY_GRACE);
-            self.state = self.tell(SIGTERM, now, &mut actions);
-            return actions;
+        if event == Event::Childless {
+            self.plan.has_earlier_children = false;
         }
+        let mut step = Step {
+            event,
+            now,
+            actions: Vec::new(),
+        };
         self.state = match self.state {
-            State::Starting => self.starting(event, &mut actions),
-            State::Ready => self.ready(event, now, &mut actions),
-            State::LameDuck { until, signal } => {
-                self.lame_duck(until, signal, event, now, &mut actions)
-            }
-            State::Stopping { kill_at } => self.stopping(kill_at, event, now, &mut actions),
-            State::Draining(draining) => draining.step(event, now, &mut actions),
+            State::Starting { worker_runs } => self.starting(worker_runs, &mut step),
+            State::Ready => self.ready(&mut step),
+            State::LameDuck { until, forward } => self.lame_duck(until, forward, &mut step),
+            State::Stopping(asked) => self.stopping(asked, &mut step),
+            State::Leftovers(ended, asked) => self.leftovers(ended, asked, &mut step),
+            State::Killing { ended, again_at } => self.killing(ended, again_at, &mut step),
+            State::Draining {
+                ended,
+                step: draining,
+                cut_at,
+            } => self.drain_on(ended, draining, cut_at, &mut step),
+            State::Parting { code, until } => self.parting(code, until, &mut step),
             State::Exited => State::Exited,
         };
-        actions
+        step.actions
     }
 
-    /// When [`Event::Tick`] is due.
+    /// Returns the moment at which [`Event::Tick`] is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::LameDuck { until, .. } => Some(until),
-            State::Stopping { kill_at } => kill_at,
-            State::Draining(draining) => {
-                let both = [draining.connections_until, draining.leftovers_until];
-                both.into_iter().flatten().min()
-            }
-            State::Starting | State::Ready | State::Exited => None,
+            State::LameDuck { until, .. } | State::Parting { until, .. } => Some(until),
+            State::Stopping(asked) | State::Leftovers(_, asked) => asked.kill_at,
+            State::Killing { again_at, .. } => Some(again_at),
+            State::Draining { cut_at, .. } => Some(cut_at),
+            State::Starting { .. } | State::Ready | State::Exited => None,
         }
     }
 
-    /// A stop was asked for, or the worker has ended: not ready, and never again.
+    /// Returns `true` from the moment a stop was asked for, or the worker has ended.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        !matches!(self.state, State::Starting | State::Ready)
+        !matches!(self.state, State::Starting { .. } | State::Ready)
     }
 
-    /// The worker has ended, or there is none and livelet ends.
+    /// Returns `true` once the worker has ended. After a stop was asked for, leftovers count as the worker.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        matches!(self.state, State::Draining(_) | State::Exited)
+    pub fn worker_has_ended(&self) -> bool {
+        match self.state {
+            State::Leftovers(ended, _) => !ended.after_stop,
+            State::Killing { ended, .. } => ended.is_some_and(|ended| !ended.after_stop),
+            State::Draining { .. } | State::Parting { .. } | State::Exited => self.plan.has_worker,
+            _ => false,
+        }
     }
 
-    /// [`Event::Drained`] is waited for.
+    /// Returns the step of the drain whose end is to be waited for; `None` if there is no drain.
     #[must_use]
-    pub fn awaits_connections(&self) -> bool {
-        matches!(self.state, State::Draining(draining) if draining.connections_until.is_some())
+    pub fn draining(&self) -> Option<Draining> {
+        match self.state {
+            State::Draining { step, .. } => Some(step),
+            _ => None,
+        }
     }
 
-    fn starting(&self, event: Event, actions: &mut Vec<Action>) -> State {
-        match event {
-            Event::Started => State::Ready,
-            Event::Terminate(signal) | Event::Stop(signal) => {
-                let code = if self.plan.has_worker {
-                    exit_code::ended_by(signal)
-                } else {
-                    0
+    fn starting(&mut self, worker_runs: bool, step: &mut Step) -> State {
+        match step.event {
+            Event::WorkerStarted => State::Starting { worker_runs: true },
+            Event::Listening => State::Ready,
+            Event::ListenFailed => {
+                self.reported = Some(FAILURE);
+                if worker_runs {
+                    return self.stop(self.plan.stop_with, step);
+                }
+                step.exit(FAILURE)
+            }
+            // An offer lapsed after the worker was started for it.
+            Event::Signal(received) if worker_runs => {
+                if self.begins_stop(received) {
+                    return self.stop(received.forward, step);
+                }
+                step.act(Action::Forward(received.forward));
+                self.state
+            }
+            Event::Signal(received)
+                if self.begins_stop(received) || RESPONDER_STOPS.contains(&received.signal) =>
+            {
+                let code = exit_code::ended_by(received.forward);
+                step.exit(if self.plan.has_worker { code } else { 0 })
+            }
+            Event::WorkerEnded { code, is_last } => self.ended(code, is_last, None, step),
+            _ => self.state,
+        }
+    }
+
+    fn ready(&mut self, step: &mut Step) -> State {
+        let forward = match step.event {
+            Event::Signal(received) if self.begins_stop(received) => received.forward,
+            Event::Signal(received) => {
+                if self.plan.has_worker {
+                    step.act(Action::Forward(received.forward));
+                }
+                return self.state;
+            }
+            Event::Replaced => self.plan.stop_with,
+            Event::Unhealthy => {
+                self.reported = Some(UNHEALTHY);
+                self.plan.grace.get_or_insert(UNHEALTHY_GRACE);
+                return self.stop(self.plan.stop_with, step);
+            }
+            Event::WorkerEnded { code, is_last } => return self.ended(code, is_last, None, step),
+            _ => return self.state,
+        };
+        if self.plan.lame_duck.is_zero() {
+            return self.stop(forward, step);
+        }
+        State::LameDuck {
+            until: step.now + self.plan.lame_duck,
+            forward,
+        }
+    }
+
+    fn lame_duck(&mut self, until: Instant, forward: i32, step: &mut Step) -> State {
+        match step.event {
+            Event::WorkerEnded { code, is_last } => self.ended(code, is_last, None, step),
+            Event::Signal(received) if self.is_urgent(step.event) => {
+                self.stop(received.forward, step)
+            }
+            Event::Signal(received) if self.plan.has_worker => {
+                step.act(Action::Forward(received.forward));
+                self.state
+            }
+            _ if step.now >= until => self.stop(forward, step),
+            _ => self.state,
+        }
+    }
+
+    fn stopping(&mut self, asked: Asked, step: &mut Step) -> State {
+        match step.event {
+            Event::WorkerEnded { code, is_last } => {
+                return self.ended(code, is_last, Some(asked), step);
+            }
+            Event::Signal(received) => step.act(Action::Forward(received.forward)),
+            _ => {}
+        }
+        if asked.is_over(step.now) {
+            return step.kill(None);
+        }
+        self.state
+    }
+
+    fn leftovers(&mut self, ended: Ended, asked: Asked, step: &mut Step) -> State {
+        match step.event {
+            Event::NoneLeft | Event::Childless => return self.drain(ended, step),
+            _ if asked.is_over(step.now) => return step.kill(Some(ended)),
+            Event::LeftoverEnded => step.act(Action::StopLeftovers(asked.signal)),
+            // The leftovers of a worker that ended by itself are on their way out already.
+            Event::Signal(received) if ended.after_stop => {
+                step.act(Action::ForwardToLeftovers(received.forward));
+            }
+            _ => {}
+        }
+        self.state
+    }
+
+    fn killing(&mut self, ended: Option<Ended>, again_at: Instant, step: &mut Step) -> State {
+        match (step.event, ended) {
+            (Event::WorkerEnded { code, is_last }, _) => {
+                let ended = Ended {
+                    code: self.reported.unwrap_or(code),
+                    after_stop: true,
                 };
-                actions.push(Action::Exit(code));
-                State::Exited
+                if is_last {
+                    return self.drain(ended, step);
+                }
+                step.kill(Some(ended))
             }
-            // Where an offered socket was withdrawn after all, the worker runs before every address is bound.
-            Event::WorkerEnded(code) => {
-                actions.push(Action::Exit(code));
-                State::Exited
+            (Event::NoneLeft | Event::Childless, Some(ended)) => self.drain(ended, step),
+            _ if step.now < again_at => self.state,
+            // The exit of PID 1 ends what KILL could not.
+            _ if self.plan.is_init => {
+                let killed = self.reported.unwrap_or(exit_code::ended_by(SIGKILL));
+                let ended = ended.unwrap_or(Ended {
+                    code: killed,
+                    after_stop: true,
+                });
+                step.act(Action::Kill);
+                self.drain(ended, step)
             }
-            Event::Forward(_)
-            | Event::Unhealthy
-            | Event::Childless
-            | Event::Drained
-            | Event::Tick => State::Starting,
+            _ => step.kill(ended),
         }
     }
 
-    fn ready(&self, event: Event, now: Instant, actions: &mut Vec<Action>) -> State {
-        match event {
-            Event::Terminate(signal) if !self.plan.lame_duck.is_zero() => State::LameDuck {
-                until: now + self.plan.lame_duck,
-                signal,
+    fn drain_on(
+        &mut self,
+        ended: Ended,
+        draining: Draining,
+        cut_at: Instant,
+        step: &mut Step,
+    ) -> State {
+        let is_over = draining == Draining::Queue && step.event == Event::Drained;
+        let is_urgent = self.is_urgent(step.event);
+        if is_over {
+            return self.part(ended.code, step);
+        }
+        if is_urgent && ended.after_stop || step.now >= cut_at {
+            step.act(Action::Cut);
+            return self.part(ended.code, step);
+        }
+        let draining = match (draining, step.event) {
+            (Draining::Older, Event::OlderFinished) => Draining::Successors,
+            (Draining::Successors, Event::Alone) => {
+                step.act(Action::EndListening);
+                Draining::Queue
+            }
+            (draining, _) => draining,
+        };
+        State::Draining {
+            ended: Ended {
+                after_stop: ended.after_stop || is_urgent,
+                ..ended
             },
-            Event::Terminate(signal) => self.tell(signal, now, actions),
-            Event::Stop(signal) if !self.plan.has_worker => self.tell(signal, now, actions),
-            Event::Stop(signal) | Event::Forward(signal) => {
-                actions.push(Action::Forward(signal));
-                State::Ready
-            }
-            Event::WorkerEnded(code) => self.ended(code, None, now, actions),
-            Event::Started | Event::Unhealthy | Event::Childless | Event::Drained | Event::Tick => {
-                State::Ready
-            }
+            step: draining,
+            cut_at,
         }
     }
 
-    fn lame_duck(
-        &self,
-        until: Instant,
-        signal: i32,
-        event: Event,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> State {
-        match event {
-            Event::Terminate(signal) => self.tell(signal, now, actions),
-            Event::WorkerEnded(code) => self.ended(code, None, now, actions),
-            Event::Stop(other) | Event::Forward(other) if self.plan.has_worker => {
-                actions.push(Action::Forward(other));
-                State::LameDuck { until, signal }
-            }
-            _ if now >= until => self.tell(signal, now, actions),
-            _ => State::LameDuck { until, signal },
+    fn parting(&mut self, code: u8, until: Instant, step: &mut Step) -> State {
+        if step.event == Event::Childless || step.now >= until || self.is_urgent(step.event) {
+            return step.exit(code);
         }
+        self.state
     }
 
-    fn stopping(
-        &self,
-        kill_at: Option<Instant>,
-        event: Event,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> State {
-        match event {
-            Event::WorkerEnded(code) => return self.ended(code, Some(kill_at), now, actions),
-            Event::Terminate(signal) | Event::Stop(signal) | Event::Forward(signal) => {
-                actions.push(Action::Forward(signal));
-            }
-            Event::Started | Event::Unhealthy | Event::Childless | Event::Drained | Event::Tick => {
-            }
-        }
-        if kill_at.is_some_and(|at| now >= at) {
-            actions.push(Action::Kill);
-            return State::Stopping { kill_at: None };
-        }
-        State::Stopping { kill_at }
+    /// Returns `true` if a signal begins a stop.
+    fn begins_stop(&self, received: Received) -> bool {
+        let stops = self.plan.stop_signals;
+        stops.contains(received.signal)
+            || stops.contains(received.forward)
+            || !self.plan.has_worker && RESPONDER_STOPS.contains(&received.signal)
     }
 
-    /// The stop that a signal asked for begins.
-    fn tell(&self, signal: i32, now: Instant, actions: &mut Vec<Action>) -> State {
-        if self.plan.has_worker {
-            actions.push(Action::Forward(signal));
-            return State::Stopping {
-                kill_at: self.plan.grace.map(|grace| now + grace),
+    /// Returns `true` if an event asks for the end of a wait. nodemon sends USR2 twice and means it once.
+    fn is_urgent(&self, event: Event) -> bool {
+        let Event::Signal(Received { signal, forward }) = event else {
+            return false;
+        };
+        let stops = self.plan.stop_signals;
+        stops.contains(signal) || stops.contains(forward) || [SIGTERM, SIGINT].contains(&signal)
+    }
+
+    /// Begins the stop.
+    fn stop(&mut self, signal: i32, step: &mut Step) -> State {
+        if !self.plan.has_worker {
+            let ended = Ended {
+                code: self.reported.unwrap_or(0),
+                after_stop: true,
             };
+            return self.drain(ended, step);
         }
-        actions.push(Action::Drain);
-        State::Draining(Draining {
-            code: if self.is_unhealthy { UNHEALTHY } else { 0 },
-            asked: true,
-            connections_until: Some(now + self.plan.drain),
-            leftovers_until: None,
+        if signal != 0 {
+            step.act(Action::Stop(signal));
+        }
+        State::Stopping(Asked {
+            signal,
+            kill_at: self.plan.grace.map(|grace| step.now + grace),
         })
     }
 
-    /// The worker has ended; `told` is when it would have been killed, where it had been asked to stop.
-    fn ended(
-        &self,
-        code: u8,
-        told: Option<Option<Instant>>,
-        now: Instant,
-        actions: &mut Vec<Action>,
-    ) -> State {
-        actions.extend([Action::TerminateLeftovers, Action::Drain]);
-        // Where the grace is over already, TERM was preceded by KILL: nothing is left to wait for.
-        let leftovers_until = told.unwrap_or(self.plan.grace.map(|grace| now + grace));
-        State::Draining(Draining {
-            code: if self.is_unhealthy { UNHEALTHY } else { code },
-            asked: told.is_some(),
-            connections_until: Some(now + self.plan.drain),
-            leftovers_until,
-        })
+    /// Takes the end of the worker. `asked` is `None` if the worker ended by itself.
+    fn ended(&mut self, code: u8, is_last: bool, asked: Option<Asked>, step: &mut Step) -> State {
+        let ended = Ended {
+            code: self.reported.unwrap_or(code),
+            after_stop: asked.is_some(),
+        };
+        if is_last {
+            return self.drain(ended, step);
+        }
+        let mut asked = asked.unwrap_or(Asked {
+            signal: SIGTERM,
+            kill_at: Some(step.now + LEFTOVERS_GRACE),
+        });
+        if asked.signal == 0 {
+            asked.signal = SIGTERM;
+        }
+        step.act(Action::StopLeftovers(asked.signal));
+        State::Leftovers(ended, asked)
+    }
+
+    /// Begins the drain.
+    fn drain(&self, ended: Ended, step: &mut Step) -> State {
+        step.act(Action::Drain);
+        State::Draining {
+            ended,
+            step: Draining::Older,
+            cut_at: step.now + self.plan.drain,
+        }
+    }
+
+    /// Ends the process once its output has been read.
+    fn part(&self, code: u8, step: &mut Step) -> State {
+        if !self.plan.has_earlier_children {
+            return step.exit(code);
+        }
+        step.act(Action::CloseOutput);
+        State::Parting {
+            code,
+            until: step.now + PARTING,
+        }
     }
 }
 
-impl Draining {
-    fn step(mut self, event: Event, now: Instant, actions: &mut Vec<Action>) -> State {
-        match event {
-            Event::Terminate(_) if self.asked => self.give_up(actions),
-            Event::Terminate(_) => self.asked = true,
-            Event::Drained => self.connections_until = None,
-            Event::Childless => self.leftovers_until = None,
-            _ => {}
-        }
-        if self.leftovers_until.is_some_and(|at| now >= at) {
-            self.leftovers_until = None;
-            actions.push(Action::Kill);
-        }
-        if self.connections_until.is_some_and(|at| now >= at) {
-            self.connections_until = None;
-            actions.push(Action::Cut);
-        }
-        if self.connections_until.is_none() && self.leftovers_until.is_none() {
-            actions.push(Action::Exit(self.code));
-            return State::Exited;
-        }
-        State::Draining(self)
+impl Step {
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
     }
 
-    fn give_up(&mut self, actions: &mut Vec<Action>) {
-        if self.leftovers_until.take().is_some() {
-            actions.push(Action::Kill);
+    /// Begins a pass of KILL.
+    fn kill(&mut self, ended: Option<Ended>) -> State {
+        self.act(Action::Kill);
+        State::Killing {
+            ended,
+            again_at: self.now + KILL_AGAIN,
         }
-        if self.connections_until.take().is_some() {
-            actions.push(Action::Cut);
-        }
+    }
+
+    fn exit(&mut self, code: u8) -> State {
+        self.act(Action::Exit(code));
+        State::Exited
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Event::*;
+    use Action::{
+        CloseOutput, Cut, Drain, EndListening, Exit, Forward, ForwardToLeftovers, Kill, Stop,
+        StopLeftovers,
+    };
+    use Event::{
+        Alone, Childless, Drained, LeftoverEnded, ListenFailed, Listening, NoneLeft, OlderFinished,
+        Replaced, Tick, Unhealthy, WorkerEnded, WorkerStarted,
+    };
 
-    const TERM: i32 = 15;
+    const TERM: i32 = SIGTERM;
+    const USR1: i32 = libc::SIGUSR1;
     const KILL_CODE: u8 = 137;
+    /// Time that no grace lasts.
+    const HOUR: u64 = 3_600_000;
 
-    const RESPONDER: Plan = Plan {
-        has_worker: false,
-        drain: Duration::from_secs(5),
-        grace: None,
-        lame_duck: Duration::ZERO,
-    };
-    const COMPANION: Plan = Plan {
-        has_worker: true,
-        ..RESPONDER
-    };
-
-    /// What happens at which millisecond.
-    type Events<'t> = &'t [(u64, Event)];
-    type Actions<'t> = &'t [(u64, Action)];
-
-    /// Steps a started machine through events at milliseconds and returns what it does at which of them.
-    fn run(plan: Plan, events: Events<'_>) -> Vec<(u64, Action)> {
-        let start = Instant::now();
-        let mut lifecycle = Lifecycle::new(plan);
-        assert_eq!(lifecycle.step(Started, start), []);
-        let mut done = Vec::new();
-        for &(ms, event) in events {
-            let actions = lifecycle.step(event, start + Duration::from_millis(ms));
-            done.extend(actions.into_iter().map(|action| (ms, action)));
+    fn companion() -> Plan {
+        Plan {
+            has_worker: true,
+            is_init: false,
+            has_earlier_children: false,
+            drain: Duration::from_secs(5),
+            grace: None,
+            lame_duck: Duration::ZERO,
+            stop_signals: [SIGTERM, SIGINT].into_iter().collect(),
+            stop_with: SIGTERM,
         }
-        done
     }
 
-    #[test]
-    fn a_responder_drains_and_exits() {
-        use Action::{Cut, Drain, Exit};
-        let table: [(Events<'_>, Actions<'_>); 9] = [
-            (
-                &[(0, Tick), (9, Drained), (9, Forward(10))],
-                &[(9, Action::Forward(10))],
-            ),
-            (
-                &[(0, Terminate(TERM)), (1, Drained)],
-                &[(0, Drain), (1, Exit(0))],
-            ),
-            (
-                &[(0, Terminate(TERM)), (1, Terminate(TERM))],
-                &[(0, Drain), (1, Cut), (1, Exit(0))],
-            ),
-            (
-                &[(0, Stop(1)), (1, Terminate(TERM))],
-                &[(0, Drain), (1, Cut), (1, Exit(0))],
-            ),
-            (
-                &[(0, Stop(12)), (1, Stop(12)), (2, Drained)],
-                &[(0, Drain), (2, Exit(0))],
-            ),
-            (
-                &[(0, Terminate(TERM)), (4999, Tick), (5000, Tick)],
-                &[(0, Drain), (5000, Cut), (5000, Exit(0))],
-            ),
-            (
-                &[(0, Terminate(TERM)), (5001, Stop(1))],
-                &[(0, Drain), (5001, Cut), (5001, Exit(0))],
-            ),
-            (
-                &[
-                    (0, Terminate(TERM)),
-                    (1, Drained),
-                    (2, Terminate(TERM)),
-                    (3, Tick),
-                ],
-                &[(0, Drain), (1, Exit(0))],
-            ),
-            (&[(0, Childless)], &[]),
-        ];
-        for (events, expected) in table {
-            assert_eq!(run(RESPONDER, events), expected, "{events:?}");
+    fn responder() -> Plan {
+        Plan {
+            has_worker: false,
+            ..companion()
         }
-        let lame_duck = Plan {
-            lame_duck: Duration::from_secs(1),
-            ..RESPONDER
-        };
-        assert_eq!(
-            run(
-                lame_duck,
-                &[(0, Terminate(TERM)), (999, Tick), (1000, Tick)]
-            ),
-            [(1000, Drain)]
-        );
     }
 
-    #[test]
-    fn a_companion_stops_when_its_worker_has() {
-        use Action::{Cut, Drain, Exit, Forward as Send, Kill, TerminateLeftovers};
-        let grace = Plan {
+    fn with_grace() -> Plan {
+        Plan {
             grace: Some(Duration::from_secs(2)),
-            ..COMPANION
-        };
-        let lame_duck = Plan {
-            lame_duck: Duration::from_secs(1),
-            ..grace
-        };
-        let table: &[(Plan, Events<'_>, Actions<'_>)] = &[
-            // No signal but TERM and INT stops anything by itself.
-            (
-                COMPANION,
-                &[
-                    (0, Stop(1)),
-                    (1, Forward(28)),
-                    (2, Terminate(TERM)),
-                    (3, Terminate(2)),
-                ],
-                &[(0, Send(1)), (1, Send(28)), (2, Send(TERM)), (3, Send(2))],
-            ),
-            // Without a grace it is left alone, and so is what it leaves.
-            (
-                COMPANION,
-                &[
-                    (0, Terminate(TERM)),
-                    (3_600_000, Tick),
-                    (3_600_000, WorkerEnded(3)),
-                    (3_600_001, Drained),
-                ],
-                &[
-                    (0, Send(TERM)),
-                    (3_600_000, TerminateLeftovers),
-                    (3_600_000, Drain),
-                    (3_600_001, Exit(3)),
-                ],
-            ),
-            // The worker ends by itself: the first TERM is not the second.
-            (
-                COMPANION,
-                &[
-                    (0, WorkerEnded(0)),
-                    (1, Terminate(TERM)),
-                    (2, Terminate(TERM)),
-                ],
-                &[(0, TerminateLeftovers), (0, Drain), (2, Cut), (2, Exit(0))],
-            ),
-            (
-                COMPANION,
-                &[
-                    (0, Terminate(TERM)),
-                    (1, WorkerEnded(0)),
-                    (2, Terminate(TERM)),
-                ],
-                &[
-                    (0, Send(TERM)),
-                    (1, TerminateLeftovers),
-                    (1, Drain),
-                    (2, Cut),
-                    (2, Exit(0)),
-                ],
-            ),
-            // KILL at the end of the grace, and again at nothing.
-            (
-                grace,
-                &[
-                    (0, Terminate(TERM)),
-                    (1999, Tick),
-                    (2000, Tick),
-                    (2001, Tick),
-                    (2002, WorkerEnded(KILL_CODE)),
-                    (2003, Drained),
-                ],
-                &[
-                    (0, Send(TERM)),
-                    (2000, Kill),
-                    (2002, TerminateLeftovers),
-                    (2002, Drain),
-                    (2003, Exit(KILL_CODE)),
-                ],
-            ),
-            // Leftovers are waited for up to the same moment, and no longer than the last one lives.
-            (
-                grace,
-                &[
-                    (0, Terminate(TERM)),
-                    (1000, WorkerEnded(1)),
-                    (1001, Drained),
-                    (1999, Tick),
-                    (2000, Tick),
-                ],
-                &[
-                    (0, Send(TERM)),
-                    (1000, TerminateLeftovers),
-                    (1000, Drain),
-                    (2000, Kill),
-                    (2000, Exit(1)),
-                ],
-            ),
-            (
-                grace,
-                &[(0, WorkerEnded(1)), (1, Drained), (1500, Childless)],
-                &[(0, TerminateLeftovers), (0, Drain), (1500, Exit(1))],
-            ),
-            (
-                grace,
-                &[(0, WorkerEnded(1)), (1, Childless), (2, Drained)],
-                &[(0, TerminateLeftovers), (0, Drain), (2, Exit(1))],
-            ),
-            // A second TERM ends all of it.
-            (
-                grace,
-                &[
-                    (0, Terminate(TERM)),
-                    (1, WorkerEnded(1)),
-                    (2, Terminate(TERM)),
-                ],
-                &[
-                    (0, Send(TERM)),
-                    (1, TerminateLeftovers),
-                    (1, Drain),
-                    (2, Kill),
-                    (2, Cut),
-                    (2, Exit(1)),
-                ],
-            ),
-            // Lame duck: the signal waits, others do not, a second one is for now.
-            (
-                lame_duck,
-                &[
-                    (0, Terminate(TERM)),
-                    (500, Forward(10)),
-                    (1000, Tick),
-                    (3000, Tick),
-                ],
-                &[(500, Send(10)), (1000, Send(TERM)), (3000, Kill)],
-            ),
-            (
-                lame_duck,
-                &[
-                    (0, Terminate(TERM)),
-                    (500, Terminate(2)),
-                    (1000, Tick),
-                    (2500, Tick),
-                ],
-                &[(500, Send(2)), (2500, Kill)],
-            ),
-            (
-                lame_duck,
-                &[
-                    (0, Terminate(TERM)),
-                    (500, WorkerEnded(0)),
-                    (501, Childless),
-                    (502, Drained),
-                ],
-                &[(500, TerminateLeftovers), (500, Drain), (502, Exit(0))],
-            ),
-        ];
+            ..companion()
+        }
+    }
+
+    fn got(signal: i32) -> Event {
+        Event::Signal(Received {
+            signal,
+            forward: signal,
+        })
+    }
+
+    fn worker_ended(code: u8) -> Event {
+        WorkerEnded {
+            code,
+            is_last: true,
+        }
+    }
+
+    fn worker_left_others(code: u8) -> Event {
+        WorkerEnded {
+            code,
+            is_last: false,
+        }
+    }
+
+    /// Events and actions, and the milliseconds at which they come.
+    type Events<'a> = &'a [(u64, Event)];
+    type Actions<'a> = &'a [(u64, Action)];
+
+    fn run_from(mut lifecycle: Lifecycle, events: Events<'_>) -> Vec<(u64, Action)> {
+        let start = Instant::now();
+        let mut actions = Vec::new();
+        for &(at, event) in events {
+            let done = lifecycle.step(event, start + Duration::from_millis(at));
+            actions.extend(done.into_iter().map(|action| (at, action)));
+        }
+        actions
+    }
+
+    /// The actions of a process that serves.
+    fn run(plan: Plan, events: Events<'_>) -> Vec<(u64, Action)> {
+        let mut lifecycle = Lifecycle::new(plan);
+        if plan.has_worker {
+            lifecycle.step(WorkerStarted, Instant::now());
+        }
+        assert_eq!(lifecycle.step(Listening, Instant::now()), []);
+        run_from(lifecycle, events)
+    }
+
+    fn assert_all(table: &[(Plan, Events<'_>, Actions<'_>)]) {
         for (plan, events, expected) in table {
             assert_eq!(run(*plan, events), *expected, "{events:?}");
         }
     }
 
     #[test]
+    fn a_responder_drains_on_its_signals() {
+        assert_all(&[
+            (
+                responder(),
+                &[
+                    (0, got(TERM)),
+                    (1, OlderFinished),
+                    (2, Alone),
+                    (3, Drained),
+                    (4, got(TERM)),
+                ],
+                &[(0, Drain), (2, EndListening), (3, Exit(0))],
+            ),
+            (responder(), &[(0, got(SIGHUP))], &[(0, Drain)]),
+            (responder(), &[(0, got(USR1))], &[]),
+            // nodemon sends USR2 twice.
+            (
+                responder(),
+                &[(0, got(SIGUSR2)), (1, got(SIGUSR2)), (2, got(TERM))],
+                &[(0, Drain), (2, Cut), (2, Exit(0))],
+            ),
+            (
+                responder(),
+                &[(0, got(TERM)), (4999, Tick), (5000, Tick)],
+                &[(0, Drain), (5000, Cut), (5000, Exit(0))],
+            ),
+            (
+                Plan {
+                    lame_duck: Duration::from_secs(1),
+                    ..responder()
+                },
+                &[(0, got(TERM)), (999, Tick), (1000, Tick)],
+                &[(1000, Drain)],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_drain_takes_its_steps_in_their_order() {
+        // What comes out of order does not count.
+        for early in [Alone, Drained] {
+            let events = [(0, got(TERM)), (1, early), (2, OlderFinished)];
+            assert_eq!(run(responder(), &events), [(0, Drain)], "{early:?}");
+        }
+        let events = [
+            (0, got(TERM)),
+            (1, OlderFinished),
+            (2, OlderFinished),
+            (3, Drained),
+            (4, Alone),
+            (5, Alone),
+        ];
+        assert_eq!(run(responder(), &events), [(0, Drain), (4, EndListening)]);
+    }
+
+    #[test]
+    fn a_companion_stops_when_its_worker_has() {
+        let lame_duck = Plan {
+            lame_duck: Duration::from_secs(1),
+            ..with_grace()
+        };
+        assert_all(&[
+            // No signal but TERM and INT stops anything by itself.
+            (
+                companion(),
+                &[(0, got(SIGHUP)), (1, got(28)), (2, got(TERM)), (3, got(2))],
+                &[
+                    (0, Forward(1)),
+                    (1, Forward(28)),
+                    (2, Stop(TERM)),
+                    (3, Forward(2)),
+                ],
+            ),
+            // Without a grace the worker is left alone.
+            (
+                companion(),
+                &[
+                    (0, got(TERM)),
+                    (HOUR, Tick),
+                    (HOUR, worker_ended(3)),
+                    (HOUR, OlderFinished),
+                    (HOUR, Alone),
+                    (HOUR, Drained),
+                ],
+                &[
+                    (0, Stop(TERM)),
+                    (HOUR, Drain),
+                    (HOUR, EndListening),
+                    (HOUR, Exit(3)),
+                ],
+            ),
+            // The worker ends by itself: the first TERM is not the second.
+            (
+                companion(),
+                &[(0, worker_ended(0)), (1, got(TERM)), (2, got(TERM))],
+                &[(0, Drain), (2, Cut), (2, Exit(0))],
+            ),
+            (
+                companion(),
+                &[(0, got(TERM)), (1, worker_ended(0)), (2, got(TERM))],
+                &[(0, Stop(TERM)), (1, Drain), (2, Cut), (2, Exit(0))],
+            ),
+            // Lame duck: the stop signal waits, others do not, a second one is for now.
+            (
+                lame_duck,
+                &[(0, got(TERM)), (500, got(USR1)), (1000, Tick), (3000, Tick)],
+                &[(500, Forward(USR1)), (1000, Stop(TERM)), (3000, Kill)],
+            ),
+            (
+                lame_duck,
+                &[(0, got(TERM)), (500, got(2)), (1000, Tick), (2500, Tick)],
+                &[(500, Stop(2)), (2500, Kill)],
+            ),
+            (
+                lame_duck,
+                &[(0, got(TERM)), (500, worker_ended(0))],
+                &[(500, Drain)],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn leftovers_of_a_stop_are_waited_for_like_the_worker() {
+        assert_all(&[
+            (
+                companion(),
+                &[
+                    (0, got(TERM)),
+                    (1, worker_left_others(143)),
+                    (2, LeftoverEnded),
+                    (3, got(USR1)),
+                    (4, got(TERM)),
+                    (HOUR, Tick),
+                    (HOUR, NoneLeft),
+                ],
+                &[
+                    (0, Stop(TERM)),
+                    (1, StopLeftovers(TERM)),
+                    (2, StopLeftovers(TERM)),
+                    (3, ForwardToLeftovers(USR1)),
+                    (4, ForwardToLeftovers(TERM)),
+                    (HOUR, Drain),
+                ],
+            ),
+            // The grace counts from the stop.
+            (
+                with_grace(),
+                &[
+                    (0, got(TERM)),
+                    (1500, worker_left_others(1)),
+                    (1999, Tick),
+                    (2000, Tick),
+                    (2001, NoneLeft),
+                ],
+                &[
+                    (0, Stop(TERM)),
+                    (1500, StopLeftovers(TERM)),
+                    (2000, Kill),
+                    (2001, Drain),
+                ],
+            ),
+        ]);
+    }
+
+    #[test]
+    fn leftovers_of_a_worker_that_ended_by_itself_have_five_seconds() {
+        for plan in [companion(), with_grace()] {
+            let events = [
+                (0, worker_left_others(7)),
+                (1, got(TERM)),
+                (4999, Tick),
+                (5000, Tick),
+                (5001, NoneLeft),
+                (5002, OlderFinished),
+                (5003, Alone),
+                (5004, Drained),
+            ];
+            let expected = [
+                (0, StopLeftovers(TERM)),
+                (5000, Kill),
+                (5001, Drain),
+                (5003, EndListening),
+                (5004, Exit(7)),
+            ];
+            assert_eq!(run(plan, &events), expected);
+        }
+    }
+
+    #[test]
+    fn kill_is_repeated_until_none_is_left() {
+        let events = [
+            (0, got(TERM)),
+            (2000, Tick),
+            (2050, Tick),
+            (2100, Tick),
+            (2110, worker_left_others(KILL_CODE)),
+            (2120, LeftoverEnded),
+            (2210, Tick),
+            (2211, NoneLeft),
+        ];
+        let expected = [
+            (0, Stop(TERM)),
+            (2000, Kill),
+            (2100, Kill),
+            (2110, Kill),
+            (2210, Kill),
+            (2211, Drain),
+        ];
+        assert_eq!(run(with_grace(), &events), expected);
+    }
+
+    #[test]
+    fn pid_1_exits_when_the_grace_is_over() {
+        let plan = Plan {
+            is_init: true,
+            ..with_grace()
+        };
+        let events = [
+            (0, got(TERM)),
+            (2000, Tick),
+            (2100, Tick),
+            (2101, OlderFinished),
+            (2102, Alone),
+            (2103, Drained),
+        ];
+        let expected = [
+            (0, Stop(TERM)),
+            (2000, Kill),
+            (2100, Kill),
+            (2100, Drain),
+            (2102, EndListening),
+            (2103, Exit(KILL_CODE)),
+        ];
+        assert_eq!(run(plan, &events), expected);
+    }
+
+    #[test]
+    fn a_stop_signal_of_the_image_begins_the_stop() {
+        let plan = Plan {
+            stop_signals: [SIGQUIT].into_iter().collect(),
+            stop_with: SIGQUIT,
+            ..companion()
+        };
+        assert_all(&[
+            (
+                plan,
+                &[(0, got(TERM)), (1, got(SIGQUIT))],
+                &[(0, Forward(TERM)), (1, Stop(SIGQUIT))],
+            ),
+            (plan, &[(0, Replaced)], &[(0, Stop(SIGQUIT))]),
+            (plan, &[(0, Unhealthy)], &[(0, Stop(SIGQUIT))]),
+        ]);
+        // It begins one whether it arrives or is what the worker gets.
+        let rewritten = Event::Signal(Received {
+            signal: SIGUSR2,
+            forward: TERM,
+        });
+        let events = [(0, rewritten), (1, rewritten)];
+        let expected = [(0, Stop(TERM)), (1, Forward(TERM))];
+        assert_eq!(run(companion(), &events), expected);
+    }
+
+    #[test]
     fn an_unhealthy_worker_is_stopped_and_reported() {
-        use Action::{Drain, Exit, Forward as Send, Kill, TerminateLeftovers};
         let lame_duck = Plan {
             lame_duck: Duration::from_secs(9),
-            ..COMPANION
+            ..companion()
         };
-        for plan in [COMPANION, lame_duck] {
-            assert_eq!(
-                run(
-                    plan,
-                    &[
-                        (0, Unhealthy),
-                        (4999, Tick),
-                        (5000, Tick),
-                        (5001, WorkerEnded(137)),
-                        (5002, Drained)
-                    ]
-                ),
-                [
-                    (0, Send(TERM)),
-                    (5000, Kill),
-                    (5001, TerminateLeftovers),
-                    (5001, Drain),
-                    (5002, Exit(75)),
-                ]
-            );
+        for plan in [companion(), lame_duck] {
+            let events = [
+                (0, Unhealthy),
+                (4999, Tick),
+                (5000, Tick),
+                (5001, worker_ended(KILL_CODE)),
+                (5002, OlderFinished),
+                (5003, Alone),
+                (5004, Drained),
+            ];
+            let expected = [
+                (0, Stop(TERM)),
+                (5000, Kill),
+                (5001, Drain),
+                (5003, EndListening),
+                (5004, Exit(75)),
+            ];
+            assert_eq!(run(plan, &events), expected);
         }
-        assert_eq!(
-            run(RESPONDER, &[(0, Unhealthy), (1, Drained)]),
-            [(0, Drain), (1, Exit(75))]
-        );
-        // It was asked to stop before that: its code is its own, and there is no grace that nobody gave.
-        assert_eq!(
-            run(
-                COMPANION,
-                &[
-                    (0, Terminate(TERM)),
-                    (1, Unhealthy),
-                    (9000, WorkerEnded(0)),
-                    (9001, Drained)
-                ]
+        let events = [(0, Unhealthy), (9000, Tick)];
+        let expected = [(0, Drain), (9000, Cut), (9000, Exit(75))];
+        assert_eq!(run(responder(), &events), expected);
+        // A worker that was asked to stop before that has its own code, and no grace that was not given.
+        let events = [
+            (0, got(TERM)),
+            (1, Unhealthy),
+            (9000, worker_ended(0)),
+            (9001, got(TERM)),
+        ];
+        let expected = [(0, Stop(TERM)), (9000, Drain), (9001, Cut), (9001, Exit(0))];
+        assert_eq!(run(companion(), &events), expected);
+    }
+
+    #[test]
+    fn a_takeover_stops_like_a_signal() {
+        let lame_duck = Plan {
+            lame_duck: Duration::from_secs(1),
+            ..companion()
+        };
+        let dropped = Plan {
+            stop_with: 0,
+            ..with_grace()
+        };
+        assert_all(&[
+            (companion(), &[(0, Replaced)], &[(0, Stop(TERM))]),
+            (
+                lame_duck,
+                &[(0, Replaced), (1000, Tick)],
+                &[(1000, Stop(TERM))],
             ),
-            [
-                (0, Send(TERM)),
-                (9000, TerminateLeftovers),
-                (9000, Drain),
-                (9001, Exit(0))
-            ]
-        );
-        // It has ended by itself, or is on its way.
+            (responder(), &[(0, Replaced)], &[(0, Drain)]),
+            (dropped, &[(0, Replaced), (2000, Tick)], &[(2000, Kill)]),
+        ]);
+    }
+
+    #[test]
+    fn output_is_closed_and_read_before_the_exit() {
+        let plan = Plan {
+            has_earlier_children: true,
+            ..companion()
+        };
+        let drained = [
+            (0, worker_ended(1)),
+            (1, OlderFinished),
+            (2, Alone),
+            (3, Drained),
+        ];
+        for (last, at) in [
+            ((4, Childless), 4),
+            ((5003, Tick), 5003),
+            ((4, got(TERM)), 4),
+        ] {
+            let mut events = drained.to_vec();
+            events.extend([(3, Tick), last]);
+            let expected = [
+                (0, Drain),
+                (2, EndListening),
+                (3, CloseOutput),
+                (at, Exit(1)),
+            ];
+            assert_eq!(run(plan, &events), expected);
+        }
+        // The readers had ended before.
+        let events = [(0, Childless), (1, worker_ended(1)), (9000, Tick)];
         assert_eq!(
-            run(
-                COMPANION,
-                &[(0, WorkerEnded(1)), (1, Unhealthy), (2, Drained)]
-            ),
-            [(0, TerminateLeftovers), (0, Drain), (2, Exit(1))]
+            run(plan, &events),
+            [(1, Drain), (9000, Cut), (9000, Exit(1))]
         );
     }
 
     #[test]
     fn a_signal_ends_the_start() {
-        for (plan, event, code) in [
-            (RESPONDER, Terminate(TERM), 0),
-            (RESPONDER, Stop(12), 0),
-            (COMPANION, Terminate(TERM), 143),
-            (COMPANION, Stop(12), 140),
+        for (plan, signal, code) in [
+            (responder(), TERM, 0),
+            (responder(), SIGUSR2, 0),
+            (companion(), TERM, 143),
+            (companion(), SIGUSR2, 140),
         ] {
-            let mut lifecycle = Lifecycle::new(plan);
-            assert_eq!(
-                lifecycle.step(event, Instant::now()),
-                [Action::Exit(code)],
-                "{event:?}"
-            );
+            let actions = run_from(Lifecycle::new(plan), &[(0, got(signal))]);
+            assert_eq!(actions, [(0, Exit(code))], "{signal}");
         }
+    }
+
+    #[test]
+    fn a_worker_that_runs_during_the_start_is_stopped_like_any_other() {
+        let start = |events: Events<'_>| run_from(Lifecycle::new(with_grace()), events);
+        let events = [(0, WorkerStarted), (1, got(USR1)), (2, got(TERM))];
+        assert_eq!(start(&events), [(1, Forward(USR1)), (2, Stop(TERM))]);
+        let events = [
+            (0, WorkerStarted),
+            (1, ListenFailed),
+            (2001, Tick),
+            (2002, worker_ended(KILL_CODE)),
+            (9000, Tick),
+        ];
+        let expected = [
+            (1, Stop(TERM)),
+            (2001, Kill),
+            (2002, Drain),
+            (9000, Cut),
+            (9000, Exit(125)),
+        ];
+        assert_eq!(start(&events), expected);
     }
 
     #[test]
@@ -668,27 +1041,32 @@ mod tests {
         let now = Instant::now();
         let at = |ms| Some(now + Duration::from_millis(ms));
         let mut lifecycle = Lifecycle::new(Plan {
-            has_worker: true,
-            drain: Duration::from_secs(5),
-            grace: Some(Duration::from_secs(2)),
             lame_duck: Duration::from_secs(1),
+            has_earlier_children: true,
+            ..with_grace()
         });
-        assert_eq!(lifecycle.deadline(), None);
-        lifecycle.step(Started, now);
-        assert_eq!(lifecycle.deadline(), None);
-        assert!(!lifecycle.is_stopping());
-        lifecycle.step(Terminate(TERM), now);
-        assert_eq!(lifecycle.deadline(), at(1000));
-        assert!(lifecycle.is_stopping() && !lifecycle.is_draining());
-        lifecycle.step(Terminate(TERM), now);
-        assert_eq!(lifecycle.deadline(), at(2000));
-        lifecycle.step(WorkerEnded(0), now);
-        assert_eq!(lifecycle.deadline(), at(2000));
-        assert!(lifecycle.is_draining() && lifecycle.awaits_connections());
-        lifecycle.step(Childless, now);
-        assert_eq!(lifecycle.deadline(), at(5000));
-        lifecycle.step(Drained, now);
-        assert_eq!(lifecycle.deadline(), None);
-        assert!(!lifecycle.awaits_connections());
+        let mut then = |event, deadline, draining, is_stopping, has_ended| {
+            lifecycle.step(event, now);
+            assert_eq!(lifecycle.deadline(), deadline, "{event:?}");
+            assert_eq!(lifecycle.draining(), draining, "{event:?}");
+            assert_eq!(lifecycle.is_stopping(), is_stopping, "{event:?}");
+            assert_eq!(lifecycle.worker_has_ended(), has_ended, "{event:?}");
+        };
+        then(WorkerStarted, None, None, false, false);
+        then(Listening, None, None, false, false);
+        then(got(TERM), at(1000), None, true, false);
+        then(got(TERM), at(2000), None, true, false);
+        then(worker_left_others(0), at(2000), None, true, false);
+        then(NoneLeft, at(5000), Some(Draining::Older), true, true);
+        then(
+            OlderFinished,
+            at(5000),
+            Some(Draining::Successors),
+            true,
+            true,
+        );
+        then(Alone, at(5000), Some(Draining::Queue), true, true);
+        then(Drained, at(5000), None, true, true);
+        then(Childless, None, None, true, true);
     }
 }

@@ -1,4 +1,6 @@
-//! Runs livelet: binds, starts the worker, serves, and takes all of it through its lifecycle.
+//! Runs livelet: sets up, listens, starts the worker, then takes events through the lifecycle until that wants to exit.
+//!
+//! Only [`Process`] changes the state of the process. [`lifecycle`] decides, `Process` acts.
 
 pub mod lifecycle;
 mod signals;
@@ -8,15 +10,20 @@ use std::fmt;
 use std::future::pending;
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use libc::{SIGCHLD, SIGINT, SIGTERM};
+use libc::SIGCHLD;
+use rustix::pipe::pipe;
+use rustix::process::getpid;
+use rustix::stdio::{dup2_stderr, dup2_stdout};
 use smol::LocalExecutor;
-use smol::future::or;
+use smol::future::{or, yield_now};
 
 use crate::check::Kind;
 use crate::config::Config;
+use crate::exit_code;
 use crate::handover::{Holder, Listener, Predecessor, Taken};
 use crate::health::Snapshot;
 use crate::http::server::Server;
@@ -25,20 +32,20 @@ use crate::log;
 use crate::notify::{self, NotifySocket};
 use crate::responder::Responder;
 use crate::runtime::{self, Timer, task};
-use crate::signal::{self, STOPPING};
-use crate::worker::{self, Ending, SpawnError, Worker};
+use crate::signal;
+use crate::worker::{self, Ended, SpawnError, Tree};
 
-use lifecycle::{Action, Event, Lifecycle, Plan};
+use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 use signals::Signals;
 
-/// How long an idle connection is waited for in a drain after the socket went to a successor: its client need not know
-/// of the change, and what it asks meanwhile is answered.
+/// Time for which an idle connection stays open in a drain if the socket went to a successor: its client need not know of
+/// the change, and its next request is answered.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
-/// Where supervisors and workers meet (sd_notify(3)).
+/// Variable that names the socket of sd_notify(3).
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// Why it could not start.
+/// Reason why livelet could not start.
 #[derive(Debug)]
 pub enum RunError {
     /// An address could not be listened on.
@@ -50,12 +57,12 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// What to report: 125, unless it is the worker that can't be started.
+    /// Returns the exit code: 125, or the worker's if the worker can't be started.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Spawn(error) => error.exit_code(),
-            RunError::Listen(_) | RunError::System(..) => 125,
+            RunError::Listen(_) | RunError::System(..) => exit_code::FAILURE,
         }
     }
 }
@@ -70,59 +77,43 @@ impl fmt::Display for RunError {
     }
 }
 
+impl std::error::Error for RunError {}
+
 /// Serves until a signal or the worker's end has ended it, and returns the exit code.
 ///
 /// # Errors
-/// It could not start; nothing was served then.
+/// Returns an error if livelet could not start; no worker runs then.
 pub fn run(config: &Config) -> Result<u8, RunError> {
-    // Before anything is opened: their numbers are all that is known of them.
+    // Before anything is opened: inherited sockets are known by their numbers alone.
     let inherited =
         listen::take_inherited().map_err(|cause| RunError::System("LISTEN_FDS", cause))?;
     if let Some(program) = config.command.first() {
         worker::find(program).map_err(RunError::Spawn)?;
     }
-    // Before anything is begun, so that no signal is lost: the kernel drops what PID 1 has no handler for.
-    let signals = Signals::new(!config.command.is_empty())
-        .map_err(|cause| RunError::System("signals", cause))?;
     let executor = Rc::new(LocalExecutor::new());
-    let responder = Responder::new(Rc::clone(&executor), config);
-    let process = Process {
-        config,
-        signals,
-        lifecycle: Lifecycle::new(Plan {
-            has_worker: !config.command.is_empty(),
-            drain: config.drain,
-            grace: config.grace,
-            lame_duck: config.lame_duck,
-        }),
-        server: Server::new(
-            Rc::clone(&executor),
-            config.max_connections,
-            Rc::clone(&responder),
-        ),
-        responder,
-        holder: Holder::new(Rc::clone(&executor)),
-        worker: None,
-        is_childless: false,
-        executor: Rc::clone(&executor),
-    };
-    runtime::block_on(&executor, process.start_and_supervise(inherited))
+    let process = Process::set_up(config, &executor)?;
+    runtime::block_on(&executor, process.live(inherited))
         .map_err(|cause| RunError::System("epoll", cause))?
 }
 
-/// The NOTIFY_SOCKET of livelet's own supervisor; an empty one is none.
+/// Returns the NOTIFY_SOCKET of livelet's own supervisor; an empty one counts as none.
 fn supervisor() -> Option<OsString> {
     std::env::var_os(NOTIFY_SOCKET).filter(|name| !name.is_empty())
 }
 
-/// Where a listening socket comes from.
+/// A listening socket and where it comes from.
+struct Listening {
+    socket: TcpListener,
+    origin: Origin,
+}
+
 enum Origin {
     Bound,
     Inherited,
-    TakenOver(i32, Predecessor),
+    TakenOver { pid: i32, from: Predecessor },
 }
 
-/// The process: the only one that changes state.
+/// The process: the only one that changes its state.
 struct Process<'c> {
     config: &'c Config,
     executor: Rc<LocalExecutor<'static>>,
@@ -131,60 +122,102 @@ struct Process<'c> {
     responder: Rc<Responder>,
     server: Rc<Server>,
     holder: Rc<Holder>,
-    /// While it runs.
-    worker: Option<Worker>,
-    /// The last that was reaped was the last child.
-    is_childless: bool,
+    tree: Tree,
+    /// Children may have ended without a signal that says so.
+    must_reap: bool,
+    /// Set when the lifecycle has come to its end.
+    exit_code: Option<u8>,
 }
 
-impl Process<'_> {
-    async fn start_and_supervise(mut self, inherited: Vec<TcpListener>) -> Result<u8, RunError> {
-        let sockets = if inherited.is_empty() {
-            match self.listen().await? {
-                Ok(sockets) => sockets,
-                Err(code) => return Ok(code),
+impl<'c> Process<'c> {
+    fn set_up(
+        config: &'c Config,
+        executor: &Rc<LocalExecutor<'static>>,
+    ) -> Result<Process<'c>, RunError> {
+        let has_worker = !config.command.is_empty();
+        // First, so that no signal is lost: the kernel drops those that PID 1 has no handler for.
+        let signals = Signals::new(has_worker, &config.stop_signals)
+            .map_err(|cause| RunError::System("signals", cause))?;
+        let tree = Tree::new(config.signals_group);
+        let responder = Responder::new(Rc::clone(executor), config);
+        let server = Server::new(
+            Rc::clone(executor),
+            config.max_connections,
+            Rc::clone(&responder),
+        );
+        let stop_with = config.stop_signals.first().copied().unwrap_or_default();
+        let lifecycle = Lifecycle::new(Plan {
+            has_worker,
+            is_init: getpid().is_init(),
+            has_earlier_children: tree.has_earlier,
+            drain: config.drain,
+            grace: config.grace,
+            lame_duck: config.lame_duck,
+            stop_signals: config.stop_signals.iter().copied().collect(),
+            stop_with: rewritten(config, stop_with),
+        });
+        Ok(Process {
+            config,
+            executor: Rc::clone(executor),
+            signals,
+            lifecycle,
+            responder,
+            server,
+            holder: Holder::new(Rc::clone(executor)),
+            tree,
+            must_reap: false,
+            exit_code: None,
+        })
+    }
+
+    /// Starts, then takes events until the lifecycle wants to exit.
+    async fn live(mut self, inherited: Vec<TcpListener>) -> Result<u8, RunError> {
+        match self.start(inherited).await {
+            Ok(()) => {}
+            Err(error) if self.tree.worker().is_none() => return Err(error),
+            Err(error) => {
+                log::failure(format_args!("{error}"));
+                self.step(Event::ListenFailed);
             }
-        } else {
-            self.start_worker()?;
-            let sockets = inherited.into_iter();
-            sockets.map(|socket| (socket, Origin::Inherited)).collect()
-        };
-        self.serve(sockets)
-            .map_err(|cause| RunError::System("listening socket", cause))?;
-        if let Some(worker) = &self.worker {
-            log::notice(format_args!("worker: pid {}: started", worker.pid()));
         }
-        self.say_ready();
-        let mut events = vec![Event::Started];
         loop {
-            for event in events {
-                let actions = self.lifecycle.step(event, Instant::now());
-                if self.lifecycle.is_stopping() {
-                    self.holder.stop();
-                    self.server.stop();
-                }
-                self.responder.publish(Snapshot {
-                    has_worker: self.has_worker(),
-                    is_stopping: self.lifecycle.is_stopping(),
-                    has_worker_ended: self.has_worker() && self.lifecycle.is_draining(),
-                    pid: self
-                        .worker
-                        .as_ref()
-                        .map_or_else(std::process::id, |worker| worker.pid().unsigned_abs()),
-                });
-                for action in actions {
-                    if let Some(code) = self.act(action) {
-                        return Ok(code);
-                    }
-                }
+            if let Some(code) = self.exit_code {
+                return Ok(code);
             }
-            events = self.next_events().await;
+            for event in self.next_events().await {
+                self.step(event);
+            }
         }
     }
 
+    /// Listens, starts the worker and serves, unless a signal or the worker's end comes first.
+    async fn start(&mut self, inherited: Vec<TcpListener>) -> Result<(), RunError> {
+        let sockets = if inherited.is_empty() {
+            self.listen().await?
+        } else {
+            self.start_worker()?;
+            let sockets = inherited.into_iter().map(|socket| Listening {
+                socket,
+                origin: Origin::Inherited,
+            });
+            sockets.collect()
+        };
+        if self.lifecycle.is_stopping() {
+            return Ok(());
+        }
+        self.serve(sockets)
+            .map_err(|cause| RunError::System("listening socket", cause))?;
+        if let Some(pid) = self.tree.worker() {
+            log::notice(format_args!("worker: pid {pid}: started"));
+        }
+        self.say_ready();
+        self.step(Event::Listening);
+        Ok(())
+    }
+
     /// Gets a listening socket for every address, and starts the worker as soon as they are at hand: a socket that
-    /// another livelet offers is taken once the worker runs. The exit code, where a signal ends the wait.
-    async fn listen(&mut self) -> Result<Result<Vec<(TcpListener, Origin)>, u8>, RunError> {
+    /// another livelet offers is taken once the worker runs. Returns early if a stop begins.
+    async fn listen(&mut self) -> Result<Vec<Listening>, RunError> {
         let wait = Wait {
             limit: self.config.bind_wait,
             takeover: self.config.takeover,
@@ -193,23 +226,24 @@ impl Process<'_> {
         let mut missing: Vec<Listen> = self.config.listen.clone();
         let mut sockets = Vec::new();
         while !missing.is_empty() {
-            let found = async { Ok(listen::find(&missing, wait).await) };
-            let signalled = async { Err(self.signalled_at_start().await) };
-            let found = match or(signalled, found).await {
-                Ok(found) => found.map_err(RunError::Listen)?,
-                Err(code) => return Ok(Err(code)),
+            let Some(found) = self.find(&missing, wait).await? else {
+                return Ok(sockets);
             };
             self.start_worker()?;
             let mut lapsed = Vec::new();
             for (address, found) in missing.into_iter().zip(found) {
                 match found {
-                    Found::Bound(socket) => sockets.push((socket, Origin::Bound)),
+                    Found::Bound(socket) => sockets.push(Listening {
+                        socket,
+                        origin: Origin::Bound,
+                    }),
                     Found::Offered(offer) => {
                         let pid = offer.pid();
                         match offer.take() {
-                            Some((socket, before)) => {
-                                sockets.push((socket, Origin::TakenOver(pid, before)));
-                            }
+                            Some((socket, from)) => sockets.push(Listening {
+                                socket,
+                                origin: Origin::TakenOver { pid, from },
+                            }),
                             None => lapsed.push(address),
                         }
                     }
@@ -217,19 +251,33 @@ impl Process<'_> {
             }
             missing = lapsed;
         }
-        Ok(Ok(sockets))
+        Ok(sockets)
     }
 
-    /// Waits for what ends livelet before it serves, and returns the exit code.
-    async fn signalled_at_start(&mut self) -> u8 {
+    /// Finds a listening socket for each address. Returns `None` if a stop begins first.
+    async fn find(
+        &mut self,
+        addresses: &[Listen],
+        wait: Wait,
+    ) -> Result<Option<Vec<Found>>, RunError> {
+        enum Happened {
+            Signals(Vec<i32>),
+            Found(Result<Vec<Found>, ListenError>),
+        }
+        let mut found = pin!(listen::find(addresses, wait));
         loop {
-            let arrived = self.signals.next().await;
-            for event in self.events_of(&arrived) {
-                for action in self.lifecycle.step(event, Instant::now()) {
-                    if let Action::Exit(code) = action {
-                        return code;
+            let signalled = async { Happened::Signals(self.signals.next().await) };
+            let found = async { Happened::Found(found.as_mut().await) };
+            match or(signalled, found).await {
+                Happened::Found(found) => return found.map(Some).map_err(RunError::Listen),
+                Happened::Signals(arrived) => {
+                    for event in self.events_of(&arrived) {
+                        self.step(event);
                     }
                 }
+            }
+            if self.lifecycle.is_stopping() {
+                return Ok(None);
             }
         }
     }
@@ -239,27 +287,28 @@ impl Process<'_> {
     }
 
     fn start_worker(&mut self) -> Result<(), RunError> {
-        if self.has_worker() && self.worker.is_none() {
-            let failed = |cause| RunError::System(NOTIFY_SOCKET, cause);
-            let socket = NotifySocket::new().map_err(failed)?;
-            let mut variables = vec![(NOTIFY_SOCKET, socket.name().map_err(failed)?)];
-            variables.extend(self.watchdog().map(|limit| {
-                // A check's duration has milliseconds, and fits.
-                let usec = limit.as_millis() as u64 * 1000;
-                ("WATCHDOG_USEC", usec.to_string().into())
-            }));
-            let Config {
-                command, single, ..
-            } = self.config;
-            let worker = Worker::spawn(command, *single, self.signals.inherited(), &variables);
-            self.worker = Some(worker.map_err(RunError::Spawn)?);
-            let listening = socket.listen(self.responder.notified(), supervisor());
-            task::spawn(&self.executor, listening);
+        if !self.has_worker() || self.tree.worker().is_some() {
+            return Ok(());
         }
+        let failed = |cause| RunError::System(NOTIFY_SOCKET, cause);
+        let socket = NotifySocket::new().map_err(failed)?;
+        let mut variables = vec![(NOTIFY_SOCKET, socket.name().map_err(failed)?)];
+        variables.extend(self.watchdog().map(|limit| {
+            // A check's duration has milliseconds, and fits.
+            let usec = limit.as_millis() as u64 * 1000;
+            ("WATCHDOG_USEC", usec.to_string().into())
+        }));
+        let mask = self.signals.inherited();
+        self.tree
+            .start_worker(&self.config.command, mask, &variables)
+            .map_err(RunError::Spawn)?;
+        let listening = socket.listen(self.responder.notified(), supervisor());
+        task::spawn(&self.executor, listening);
+        self.step(Event::WorkerStarted);
         Ok(())
     }
 
-    /// The limit of the first watchdog check.
+    /// Returns the limit of the first watchdog check.
     fn watchdog(&self) -> Option<Duration> {
         let mut checks = self.config.live.iter().chain(&self.config.ready);
         checks.find_map(|check| match check.kind {
@@ -268,7 +317,7 @@ impl Process<'_> {
         })
     }
 
-    /// Tells whoever supervises livelet that it is ready, where no worker does that itself.
+    /// Tells livelet's own supervisor that livelet is ready, unless the worker says so itself.
     fn say_ready(&self) {
         let mut checks = self.config.live.iter().chain(&self.config.ready);
         let says_itself = self.has_worker() && checks.any(|check| check.kind == Kind::Notify);
@@ -280,8 +329,8 @@ impl Process<'_> {
         }
     }
 
-    fn serve(&self, sockets: Vec<(TcpListener, Origin)>) -> io::Result<()> {
-        for (socket, origin) in sockets {
+    fn serve(&self, sockets: Vec<Listening>) -> io::Result<()> {
+        for Listening { socket, origin } in sockets {
             let listener = Listener::new(socket)?;
             self.server.accept_from(Rc::clone(&listener));
             let address = listener.address();
@@ -293,8 +342,8 @@ impl Process<'_> {
                     }
                     String::new()
                 }
-                Origin::TakenOver(pid, before) => {
-                    self.holder.answer_for(&listener, Some(before));
+                Origin::TakenOver { pid, from } => {
+                    self.holder.answer_for(&listener, Some(from));
                     format!(" (taken over from pid {pid})")
                 }
             };
@@ -308,55 +357,73 @@ impl Process<'_> {
         Ok(())
     }
 
-    /// Lets open connections finish; listening ends once no older one is left, nor a successor that may take the socket.
-    fn drain(&self) {
-        let idle_until = if self.holder.has_successor() {
-            Instant::now() + HANDOVER_GRACE.min(self.config.drain)
-        } else {
-            Instant::now()
-        };
-        self.server.drain(idle_until);
-        let (server, holder) = (Rc::clone(&self.server), Rc::clone(&self.holder));
-        let end = async move {
-            server.older_finished().await;
-            holder.alone().await;
-            server.end_listening();
-        };
-        task::spawn(&self.executor, end);
+    /// Takes one event through the lifecycle, publishes the state and does what the lifecycle wants done.
+    fn step(&mut self, event: Event) {
+        let actions = self.lifecycle.step(event, Instant::now());
+        if self.lifecycle.is_stopping() {
+            self.holder.stop();
+            self.server.stop();
+        }
+        self.responder.publish(Snapshot {
+            has_worker: self.has_worker(),
+            is_stopping: self.lifecycle.is_stopping(),
+            has_worker_ended: self.lifecycle.worker_has_ended(),
+            pid: self
+                .tree
+                .worker()
+                .map_or_else(std::process::id, i32::unsigned_abs),
+        });
+        for action in actions {
+            self.act(action);
+        }
     }
 
-    /// Does what the lifecycle wants done; the exit code is the last it wants.
-    fn act(&mut self, action: Action) -> Option<u8> {
-        match (action, &self.worker) {
-            (Action::Forward(signal), Some(worker)) => worker.signal(signal),
-            (Action::Forward(_), None) => {}
-            (Action::Kill, Some(worker)) => {
-                log::notice(format_args!(
-                    "worker: pid {}: killed; see --grace",
-                    worker.pid()
-                ));
-                worker.kill();
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Stop(signal) => self.tree.stop(signal),
+            Action::Forward(signal) => self.tree.forward(signal),
+            Action::StopLeftovers(signal) => self.tree.stop_leftovers(signal),
+            Action::ForwardToLeftovers(signal) => self.tree.forward_to_leftovers(signal),
+            Action::Kill => {
+                self.tree.kill();
+                self.must_reap = true;
             }
-            (Action::Kill, None) => worker::signal_descendants(libc::SIGKILL),
-            // Most workers leave nothing, and looking for it takes longer than the rest of the end.
-            (Action::TerminateLeftovers, _) if self.is_childless => {}
-            (Action::TerminateLeftovers, _) => worker::signal_descendants(SIGTERM),
-            (Action::Drain, _) => self.drain(),
-            (Action::Cut, _) => {
+            Action::Drain => self.drain(),
+            Action::EndListening => self.server.end_listening(),
+            Action::Cut => {
                 let open = self.server.open_connections();
                 log::notice(format_args!("drain: {open} connections: cut; see --drain"));
                 self.server.cut();
             }
-            (Action::Exit(code), _) => return Some(code),
+            Action::CloseOutput => {
+                close_output();
+                self.must_reap = true;
+            }
+            Action::Exit(code) => self.exit_code = Some(code),
         }
-        None
     }
 
+    /// Lets open connections finish.
+    fn drain(&self) {
+        let idle_for = if self.holder.has_successor() {
+            HANDOVER_GRACE.min(self.config.drain)
+        } else {
+            Duration::ZERO
+        };
+        self.server.drain(Instant::now() + idle_for);
+    }
+
+    /// Waits for the next events.
     async fn next_events(&mut self) -> Vec<Event> {
         enum Happened {
             Signals(Vec<i32>),
             Taken(Vec<Taken>),
             Other(Event),
+        }
+        if self.must_reap {
+            // Connections have their turn between two looks.
+            yield_now().await;
+            return self.reap();
         }
         let Process {
             signals,
@@ -369,14 +436,25 @@ impl Process<'_> {
         let signalled = async { Happened::Signals(signals.next().await) };
         let taken = async { Happened::Taken(holder.taken().await) };
         let drained = async {
-            if !lifecycle.awaits_connections() {
-                pending::<()>().await;
-            }
-            server.drained().await;
-            Happened::Other(Event::Drained)
+            let event = match lifecycle.draining() {
+                Some(Draining::Older) => {
+                    server.older_finished().await;
+                    Event::OlderFinished
+                }
+                Some(Draining::Successors) => {
+                    holder.alone().await;
+                    Event::Alone
+                }
+                Some(Draining::Queue) => {
+                    server.drained().await;
+                    Event::Drained
+                }
+                None => pending().await,
+            };
+            Happened::Other(event)
         };
         let unhealthy = async {
-            // What stops already may well fail.
+            // A worker that stops may well fail.
             if lifecycle.is_stopping() {
                 pending::<()>().await;
             }
@@ -404,7 +482,7 @@ impl Process<'_> {
         }
     }
 
-    /// A successor has sockets: it accepts, livelet does not any more.
+    /// Takes note of sockets that a successor has: livelet does not accept from them any more.
     fn handed_over(&self, taken: &[Taken]) -> Vec<Event> {
         self.server.released();
         for Taken { address, pid, .. } in taken {
@@ -412,7 +490,7 @@ impl Process<'_> {
         }
         let replaced = taken.iter().any(|taken| taken.by_takeover);
         if replaced && !self.lifecycle.is_stopping() {
-            vec![Event::Terminate(SIGTERM)]
+            vec![Event::Replaced]
         } else {
             Vec::new()
         }
@@ -423,72 +501,72 @@ impl Process<'_> {
         for &signal in signals {
             match signal {
                 SIGCHLD => events.extend(self.reap()),
-                _ => events.extend(self.signalled(signal)),
+                _ => events.extend(self.received(signal)),
             }
         }
         events
     }
 
-    fn signalled(&self, signal: i32) -> Option<Event> {
-        let rewrites = self.config.rewrites.iter().filter(|_| self.has_worker());
-        let rewritten = rewrites
-            .filter(|(from, _)| *from == signal)
-            .map(|(_, to)| *to)
-            .next();
-        let name = signal::name(signal);
-        match rewritten {
-            None => log::notice(format_args!("signal: {name}: received")),
-            Some(0) => {
-                log::notice(format_args!("signal: {name}: dropped; see --signal"));
-                return None;
-            }
-            Some(to) => {
-                let to = signal::name(to);
-                log::notice(format_args!("signal: {name}: received, goes on as {to}"));
-            }
+    /// Returns the event of a signal; `None` if `--signal` drops the signal.
+    fn received(&self, signal: i32) -> Option<Event> {
+        let forward = rewritten(self.config, signal);
+        if signal::is_worth_a_line(signal) {
+            let name = signal::name(signal);
+            let then = match forward {
+                0 => "dropped; see --signal".to_string(),
+                to if to != signal => format!("received, goes on as {}", signal::name(to)),
+                _ => "received".to_string(),
+            };
+            log::notice(format_args!("signal: {name}: {then}"));
         }
-        let forwarded = rewritten.unwrap_or(signal);
-        let terminates = |signal| [SIGTERM, SIGINT].contains(&signal);
-        Some(if terminates(signal) || terminates(forwarded) {
-            Event::Terminate(forwarded)
-        } else if STOPPING.contains(&signal) {
-            Event::Stop(forwarded)
-        } else {
-            Event::Forward(forwarded)
-        })
+        (forward != 0).then_some(Event::Signal(Received { signal, forward }))
     }
 
     fn reap(&mut self) -> Vec<Event> {
-        let reaped = worker::reap(self.worker.as_ref());
-        for (pid, ending) in reaped.others {
+        let reaped = self.tree.reap();
+        self.must_reap = reaped.has_more;
+        for &Ended { pid, ending } in &reaped.others {
             self.responder.observer().ended(pid, ending);
         }
-        self.is_childless = reaped.is_childless;
         let mut events = Vec::new();
-        if reaped.has_stopped {
-            self.worker.iter().for_each(Worker::follow_stop);
-        }
-        if let Some(ending) = reaped.ending {
-            events.extend(self.worker_ended(ending));
+        if let Some(Ended { pid, ending }) = reaped.worker {
+            let code = ending.code();
+            let is_ok = self.config.ok_exits.contains(&code);
+            let reported = if is_ok {
+                "; reported as 0, see --ok-exit"
+            } else {
+                ""
+            };
+            log::notice(format_args!("worker: pid {pid}: {ending}{reported}"));
+            events.push(Event::WorkerEnded {
+                code: if is_ok { 0 } else { code },
+                is_last: reaped.none_left,
+            });
+        } else if reaped.none_left {
+            events.push(Event::NoneLeft);
+        } else if !reaped.others.is_empty() {
+            events.push(Event::LeftoverEnded);
         }
         if reaped.is_childless {
             events.push(Event::Childless);
         }
         events
     }
+}
 
-    fn worker_ended(&mut self, ending: Ending) -> Option<Event> {
-        let worker = self.worker.take()?;
-        worker.take_terminal();
-        let code = ending.code();
-        let pid = worker.pid();
-        if self.config.ok_exits.contains(&code) {
-            log::notice(format_args!(
-                "worker: pid {pid}: {ending}; reported as 0, see --ok-exit"
-            ));
-            return Some(Event::WorkerEnded(0));
-        }
-        log::notice(format_args!("worker: pid {pid}: {ending}"));
-        Some(Event::WorkerEnded(code))
+/// Returns the signal that the worker gets for another one; 0 for none.
+fn rewritten(config: &Config, signal: i32) -> i32 {
+    if config.command.is_empty() {
+        return signal;
     }
+    let rewrite = config.rewrites.iter().find(|(from, _)| *from == signal);
+    rewrite.map_or(signal, |&(_, to)| to)
+}
+
+/// Closes livelet's standard output and error, so that their readers see the end of the file. A pipe that nothing reads
+/// takes their numbers.
+fn close_output() {
+    let Ok((_, nowhere)) = pipe() else { return };
+    let _ = dup2_stdout(&nowhere);
+    let _ = dup2_stderr(&nowhere);
 }

@@ -13,8 +13,9 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use smol::future::or;
 
+use super::lifecycle::RESPONDER_STOPS;
 use crate::runtime::Source;
-use crate::signal::{Mask, STOPPING, is_hangup_ignored};
+use crate::signal::{Mask, is_hangup_ignored};
 
 /// The signals that arrived.
 pub(crate) struct Signals {
@@ -26,23 +27,24 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes signals over: from here on they no longer end the process. A responder handles those that stop it, a
-    /// companion all that can be caught. A SIGHUP that is ignored stays ignored, as nohup(1) wants it.
+    /// Takes signals over: from here on they no longer end the process. A responder handles the signals that stop it,
+    /// with `stops` among them, a companion all that can be caught. A SIGHUP that is ignored stays ignored, as nohup(1)
+    /// wants it.
     ///
     /// # Errors
-    /// What socketpair(2), sigaction(2) or signalfd(2) failed with.
-    pub(crate) fn new(is_companion: bool) -> io::Result<Signals> {
+    /// Returns the error of socketpair(2), sigaction(2) or signalfd(2).
+    pub(crate) fn new(is_companion: bool, stops: &[i32]) -> io::Result<Signals> {
         let inherited = Mask::all().set();
         let (read, write) = UnixStream::pair()?;
         let mut handled = vec![SIGCHLD];
-        for signal in STOPPING {
+        for &signal in RESPONDER_STOPS.iter().chain(stops) {
             if signal != SIGHUP || !is_hangup_ignored() {
                 handled.push(signal);
             }
         }
+        let blocked = Mask::all().without(&handled).without(&[SIGHUP]);
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, handled)?;
         let others = if is_companion {
-            let blocked = Mask::all().without(&STOPPING).without(&[SIGCHLD]);
             blocked.set();
             Some(Source::new(signal_fd(&blocked)?))
         } else {
@@ -61,8 +63,8 @@ impl Signals {
         self.inherited
     }
 
-    /// Waits for signals and returns all that have arrived; the kernel keeps at most one of a kind (signal(7)), apart
-    /// from real-time ones.
+    /// Waits for signals. Returns those that have arrived, of real-time signals a bounded number: the kernel keeps one of
+    /// each other kind (signal(7)).
     pub(crate) async fn next(&mut self) -> Vec<i32> {
         let others = async {
             match &self.others {

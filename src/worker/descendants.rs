@@ -1,50 +1,108 @@
-//! The descendants of a process, from /proc (proc(5)).
+//! The processes below livelet and the signals they wait for, from /proc (proc(5)).
 
 use std::fs;
 use std::io;
 
-/// Every descendant of a process, parents before their children.
+use rustix::process::getpid;
+
+/// One process, as /proc shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    /// Start time in clock ticks since boot: tells the process from a later one with the same pid.
+    start: u64,
+}
+
+impl Process {
+    /// Returns `true` if both are the same process, which may have got another parent meanwhile.
+    pub(crate) fn is_same(&self, other: &Process) -> bool {
+        self.pid == other.pid && self.start == other.start
+    }
+}
+
+/// Returns every descendant of livelet, parents before their children.
 ///
 /// # Errors
-/// /proc can't be read.
-pub(crate) fn descendants(ancestor: i32) -> io::Result<Vec<i32>> {
+/// Returns an error if /proc can't be read, or shows another pid namespace: its numbers are those of other processes.
+pub(crate) fn descendants() -> io::Result<Vec<Process>> {
+    if !shows_own_namespace()? {
+        return Err(io::Error::other("it shows another pid namespace"));
+    }
     let mut all = Vec::new();
-    for pid in processes()? {
-        // One that has ended meanwhile has no parent any more.
-        if let Some(parent) = parent(pid) {
-            all.push((pid, parent));
-        }
-    }
-    // An empty directory is no /proc, and says nothing of anybody.
-    if !all.iter().any(|&(pid, _)| pid == ancestor) {
-        return Err(io::ErrorKind::NotFound.into());
-    }
-    let mut found = vec![ancestor];
-    let mut next = 0;
-    while let Some(&current) = found.get(next) {
-        let children = all.iter().filter(|&&(_, parent)| parent == current);
-        found.extend(children.map(|&(pid, _)| pid));
-        next += 1;
-    }
-    found.remove(0);
-    Ok(found)
-}
-
-fn processes() -> io::Result<Vec<i32>> {
-    let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let name = entry.file_name();
-        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
+        let pid = name.to_str().and_then(|name| name.parse::<i32>().ok());
+        // A process that has ended meanwhile has no file any more.
+        all.extend(pid.and_then(process));
     }
-    Ok(pids)
+    Ok(below(getpid().as_raw_pid(), &all))
 }
 
-fn parent(pid: i32) -> Option<i32> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything. After it: the state, the parent.
+/// Returns `true` if the numbers in /proc are those of livelet's own pid namespace.
+fn shows_own_namespace() -> io::Result<bool> {
+    let status = fs::read("/proc/self/status")?;
+    Ok(is_own_status(&status, getpid().as_raw_pid()))
+}
+
+/// `NSpid` lists the pid in each namespace from that of /proc to the process's own. It came with Linux 4.1, and some
+/// sandboxes do without it.
+fn is_own_status(status: &[u8], own: i32) -> bool {
+    let pids = field(status, "NSpid").or_else(|| field(status, "Pid"));
+    pids.is_some_and(|pids| pids.trim() == own.to_string())
+}
+
+/// Returns the processes of `all` whose ancestor is `ancestor`, parents before their children.
+fn below(ancestor: i32, all: &[Process]) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    let mut parent = ancestor;
+    let mut next = 0;
+    loop {
+        found.extend(all.iter().filter(|process| process.parent == parent));
+        let Some(process) = found.get(next) else {
+            return found;
+        };
+        parent = process.pid;
+        next += 1;
+    }
+}
+
+fn process(pid: i32) -> Option<Process> {
+    parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
+    // The name, in parentheses, may hold anything. After it come the state, the parent and the group.
     let name_end = stat.iter().rposition(|&b| b == b')')?;
     let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
-    fields.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut fields = fields.split_ascii_whitespace().skip(1);
+    Some(Process {
+        pid,
+        parent: fields.next()?.parse().ok()?,
+        group: fields.next()?.parse().ok()?,
+        start: fields.nth(16)?.parse().ok()?,
+    })
+}
+
+/// Returns `true` if a process ignores a signal; `false` also if that can't be known.
+pub(crate) fn ignores(pid: i32, signal: i32) -> bool {
+    fs::read(format!("/proc/{pid}/status"))
+        .ok()
+        .and_then(|status| signals(&status, "SigIgn"))
+        .is_some_and(|ignored| ignored & (1 << (signal - 1)) != 0)
+}
+
+/// Returns a set of signals in /proc/PID/status, signal 1 in the lowest bit.
+fn signals(status: &[u8], name: &str) -> Option<u64> {
+    u64::from_str_radix(field(status, name)?.trim(), 16).ok()
+}
+
+/// Returns the value of a field of /proc/PID/status. The first field, the name, has no line end in it.
+fn field<'s>(status: &'s [u8], name: &str) -> Option<&'s str> {
+    let mut lines = status.split(|&b| b == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
+    std::str::from_utf8(value).ok()
 }
 
 #[cfg(test)]
@@ -58,12 +116,65 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = child.id() as i32;
-        assert!(
-            descendants(std::process::id() as i32)
-                .unwrap()
-                .contains(&pid)
-        );
+        let found = descendants().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+        let found = found.iter().find(|process| process.pid == pid).unwrap();
+        assert_eq!(found.parent, std::process::id() as i32);
+    }
+
+    #[test]
+    fn descendants_come_after_their_parents() {
+        let process = |(pid, parent)| Process {
+            pid,
+            parent,
+            group: 1,
+            start: 0,
+        };
+        let all = [(9, 8), (8, 1), (7, 2), (2, 0), (6, 9), (5, 1), (1, 0)].map(process);
+        let pids = |ancestor| -> Vec<i32> {
+            let found = below(ancestor, &all);
+            found.iter().map(|process| process.pid).collect()
+        };
+        assert_eq!(pids(1), [8, 5, 9, 6]);
+        assert_eq!(pids(2), [7]);
+        assert_eq!(pids(7), []);
+    }
+
+    #[test]
+    fn stat_is_read_whatever_the_name() {
+        let numbers = (3..40).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        for name in ["sh", "a) R 1 1", "", "\u{fffd}("] {
+            let stat = format!("7 ({name}) S {numbers}\n");
+            let expected = Process {
+                pid: 7,
+                parent: 3,
+                group: 4,
+                start: 21,
+            };
+            assert_eq!(parse_stat(7, stat.as_bytes()), Some(expected), "{name}");
+        }
+        assert_eq!(parse_stat(7, b"7 (sh) S 1"), None);
+    }
+
+    #[test]
+    fn another_namespace_is_told_by_its_pids() {
+        for (status, expected) in [
+            ("Name:\tx\nPid:\t7\nNSpid:\t7\n", true),
+            ("Name:\tx\nPid:\t7\n", true),
+            ("Name:\tx\nPid:\t900\nNSpid:\t900\t7\n", false),
+            ("Name:\tx\nPid:\t7\nNSpid:\t7\t7\n", false),
+            ("Name:\tx\nPid:\t8\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_own_status(status.as_bytes(), 7), expected, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_of_signals_is_hexadecimal() {
+        let status = b"SigBlk:\t0000000000000000\nSigIgn:\t0000000000000006\n";
+        assert_eq!(signals(status, "SigIgn"), Some(6));
+        assert_eq!(signals(status, "SigCgt"), None);
     }
 }

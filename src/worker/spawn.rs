@@ -6,16 +6,17 @@
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::ptr::null;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, access};
 use rustix::io::{Errno, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, getppid, set_parent_process_death_signal, setpgid, waitpid,
+    Pid, Signal, WaitOptions, set_parent_process_death_signal, setpgid, waitpid,
 };
 
 use super::environment::Environment;
@@ -79,54 +80,90 @@ impl Args {
     }
 }
 
+/// A program, ready to be executed.
+struct Program<'e> {
+    file: CString,
+    args: Args,
+    /// Arguments of the shell that runs a file of no known format.
+    to_shell: Args,
+    environment: &'e mut Environment,
+}
+
+impl<'e> Program<'e> {
+    fn new(
+        command: &[impl AsRef<OsStr>],
+        environment: &'e mut Environment,
+    ) -> io::Result<Program<'e>> {
+        let program = command.first().map_or(OsStr::new(""), AsRef::as_ref);
+        let file = CString::new(find(program)?.into_os_string().into_vec())?;
+        let mut args = Vec::new();
+        for arg in command {
+            args.push(CString::new(arg.as_ref().as_bytes())?);
+        }
+        let mut to_shell = vec![SHELL.to_owned(), file.clone()];
+        to_shell.extend(args.iter().skip(1).cloned());
+        Ok(Program {
+            file,
+            args: Args::new(args),
+            to_shell: Args::new(to_shell),
+            environment,
+        })
+    }
+
+    /// Executes the program. Returns only if that has failed, with the reason.
+    #[allow(unsafe_code, reason = "execve(2)")]
+    fn execute(&mut self) -> Errno {
+        let variables = self.environment.enter();
+        // SAFETY: each list ends in a null pointer, the pointers before it are to strings that end in a zero byte, and all
+        // of it outlives the calls.
+        unsafe {
+            libc::execve(self.file.as_ptr(), self.args.addresses.as_ptr(), variables);
+            if last_error() == Errno::NOEXEC {
+                libc::execve(SHELL.as_ptr(), self.to_shell.addresses.as_ptr(), variables);
+            }
+        }
+        last_error()
+    }
+}
+
+fn last_error() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
+}
+
+/// Pipe by which a child tells why it has not become another program; exec closes it (close-on-exec errno pipe).
+struct Report {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
 /// Starts a program as leader of a process group of its own, with default signal dispositions and this signal mask. It
 /// dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). `prepare` is called in the child, where all signals are blocked;
 /// it may do what signal-safety(7) allows.
 ///
 /// # Errors
-/// What looking for it, fork(2), `prepare` or execve(2) failed with; no child is left then.
-#[allow(unsafe_code)]
+/// Returns the error of the search for the program, fork(2), `prepare` or execve(2); no child is left then.
+#[allow(unsafe_code, reason = "fork(2)")]
 pub(crate) fn spawn(
     command: &[impl AsRef<OsStr>],
-    environment: Environment,
+    environment: &mut Environment,
     mask: Mask,
-    prepare: impl FnOnce() -> Result<(), Errno>,
+    prepare: &dyn Fn() -> Result<(), Errno>,
 ) -> io::Result<Pid> {
-    let program = command.first().map_or(OsStr::new(""), AsRef::as_ref);
-    let file = CString::new(find(program)?.into_os_string().into_vec())?;
-    let mut args = Vec::new();
-    for arg in command {
-        args.push(CString::new(arg.as_ref().as_bytes())?);
-    }
-    let mut to_shell = vec![SHELL.to_owned(), file.clone()];
-    to_shell.extend(args.iter().skip(1).cloned());
-    let (args, to_shell) = (Args::new(args), Args::new(to_shell));
-    // exec closes it; what is written to it is why there was none.
-    let (reason, end_of_child) = pipe_with(PipeFlags::CLOEXEC)?;
-    let livelet = getpid();
+    let mut program = Program::new(command, environment)?;
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let report = Report { reader, writer };
     let before = Mask::all().set();
-    // SAFETY: livelet's other threads may hold a lock, so the child only makes system calls until it becomes another
-    // program or exits (signal-safety(7)).
+    // SAFETY: another thread may hold the allocator's lock, and no other thread goes on in the child. `be_child` only
+    // makes system calls (signal-safety(7)) and does not return, so that nothing of the parent is freed in the child.
     let forked = unsafe { libc::fork() };
     if forked == 0 {
-        let error = become_program(
-            livelet,
-            &file,
-            [&args, &to_shell],
-            environment,
-            mask,
-            prepare,
-        );
-        // Nobody is left to tell where this fails.
-        let _ = write(&end_of_child, &error.raw_os_error().to_ne_bytes());
-        // SAFETY: it ends the process, without what the parent has registered for its own end.
-        unsafe { libc::_exit(127) };
+        be_child(&mut program, &report, mask, prepare);
     }
     let failure = io::Error::last_os_error();
     before.set();
-    drop(end_of_child);
+    drop(report.writer);
     let child = Pid::from_raw(forked.max(0)).ok_or(failure)?;
-    match failure_of(reason) {
+    match failure_of(report.reader) {
         None => Ok(child),
         Some(error) => {
             while matches!(waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
@@ -135,48 +172,56 @@ pub(crate) fn spawn(
     }
 }
 
-/// Why exec was not reached; `None` once it was.
-fn failure_of(reason: OwnedFd) -> Option<io::Error> {
+/// Returns the reason why exec was not reached; `None` once it was.
+fn failure_of(reader: OwnedFd) -> Option<io::Error> {
     let mut number = [0; size_of::<i32>()];
-    let read = File::from(reason).read_exact(&mut number);
+    let read = File::from(reader).read_exact(&mut number);
     read.ok()
         .map(|()| io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
 }
 
-/// Only returns with the reason why it could not.
-#[allow(unsafe_code)]
-fn become_program(
-    livelet: Pid,
-    file: &CStr,
-    [args, to_shell]: [&Args; 2],
-    mut environment: Environment,
+/// Is the child: becomes the program, or reports why not and ends.
+#[allow(unsafe_code, reason = "_exit(2)")]
+fn be_child(
+    program: &mut Program<'_>,
+    report: &Report,
     mask: Mask,
-    prepare: impl FnOnce() -> Result<(), Errno>,
-) -> Errno {
-    let prepared = (|| {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // livelet may have died before that: the signal would never come.
-        if getppid() != Some(livelet) {
-            return Err(Errno::SRCH);
+    prepare: &dyn Fn() -> Result<(), Errno>,
+) -> ! {
+    let error = match prepare_child(report, prepare) {
+        Ok(()) => {
+            signal::reset_dispositions();
+            // A signal that has come meanwhile acts now, by default.
+            mask.set();
+            program.execute()
         }
-        setpgid(None, None)?;
-        prepare()
-    })();
-    if let Err(error) = prepared {
-        return error;
+        Err(error) => error,
+    };
+    // The parent's end of the pipe is the only one to tell.
+    let _ = write(&report.writer, &error.raw_os_error().to_ne_bytes());
+    // SAFETY: it ends the process without what the parent has registered for its own end.
+    unsafe { libc::_exit(127) }
+}
+
+fn prepare_child(report: &Report, prepare: &dyn Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if parent_has_died(report) {
+        return Err(Errno::SRCH);
     }
-    signal::reset_dispositions();
-    let variables = environment.enter();
-    // Whatever has come meanwhile does now what it does by default.
-    mask.set();
-    // SAFETY: all of them end in a null pointer, what is before that points to strings that end in zero bytes, and all of
-    // it outlives the calls.
-    unsafe {
-        libc::execve(file.as_ptr(), args.addresses.as_ptr(), variables);
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() == Some(libc::ENOEXEC) {
-            libc::execve(SHELL.as_ptr(), to_shell.addresses.as_ptr(), variables);
-        }
-        Errno::from_io_error(&error).unwrap_or(Errno::INVAL)
-    }
+    setpgid(None, None)?;
+    prepare()
+}
+
+/// Returns `true` if livelet died before the child asked for a signal at that: the signal would never come. The pipe has
+/// no reader then. getppid(2) does not tell: it is 0 in a new pid namespace (`unshare -p` without a fork).
+#[allow(unsafe_code, reason = "close(2)")]
+fn parent_has_died(report: &Report) -> bool {
+    // SAFETY: it is the child's own copy, which is neither used nor dropped in the child.
+    unsafe { libc::close(report.reader.as_raw_fd()) };
+    let mut writer = [PollFd::new(&report.writer, PollFlags::empty())];
+    let polled = poll(&mut writer, Some(&Timespec::default()));
+    polled.is_ok()
+        && writer
+            .iter()
+            .any(|fd| fd.revents().contains(PollFlags::ERR))
 }

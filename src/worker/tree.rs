@@ -1,0 +1,339 @@
+//! The processes below livelet: the worker, its descendants, and children from before livelet's exec.
+//!
+//! A stop asks each process once. The worker gets the signal; the processes below it are the worker's to stop, as a
+//! pool's are their master's. A process whose parent has ended is livelet's child then, as livelet is PID 1 or the
+//! subreaper (prctl(2)), and gets the signal unless it has had it.
+
+use std::cell::Cell;
+use std::ffi::OsString;
+use std::io;
+
+use libc::{SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, getpid, set_child_subreaper, wait,
+    waitid,
+};
+
+use super::descendants::{Process, descendants, ignores};
+use super::environment::Environment;
+use super::spawn::spawn;
+use super::terminal::{self, Terminal};
+use super::{Ending, NOT_PASSED_ON, SpawnError, kill};
+use crate::log;
+use crate::signal::{self, Mask};
+
+/// Most children whose end is taken at once, so that a flood of them does not keep livelet from its other work.
+const REAPED_AT_ONCE: usize = 64;
+
+/// The processes below livelet.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    /// The worker, while it runs.
+    worker: Option<Worker>,
+    /// The worker's whole process group is signalled.
+    signals_group: bool,
+    /// There were children before livelet's exec.
+    pub(crate) has_earlier: bool,
+    /// Pids of those children and their descendants: they are not the worker's, and get no signal.
+    earlier: Vec<i32>,
+    /// Processes that have had a stop signal.
+    asked: Vec<Process>,
+    /// KILL was sent.
+    has_killed: bool,
+    /// Last signal whose refusal was logged.
+    refused: Cell<Option<i32>>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    pid: Pid,
+    terminal: Option<Terminal>,
+}
+
+/// A child that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    pub(crate) pid: i32,
+    pub(crate) ending: Ending,
+}
+
+/// Children that have ended since the last look, and what is left.
+#[derive(Debug, Default)]
+pub(crate) struct Reaped {
+    /// The worker, if it has ended.
+    pub(crate) worker: Option<Ended>,
+    /// Other children.
+    pub(crate) others: Vec<Ended>,
+    /// More may have ended: [`REAPED_AT_ONCE`] were taken.
+    pub(crate) has_more: bool,
+    /// No descendant of the worker is left.
+    pub(crate) none_left: bool,
+    /// No child is left.
+    pub(crate) is_childless: bool,
+}
+
+impl Tree {
+    /// Looks for children from before livelet's exec: `exec > >(tee log); exec livelet ...` leaves one.
+    pub(crate) fn new(signals_group: bool) -> Tree {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let has_earlier = waitid(WaitId::All, options).is_ok();
+        let earlier = if has_earlier {
+            let earlier = descendants().unwrap_or_default();
+            earlier.iter().map(|process| process.pid).collect()
+        } else {
+            Vec::new()
+        };
+        Tree {
+            worker: None,
+            signals_group,
+            has_earlier,
+            earlier,
+            asked: Vec::new(),
+            has_killed: false,
+            refused: Cell::new(None),
+        }
+    }
+
+    /// Starts the worker in a process group of its own, with the signal mask that livelet was started with. The group
+    /// gets the terminal if that is livelet's to give.
+    ///
+    /// # Errors
+    /// Returns an error if the program can't be found or executed, or no process can be had.
+    pub(crate) fn start_worker(
+        &mut self,
+        command: &[OsString],
+        mask: Mask,
+        variables: &[(&str, OsString)],
+    ) -> Result<(), SpawnError> {
+        let own = getpid();
+        if !own.is_init() {
+            // Before Linux 3.4 there is none, and orphans are not livelet's to end.
+            let _ = set_child_subreaper(Some(own));
+        }
+        let has_terminal = terminal::is_own();
+        let is_watched = variables.iter().any(|(name, _)| *name == "WATCHDOG_USEC");
+        let mut environment = Environment::new(&NOT_PASSED_ON, variables, is_watched);
+        let prepare = || {
+            if has_terminal {
+                terminal::set_foreground(getpgrp());
+            }
+            Ok(())
+        };
+        let pid = spawn(command, &mut environment, mask, &prepare).map_err(|cause| SpawnError {
+            program: command.first().cloned().unwrap_or_default(),
+            cause,
+        })?;
+        self.worker = Some(Worker {
+            pid,
+            terminal: has_terminal.then_some(Terminal { worker: pid }),
+        });
+        Ok(())
+    }
+
+    /// Returns the worker's pid; `None` unless it runs.
+    pub(crate) fn worker(&self) -> Option<i32> {
+        Some(self.worker.as_ref()?.pid.as_raw_pid())
+    }
+
+    /// Takes the exit status of children that have ended, whoever their parent was.
+    pub(crate) fn reap(&mut self) -> Reaped {
+        let mut reaped = Reaped::default();
+        for _ in 0..REAPED_AT_ONCE {
+            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+                Ok(Some((pid, status))) => {
+                    let exited = status.exit_status().map(|code| Ending::Exited(code as u8));
+                    let killed = status.terminating_signal().map(Ending::Killed);
+                    self.take(pid, exited.or(killed), &mut reaped);
+                }
+                Err(Errno::INTR) => {}
+                Ok(None) => {
+                    reaped.none_left = self.worker.is_none() && self.only_earlier_are_left();
+                    return reaped;
+                }
+                Err(_) => {
+                    reaped.none_left = true;
+                    reaped.is_childless = true;
+                    return reaped;
+                }
+            }
+        }
+        reaped.has_more = true;
+        reaped
+    }
+
+    /// Takes one child that has ended, or was stopped if there is no `ending`.
+    fn take(&mut self, pid: Pid, ending: Option<Ending>, reaped: &mut Reaped) {
+        let worker = self.worker.as_ref().filter(|worker| worker.pid == pid);
+        let terminal = worker.and_then(|worker| worker.terminal.as_ref());
+        let Some(ending) = ending else {
+            terminal.inspect(|terminal| terminal.follow_stop());
+            return;
+        };
+        terminal.inspect(|terminal| terminal.take_back());
+        let is_worker = worker.is_some();
+        let pid = pid.as_raw_pid();
+        let ended = Ended { pid, ending };
+        if is_worker {
+            self.worker = None;
+            reaped.worker = Some(ended);
+        } else {
+            self.earlier.retain(|&earlier| earlier != pid);
+            self.asked.retain(|asked| asked.pid != pid);
+            reaped.others.push(ended);
+        }
+    }
+
+    /// Returns `true` if the children that are left are not the worker's.
+    fn only_earlier_are_left(&self) -> bool {
+        if !self.has_earlier && !self.has_killed {
+            return false;
+        }
+        match self.descendants() {
+            Ok(left) => left.is_empty(),
+            // They can't be told apart, nor killed: waiting for them would have no end.
+            Err(_) => self.has_killed && !getpid().is_init(),
+        }
+    }
+
+    /// Returns the descendants of livelet that are not from before its exec.
+    fn descendants(&self) -> io::Result<Vec<Process>> {
+        let mut all = descendants()?;
+        all.retain(|process| !self.earlier.contains(&process.pid));
+        Ok(all)
+    }
+
+    /// Sends the worker, or its group, the signal that begins its stop.
+    pub(crate) fn stop(&mut self, signal: i32) {
+        if self.signals_group {
+            // Before the signal: a process that is forked meanwhile is rather asked twice than not at all.
+            let group = self.worker();
+            let all = self.descendants().unwrap_or_default();
+            let members = all
+                .into_iter()
+                .filter(|process| Some(process.group) == group);
+            self.asked.extend(members);
+        }
+        self.forward(signal);
+    }
+
+    /// Sends the worker, or its group, a signal.
+    pub(crate) fn forward(&self, signal: i32) {
+        let Some(worker) = &self.worker else { return };
+        let pid = worker.pid.as_raw_pid();
+        // CONT follows Ctrl-Z, which has stopped the group.
+        let is_for_group = self.signals_group || signal == SIGCONT;
+        if signal == SIGCONT {
+            worker.terminal.iter().for_each(Terminal::give);
+        }
+        if is_for_group {
+            self.report(pid, signal, kill(-pid, signal));
+        }
+        if !is_for_group || getpgid(Some(worker.pid)) != Ok(worker.pid) {
+            self.report(pid, signal, kill(pid, signal));
+        }
+    }
+
+    /// Sends a signal to the orphans that have not had a stop signal.
+    pub(crate) fn stop_leftovers(&mut self, signal: i32) {
+        match self.descendants() {
+            Ok(left) => {
+                let own = getpid().as_raw_pid();
+                for process in left {
+                    if process.parent == own && !self.was_asked(&process) {
+                        self.asked.push(process);
+                        self.stop_leftover(process.pid, signal);
+                    }
+                }
+            }
+            Err(cause) => self.signal_unseen(signal, &cause),
+        }
+    }
+
+    fn was_asked(&self, process: &Process) -> bool {
+        self.asked.iter().any(|asked| asked.is_same(process))
+    }
+
+    /// Sends one orphan a stop signal. A shell has what it starts with `&` ignore INT and QUIT, so that Ctrl-C and
+    /// Ctrl-\ are not for it (POSIX, 2.12): it gets TERM.
+    fn stop_leftover(&self, pid: i32, signal: i32) {
+        let is_keyboards = [SIGINT, SIGQUIT].contains(&signal);
+        let signal = if is_keyboards && ignores(pid, signal) {
+            SIGTERM
+        } else {
+            signal
+        };
+        self.report(pid, signal, kill(pid, signal));
+    }
+
+    /// Sends all orphans a signal.
+    pub(crate) fn forward_to_leftovers(&self, signal: i32) {
+        match self.descendants() {
+            Ok(left) => {
+                let own = getpid().as_raw_pid();
+                let orphans = left.into_iter().filter(|process| process.parent == own);
+                for process in orphans {
+                    self.report(process.pid, signal, kill(process.pid, signal));
+                }
+            }
+            Err(cause) => self.signal_unseen(signal, &cause),
+        }
+    }
+
+    /// Kills the worker and every descendant. What is forked meanwhile is for the next pass.
+    pub(crate) fn kill(&mut self) {
+        let is_first = !self.has_killed;
+        self.has_killed = true;
+        if let Some(pid) = self.worker() {
+            let killed = kill(pid, SIGKILL);
+            if is_first && killed.is_ok() {
+                log::notice(format_args!("worker: pid {pid}: killed; see --grace"));
+            }
+            self.report(pid, SIGKILL, killed);
+        }
+        match self.descendants() {
+            // All of the namespace but livelet, in one call that no fork slips through.
+            Ok(_) if getpid().is_init() && self.earlier.is_empty() => {
+                let _ = kill(-1, SIGKILL);
+            }
+            Ok(all) => {
+                for process in all {
+                    self.report(process.pid, SIGKILL, kill(process.pid, SIGKILL));
+                }
+            }
+            Err(cause) => self.signal_unseen(SIGKILL, &cause),
+        }
+    }
+
+    /// Sends a signal to processes that /proc does not show: PID 1 to all others of its namespace, another livelet to
+    /// none.
+    fn signal_unseen(&self, signal: i32, cause: &io::Error) {
+        if getpid().is_init() {
+            let _ = kill(-1, signal);
+        } else if self.refused.replace(Some(signal)) != Some(signal) {
+            let name = signal::name(signal);
+            log::notice(format_args!(
+                "worker: processes it left: cannot send {name}: /proc: {cause}"
+            ));
+        }
+    }
+
+    /// Logs that a signal could not be sent, once a signal.
+    fn report(&self, pid: i32, signal: i32, outcome: Result<(), Errno>) {
+        let Err(cause) = outcome else { return };
+        // A process that has ended needs no signal.
+        if cause == Errno::SRCH || self.refused.replace(Some(signal)) == Some(signal) {
+            return;
+        }
+        let name = signal::name(signal);
+        let remedy = if cause == Errno::PERM {
+            "; a process of another user takes CAP_KILL"
+        } else {
+            ""
+        };
+        let cause = io::Error::from(cause).kind();
+        log::notice(format_args!(
+            "worker: pid {pid}: cannot send {name}: {cause}{remedy}"
+        ));
+    }
+}
