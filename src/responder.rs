@@ -105,24 +105,28 @@ impl Responder {
         since: Instant,
         cx: &Context<'_>,
     ) -> Poll<Response> {
-        // All checks are started before one is waited for.
-        let endpoints = question.endpoints().iter();
-        let reports: Vec<_> = endpoints
-            .map(|&endpoint| self.report(endpoint, question, since))
-            .collect();
-        let Some(reports) = reports.into_iter().collect::<Option<Vec<_>>>() else {
-            self.observer.wait(cx);
-            return Poll::Pending;
-        };
-        let names = self.names(question.endpoint);
-        let now = Instant::now();
-        for report in &reports {
-            let is_whole =
-                report.endpoint != question.endpoint || report.checks.len() == names.len();
-            if is_whole {
-                self.judge(report, now);
+        let mut reports = Vec::with_capacity(question.endpoints().len());
+        let mut is_known = true;
+        for &endpoint in question.endpoints() {
+            // All checks are started before one is waited for.
+            match self.report(endpoint, question, since) {
+                Some(report) => reports.push(report),
+                None => is_known = false,
             }
         }
+        if !is_known {
+            self.observer.wait(cx);
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        let names = if question.is_filtered() {
+            self.names(question.endpoint)
+        } else {
+            for report in &reports {
+                self.judge(report, now);
+            }
+            Vec::new()
+        };
         let notified = self.observer.notified().borrow();
         let facts = Facts {
             pid: self.pid,

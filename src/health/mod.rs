@@ -139,8 +139,8 @@ pub struct Facts<'a> {
     pub now: Instant,
 }
 
-/// Returns the answer to a question from the reports on its endpoints. `names` are the names of all checks of the
-/// endpoint, those that were not asked for included.
+/// Returns the answer to a question from the reports on its endpoints. For a filtered question, `names` are the names of
+/// all checks of the endpoint.
 #[must_use]
 pub fn respond(
     question: &Question,

@@ -81,12 +81,13 @@ pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
     let path = without_slash.unwrap_or(request.path);
     let alias = aliases.iter().find(|alias| alias.path == path);
     if let Some(Target { endpoint, only }) = alias.map(Alias::target).or_else(|| target(path)) {
-        return Route::Ask(Question {
+        let mut question = Question {
             only: only.map(String::from),
-            excluded: values(request.query, "exclude").map(String::from).collect(),
             is_options,
-            ..Question::new(endpoint, view(request))
-        });
+            ..Question::new(endpoint, preferred_view(request))
+        };
+        question.read(request.query);
+        return Route::Ask(question);
     }
     match path {
         "*" | METRICS if is_options => Route::Fixed(OPTIONS),
@@ -135,32 +136,16 @@ fn target(path: &str) -> Option<Target<'_>> {
     })
 }
 
-fn view(request: &Request<'_>) -> View {
+/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query.
+fn preferred_view(request: &Request<'_>) -> View {
     let [json, html, text] = weights(request.accept);
     if html > json && html >= text && request.path == "/" && request.query.is_empty() {
         View::Page
-    } else if values(request.query, "format").next() == Some("json")
-        || json > 0 && json >= html.max(text)
-    {
+    } else if json > 0 && json >= html.max(text) {
         View::Json
-    } else if keys(request.query).any(|key| key == "verbose") {
-        View::Verbose
     } else {
         View::Plain
     }
-}
-
-/// Returns the keys of a query, in their order.
-fn keys(query: &str) -> impl Iterator<Item = &str> {
-    query.split('&').filter_map(|pair| pair.split('=').next())
-}
-
-/// Returns the values of a key in a query, in their order.
-fn values<'q>(query: &'q str, key: &str) -> impl Iterator<Item = &'q str> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .filter(move |(name, _)| *name == key)
-        .map(|(_, value)| value)
 }
 
 impl Question {
@@ -176,6 +161,18 @@ impl Question {
         }
     }
 
+    /// Reads what a query asks for: `verbose`, `format=json` and `exclude=NAME`.
+    fn read(&mut self, query: &str) {
+        for pair in query.split('&') {
+            match pair.split_once('=').unwrap_or((pair, "")) {
+                ("format", "json") => self.view = View::Json,
+                ("verbose", _) if self.view == View::Plain => self.view = View::Verbose,
+                ("exclude", name) => self.excluded.push(name.to_string()),
+                _ => {}
+            }
+        }
+    }
+
     /// Returns the endpoints that the answer shows.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
@@ -183,6 +180,12 @@ impl Question {
             View::Page | View::Metrics => &[Endpoint::Live, Endpoint::Ready],
             View::Plain | View::Verbose | View::Json => std::slice::from_ref(&self.endpoint),
         }
+    }
+
+    /// Returns `true` if the answer does not depend on every check of its endpoints.
+    #[must_use]
+    pub fn is_filtered(&self) -> bool {
+        self.only.is_some() || !self.excluded.is_empty()
     }
 
     /// Returns `true` if the answer depends on the check of this name.

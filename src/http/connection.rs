@@ -119,9 +119,8 @@ pub struct Connection {
     phase: Phase,
     /// Bytes that have arrived and are not answered.
     inbox: Vec<u8>,
-    /// Answers, of which the first `sent` bytes have left.
+    /// Answers that have not left yet.
     outbox: Vec<u8>,
-    sent: usize,
     pending: Option<Pending>,
     /// Start of what the connection does now: waiting for a request, receiving a head, waiting for an answer, sending,
     /// lingering.
@@ -140,7 +139,6 @@ impl Connection {
             phase: Phase::Serving,
             inbox: Vec::new(),
             outbox: Vec::new(),
-            sent: 0,
             pending: None,
             since: now,
             asked_at: now,
@@ -214,7 +212,7 @@ impl Connection {
     /// Returns what to do once [`Connection::incoming`] has returned `None`.
     pub fn step(&mut self, now: Instant) -> Step<'_> {
         if self.is_sending() {
-            return Step::Send(self.outbox.get(self.sent..).unwrap_or_default());
+            return Step::Send(&self.outbox);
         }
         match self.state {
             State::Open if self.pending.is_some() => Step::Wait,
@@ -250,11 +248,11 @@ impl Connection {
 
     /// Takes note that the first `count` bytes of the last [`Step::Send`] have left.
     pub fn sent(&mut self, count: usize, now: Instant) {
-        self.sent += count;
-        if !self.is_sending() {
+        if count < self.outbox.len() {
+            self.outbox.drain(..count);
+        } else {
             // An idle connection keeps no buffer.
             self.outbox = Vec::new();
-            self.sent = 0;
             self.since = now;
         }
     }
@@ -283,7 +281,6 @@ impl Connection {
         let is_receiving = self.has_begun() && self.pending.is_none() && !self.is_sending();
         if self.state != State::Open || !is_receiving {
             self.outbox = Vec::new();
-            self.sent = 0;
             self.state = State::Closed;
             return None;
         }
@@ -327,7 +324,7 @@ impl Connection {
     }
 
     fn is_sending(&self) -> bool {
-        self.sent < self.outbox.len()
+        !self.outbox.is_empty()
     }
 }
 

@@ -166,6 +166,8 @@ impl CommonFields {
     }
 }
 
+/// Space, in bytes, for the status line and the fields of any response but the page's.
+const MAX_FIELDS: usize = 256;
 /// Ends every content.
 const LINE_END: &[u8] = b"\n";
 
@@ -184,6 +186,7 @@ pub fn encode(
         ref body,
     } = *response;
     let has_content = status != Status::NoContent;
+    out.reserve(MAX_FIELDS + body.len());
     out.extend_from_slice(status.start().as_bytes());
     if status.has_allow() {
         out.extend_from_slice(b"\r\nAllow: GET, HEAD, OPTIONS");

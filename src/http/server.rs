@@ -46,6 +46,8 @@ pub(crate) struct Server {
     is_closing: Cell<bool>,
     /// Number of accept loops that listen.
     listening: Cell<usize>,
+    /// The bytes of one read, of whichever connection reads.
+    buffer: RefCell<[u8; MAX_READ]>,
     connections: RefCell<Slab<Entry>>,
     /// Number of open connections that are evicted.
     evicted: Cell<usize>,
@@ -81,6 +83,7 @@ impl Server {
             phase: Cell::new(Phase::Serving),
             is_closing: Cell::new(false),
             listening: Cell::new(0),
+            buffer: RefCell::new([0; MAX_READ]),
             connections: RefCell::default(),
             evicted: Cell::new(0),
             older: Cell::new(0),
@@ -400,7 +403,7 @@ impl ConnectionTask {
     fn poll_step(&mut self, now: Instant, cx: &Context<'_>) -> Poll<io::Result<Progress>> {
         match self.connection.step(now) {
             Step::Read(most) => {
-                let mut bytes = [0; MAX_READ];
+                let bytes = &mut *self.server.buffer.borrow_mut();
                 let buffer = bytes.get_mut(..most).unwrap_or_default();
                 let read = self.socket.poll_with(cx, |mut socket| socket.read(buffer));
                 let count = ready!(read)?;

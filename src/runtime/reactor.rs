@@ -141,10 +141,7 @@ impl<T: AsFd> Source<T> {
                 outcome => return Poll::Ready(outcome),
             }
         }
-        match self
-            .registration
-            .keep(self.io.as_fd(), ANY_CHANGE, cx.waker())
-        {
+        match self.registration.keep(self.io.as_fd(), cx.waker()) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
@@ -185,19 +182,19 @@ struct Registration {
 struct Registered {
     /// Key of the waker.
     key: usize,
-    /// Changes that epoll reports.
-    changes: EventFlags,
+    /// Epoll reports any change, and not only those after which the source is readable.
+    is_for_any: bool,
 }
 
 impl Registration {
-    /// Registers `io` for `changes` unless it is, and keeps the waker for their next report.
-    fn keep(&self, io: BorrowedFd<'_>, changes: EventFlags, waker: &Waker) -> io::Result<()> {
+    /// Registers `io` for any change unless it is, and keeps the waker for the next report.
+    fn keep(&self, io: BorrowedFd<'_>, waker: &Waker) -> io::Result<()> {
         match self.registered.get() {
-            Some(registered) if registered.changes == changes => {
+            Some(registered) if registered.is_for_any => {
                 keep(registered.key, waker);
                 Ok(())
             }
-            _ => self.ask(io, changes, waker),
+            _ => self.ask(io, ANY_CHANGE, waker),
         }
     }
 
@@ -214,7 +211,8 @@ impl Registration {
             epoll::add(epoll, io, data(key), changes)?;
             Ok(reactor.wakers.insert(waker.clone()))
         })?;
-        self.registered.set(Some(Registered { key, changes }));
+        let is_for_any = changes == ANY_CHANGE;
+        self.registered.set(Some(Registered { key, is_for_any }));
         keep(key, waker);
         Ok(())
     }

@@ -3,16 +3,17 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Deadline of a timer, and a number that tells it from other timers of the same deadline.
-type Key = (Instant, u64);
+type Key = (Instant, NonZeroU64);
 
 thread_local! {
     static TIMERS: RefCell<Timers> = const {
-        RefCell::new(Timers { wakers: BTreeMap::new(), next_number: 0 })
+        RefCell::new(Timers { wakers: BTreeMap::new(), next_number: NonZeroU64::MIN })
     };
 }
 
@@ -20,7 +21,7 @@ thread_local! {
 #[derive(Debug)]
 struct Timers {
     wakers: BTreeMap<Key, Waker>,
-    next_number: u64,
+    next_number: NonZeroU64,
 }
 
 /// Returns the time until the next deadline, or `None` if no task waits for one.
@@ -45,7 +46,8 @@ pub(super) fn wake_expired() {
 #[derive(Debug)]
 pub(crate) struct Timer {
     deadline: Option<Instant>,
-    key: Option<Key>,
+    /// Number of the timer while a task waits for it.
+    number: Option<NonZeroU64>,
     of_this_thread: PhantomData<*const ()>,
 }
 
@@ -54,7 +56,7 @@ impl Timer {
     pub(crate) fn never() -> Timer {
         Timer {
             deadline: None,
-            key: None,
+            number: None,
             of_this_thread: PhantomData,
         }
     }
@@ -85,7 +87,8 @@ impl Timer {
 
     /// Removes the timer from those that tasks wait for.
     fn forget(&mut self) {
-        if let Some(key) = self.key.take() {
+        if let (Some(deadline), Some(number)) = (self.deadline, self.number.take()) {
+            let key = (deadline, number);
             // `try_with` fails when the thread ends, and then nothing waits any more.
             let waker = TIMERS.try_with(|timers| timers.borrow_mut().wakers.remove(&key));
             drop(waker);
@@ -104,25 +107,13 @@ impl Future for Timer {
             self.forget();
             return Poll::Ready(());
         }
-        let key = self.key;
-        let (key, replaced) = TIMERS.with_borrow_mut(|timers| {
-            let key = key.unwrap_or_else(|| {
-                timers.next_number += 1;
-                (deadline, timers.next_number)
-            });
-            let is_kept = timers
-                .wakers
-                .get(&key)
-                .is_some_and(|kept| kept.will_wake(cx.waker()));
-            let waker = (!is_kept).then(|| cx.waker().clone());
-            (
-                key,
-                waker.and_then(|waker| timers.wakers.insert(key, waker)),
-            )
+        let replaced = TIMERS.with_borrow_mut(|timers| {
+            let number = *self.number.get_or_insert(timers.next_number);
+            timers.next_number = timers.next_number.max(number.saturating_add(1));
+            timers.wakers.insert((deadline, number), cx.waker().clone())
         });
         // The timers are not borrowed here: dropping a waker may drop its task.
         drop(replaced);
-        self.key = Some(key);
         Poll::Pending
     }
 }
