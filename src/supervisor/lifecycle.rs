@@ -338,7 +338,10 @@ impl Lifecycle {
 
     fn lame_duck(&mut self, until: Instant, forward: i32, step: &mut Step) -> State {
         match step.event {
-            Event::WorkerEnded { code, is_last } => self.ended(code, is_last, None, step),
+            Event::WorkerEnded { code, is_last } => {
+                let asked = self.asked(forward, step.now);
+                self.ended(code, is_last, Some(asked), step)
+            }
             Event::Signal(received) if self.is_urgent(step.event) => {
                 self.stop(received.forward, step)
             }
@@ -477,10 +480,14 @@ impl Lifecycle {
         if signal != 0 {
             step.act(Action::Stop(signal));
         }
-        State::Stopping(Asked {
+        State::Stopping(self.asked(signal, step.now))
+    }
+
+    fn asked(&self, signal: i32, now: Instant) -> Asked {
+        Asked {
             signal,
-            kill_at: self.plan.grace.map(|grace| step.now + grace),
-        })
+            kill_at: self.plan.grace.map(|grace| now + grace),
+        }
     }
 
     /// Takes the end of the worker. `asked` is `None` if the worker ended by itself.
@@ -760,6 +767,11 @@ mod tests {
                 lame_duck,
                 &[(0, got(TERM)), (500, worker_ended(0))],
                 &[(500, Drain)],
+            ),
+            (
+                lame_duck,
+                &[(0, got(2)), (500, worker_left_others(0)), (2500, Tick)],
+                &[(500, StopLeftovers(2)), (2500, Kill)],
             ),
         ]);
     }

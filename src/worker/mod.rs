@@ -144,3 +144,18 @@ fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     let error = io::Error::last_os_error();
     Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
+
+/// Returns the process group of a process, or of livelet for 0: 0 if the group is not of livelet's pid namespace, -1 if
+/// there is no such process.
+#[allow(unsafe_code, reason = "rustix takes a group for a number above 0")]
+fn group_of(pid: i32) -> i32 {
+    // SAFETY: getpgid(2) takes a number.
+    unsafe { libc::getpgid(pid) }
+}
+
+/// Returns livelet's session; 0 if it is not of livelet's pid namespace.
+#[allow(unsafe_code, reason = "rustix takes a session for a number above 0")]
+fn own_session() -> i32 {
+    // SAFETY: getsid(2) takes a number.
+    unsafe { libc::getsid(0) }
+}

@@ -1,16 +1,16 @@
 //! Job control: the terminal that livelet passes on to its worker (credentials(7), tcsetpgrp(3)).
 
 use libc::{SIGCONT, SIGSTOP};
-use rustix::process::{Pid, getpgrp, getpid, getsid};
+use rustix::process::{Pid, getpid};
 use rustix::stdio::stdin;
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
-use super::kill;
+use super::{group_of, kill, own_session};
 
 /// Returns `true` if the terminal is livelet's to give: livelet leads its own process group, a shell's job or a
 /// container, and that is the foreground. Under `npm run`, say, the group is npm's.
 pub(super) fn is_own() -> bool {
-    getpgrp() == getpid() && is_foreground(getpgrp())
+    group_of(0) == getpid().as_raw_pid() && is_foreground(getpid())
 }
 
 fn is_foreground(group: Pid) -> bool {
@@ -24,7 +24,7 @@ pub(super) fn set_foreground(group: Pid) {
     let _ = tcsetpgrp(stdin(), group);
 }
 
-/// The terminal of a worker; it was given to the worker's process group.
+/// The terminal of a worker: livelet leads its process group, as the worker does, and has given the terminal to it.
 #[derive(Debug)]
 pub(super) struct Terminal {
     pub(super) worker: Pid,
@@ -39,7 +39,7 @@ impl Terminal {
         }
         let own = getpid();
         // A refusal here has no remedy: the processes are livelet's own group and its child's.
-        let _ = if own.is_init() || getsid(None) == Ok(own) {
+        let _ = if own.is_init() || own_session() == own.as_raw_pid() {
             kill(-self.worker.as_raw_pid(), SIGCONT)
         } else {
             kill(0, SIGSTOP)
@@ -48,7 +48,7 @@ impl Terminal {
 
     /// Gives the terminal to the worker again, after `fg` has made livelet the foreground.
     pub(super) fn give(&self) {
-        if is_foreground(getpgrp()) {
+        if is_foreground(getpid()) {
             set_foreground(self.worker);
         }
     }
@@ -56,7 +56,7 @@ impl Terminal {
     /// Takes the terminal back from the worker, which has ended. In the background it is the shell's or another job's.
     pub(super) fn take_back(&self) {
         if is_foreground(self.worker) {
-            set_foreground(getpgrp());
+            set_foreground(getpid());
         }
     }
 }

@@ -11,15 +11,14 @@ use std::io;
 use libc::{SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, WaitId, WaitIdOptions, WaitOptions, getpgid, getpgrp, getpid, set_child_subreaper, wait,
-    waitid,
+    Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, wait, waitid,
 };
 
 use super::descendants::{Process, descendants, ignores};
 use super::environment::Environment;
 use super::spawn::spawn;
 use super::terminal::{self, Terminal};
-use super::{Ending, NOT_PASSED_ON, SpawnError, kill};
+use super::{Ending, NOT_PASSED_ON, SpawnError, group_of, kill};
 use crate::log;
 use crate::signal::{self, Mask};
 
@@ -116,7 +115,7 @@ impl Tree {
         let mut environment = Environment::new(&NOT_PASSED_ON, variables, is_watched);
         let prepare = || {
             if has_terminal {
-                terminal::set_foreground(getpgrp());
+                terminal::set_foreground(getpid());
             }
             Ok(())
         };
@@ -229,7 +228,7 @@ impl Tree {
         if is_for_group {
             self.report(pid, signal, kill(-pid, signal));
         }
-        if !is_for_group || getpgid(Some(worker.pid)) != Ok(worker.pid) {
+        if !is_for_group || group_of(pid) != pid {
             self.report(pid, signal, kill(pid, signal));
         }
     }

@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod jobs;
 mod shutdown;
 mod signals;
 mod start;

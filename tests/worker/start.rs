@@ -129,7 +129,10 @@ fn a_worker_that_leaves_its_stdio_or_becomes_another_program() {
 
 #[test]
 fn a_worker_that_fills_stderr_does_not_stop_the_answers() {
-    let mut livelet = Livelet::start(&["--", "sh", "-c", "yes >&2"]);
+    // Once livelet has said that it is ready.
+    let script = "trap 'exec yes >&2' USR1; while :; do sleep 0.01; done";
+    let mut livelet = Livelet::start(&["--", "sh", "-c", script]);
+    livelet.signal("USR1");
     let pid = livelet.pid();
     wait_for("the pipe to be full", || {
         let waits = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/wchan"));

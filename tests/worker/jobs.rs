@@ -1,0 +1,177 @@
+//! A stop loses no job: each process is asked once, and waited for.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::{Livelet, SOON, binary, descendants, livelet, send, wait_for};
+
+/// The place of livelet among the processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Subreaper,
+    /// PID 1 of a pid namespace.
+    Init,
+}
+
+pub(crate) const PLACES: [Place; 2] = [Place::Subreaper, Place::Init];
+
+impl Place {
+    /// A command that runs a program in this place.
+    pub(crate) fn command(self, program: &str) -> Command {
+        let clean = livelet();
+        let mut command = match self {
+            Place::Subreaper => Command::new(program),
+            Place::Init => {
+                let mut command = unshare();
+                command.args(["--mount-proc", program]);
+                command
+            }
+        };
+        for (name, value) in clean.get_envs() {
+            assert_eq!(value, None, "variables are only removed");
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// The pid of livelet.
+    pub(crate) fn pid(self, livelet: &Livelet) -> u32 {
+        match self {
+            Place::Subreaper => livelet.pid(),
+            Place::Init => descendants(livelet.pid())[0],
+        }
+    }
+}
+
+/// unshare(1) with a new pid namespace, whose PID 1 dies with it.
+pub(crate) fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child"]);
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command
+}
+
+/// A file that processes of a test write lines to; removed at the end.
+pub(crate) struct Lines(PathBuf);
+
+impl Lines {
+    pub(crate) fn new(name: &str) -> Lines {
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("livelet-{name}-{}-{number}", std::process::id());
+        Lines(std::env::temp_dir().join(name))
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    pub(crate) fn read(&self) -> String {
+        std::fs::read_to_string(&self.0).unwrap_or_default()
+    }
+
+    pub(crate) fn count(&self, line: &str) -> usize {
+        self.read().lines().filter(|other| *other == line).count()
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A worker that takes TERM as `process.once('SIGTERM')` does: it finishes its job, and dies of a second one.
+const WORKER: &str = r#"trap 'echo TERM >> "$LINES"; stops=1; trap - TERM' TERM
+    echo ready >> "$LINES"
+    until [ "$stops" ]; do sleep 0.05 & wait $!; done
+    i=0; while [ $i -lt 20 ]; do sleep 0.02; i=$((i + 1)); done
+    echo done >> "$LINES"; exit 0"#;
+
+const DIRECT: &[&str] = &["sh", "-c", WORKER];
+const BEHIND_A_SHELL: &[&str] = &["sh", "-c", r#"sh -c "$WORKER"; true"#];
+const BEHIND_A_SCRIPT: &[&str] = &["bash", "-c", r#"sh -c "$WORKER" & wait"#];
+const POOL: &[&str] = &[
+    "sh",
+    "-c",
+    r#"sh -c "$WORKER" & a=$!; sh -c "$WORKER" & b=$!; trap "kill -TERM $a $b" TERM
+       wait $a $b; wait $a; wait $b"#,
+];
+/// Catches TERM and does not pass it on.
+const BEHIND_A_DEAF_SCRIPT: &[&str] = &["sh", "-c", r#"trap : TERM; sh -c "$WORKER" & wait; wait"#];
+
+struct Case {
+    form: &'static [&'static str],
+    workers: usize,
+    options: &'static [&'static str],
+    /// Number of TERMs that workers saw, of jobs that were finished, and the exit code.
+    expected: (usize, usize, i32),
+}
+
+fn case(
+    form: &'static [&'static str],
+    options: &'static [&'static str],
+    expected: (usize, usize, i32),
+) -> Case {
+    let workers = if form == POOL { 2 } else { 1 };
+    Case {
+        form,
+        workers,
+        options,
+        expected,
+    }
+}
+
+impl Case {
+    fn run(&self, place: Place) {
+        let lines = Lines::new("jobs");
+        let mut command = place.command(&binary());
+        command.args(["-l", "127.0.0.1:0"]).args(self.options);
+        command.arg("--").args(self.form);
+        command.env("WORKER", WORKER).env("LINES", lines.path());
+        let mut livelet = Livelet::spawn(&mut command);
+        wait_for("the workers", || lines.count("ready") == self.workers);
+        livelet.wait_until_ready(1);
+        send(place.pid(&livelet), "TERM");
+        let code = livelet.wait(SOON).code().unwrap();
+        assert_eq!(
+            (lines.count("TERM"), lines.count("done"), code),
+            self.expected,
+            "{place:?}: {:?} {:?}: {}{}",
+            self.options,
+            self.form,
+            lines.read(),
+            livelet.log()
+        );
+    }
+}
+
+#[test]
+fn one_term_is_one_term_for_each_worker_and_its_job_is_finished() {
+    let with_grace: &[&str] = &["--grace", "20s"];
+    let with_group: &[&str] = &["--group"];
+    let mut cases = Vec::new();
+    for options in [&[], with_grace] {
+        cases.extend([
+            case(DIRECT, options, (1, 1, 0)),
+            case(BEHIND_A_SHELL, options, (1, 1, 143)),
+            case(BEHIND_A_SCRIPT, options, (1, 1, 143)),
+            case(POOL, options, (2, 2, 0)),
+        ]);
+    }
+    cases.extend([
+        case(DIRECT, with_group, (1, 1, 0)),
+        case(BEHIND_A_SHELL, with_group, (1, 1, 143)),
+        case(BEHIND_A_SCRIPT, with_group, (1, 1, 143)),
+        case(BEHIND_A_DEAF_SCRIPT, with_group, (1, 1, 0)),
+        case(BEHIND_A_DEAF_SCRIPT, &["--grace", "500ms"], (0, 0, 137)),
+    ]);
+    std::thread::scope(|scope| {
+        for place in PLACES {
+            let cases = &cases;
+            scope.spawn(move || cases.iter().for_each(|case| case.run(place)));
+        }
+    });
+}
