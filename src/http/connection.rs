@@ -176,7 +176,8 @@ impl Connection {
         let Some(pending) = self.pending.take() else {
             return;
         };
-        let is_last = pending.length >= self.inbox.len();
+        let behind = self.inbox.get(pending.length..).unwrap_or_default();
+        let is_last = is_blank(behind);
         let ends = match self.phase {
             Phase::Serving => false,
             Phase::Stopping | Phase::Draining(_) => is_last,
@@ -201,7 +202,7 @@ impl Connection {
             let lingers = pending.may_have_body || !is_last;
             self.state = State::Ending { lingers };
             self.inbox = Vec::new();
-        } else if is_last {
+        } else if behind.is_empty() {
             // An idle connection keeps no buffer.
             self.inbox = Vec::new();
         } else {
@@ -318,14 +319,19 @@ impl Connection {
         }
     }
 
-    /// Returns `true` if the first byte of a request has arrived. An empty line alone is none: F5 appends one to each.
+    /// Returns `true` if the first byte of a request has arrived.
     fn has_begun(&self) -> bool {
-        ![b"".as_slice(), b"\r", b"\r\n"].contains(&self.inbox.as_slice())
+        !is_blank(&self.inbox)
     }
 
     fn is_sending(&self) -> bool {
         !self.outbox.is_empty()
     }
+}
+
+/// Returns `true` if `bytes` are empty lines, which begin no request: F5 appends one or two to each of its own.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| b"\r\n".contains(byte))
 }
 
 impl Pending {
@@ -642,6 +648,23 @@ mod tests {
         assert_eq!(idle.feed(&GET.repeat(3)), At::Closed);
         assert_eq!(idle.statuses(), ["200"; 4]);
         assert_eq!(idle.sent.matches("Connection: close").count(), 1);
+    }
+
+    #[test]
+    fn empty_lines_behind_the_last_request_hold_no_stop_up() {
+        let close: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+        for lines in ["\r", "\r\n", "\r\n\r\n"] {
+            let lines = lines.as_bytes();
+            let mut stopping = Simulated::new();
+            stopping.connection.enter(Phase::Stopping);
+            assert_eq!(stopping.feed(&[GET, lines].concat()), At::Closed);
+            assert_eq!(stopping.statuses(), ["200"]);
+            assert!(stopping.sent.contains("Connection: close"));
+
+            let mut closing = Simulated::new();
+            assert_eq!(closing.feed(&[close, lines].concat()), At::Closed);
+            assert_eq!(closing.statuses(), ["200"]);
+        }
     }
 
     #[test]
