@@ -45,6 +45,18 @@ fn probe(args: &[&str], listen: &str) -> (Option<i32>, String) {
 }
 
 #[test]
+fn probe_asks_on_the_port_that_a_platform_gives() {
+    let livelet = Livelet::start(&[]);
+    let mut command = support::livelet();
+    command
+        .arg("probe")
+        .env("LIVELET_LISTEN", "env:PORT")
+        .env("PORT", livelet.addr().port().to_string());
+    let Output { status, stdout, .. } = finish(&mut command, SOON);
+    assert_eq!((status.code(), stdout), (Some(0), b"ok\n".to_vec()));
+}
+
+#[test]
 fn probe_asks_the_livelet_of_the_same_machine() {
     let directory = directory();
     let path = directory.join("ready").to_str().unwrap().to_string();

@@ -433,7 +433,7 @@ fn probe(parser: &mut Parser, variable: Variable<'_>) -> Result<Command, UsageEr
                 .filter(|&id| id != Id::Listen);
             let others: Vec<Id> = none.collect();
             variables(&mut config, &others, &|name| {
-                variable(name).filter(|_| name == "LIVELET_LISTEN")
+                variable(name).filter(|_| name != LOG_VARIABLE)
             })?;
             let first = config.listen.first().copied().unwrap_or(Listen::Port(9090));
             Target::Endpoint(address_of(first), path)
