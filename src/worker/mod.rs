@@ -104,7 +104,7 @@ impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ending::Exited(code) => write!(f, "exited with code {code}"),
-            Ending::Killed(signal) => write!(f, "killed by {}", signal::name(*signal)),
+            Ending::Killed(signal) => write!(f, "ended by signal {}", signal::name(*signal)),
         }
     }
 }
