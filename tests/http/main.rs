@@ -9,7 +9,9 @@
 mod bodies;
 mod client;
 mod connections;
+mod health_log;
 mod messages;
+mod probers;
 #[path = "../support/mod.rs"]
 mod support;
 mod time;
