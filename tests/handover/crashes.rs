@@ -219,6 +219,35 @@ fn an_offer_that_is_withdrawn_is_not_used() {
 }
 
 #[test]
+fn a_worker_that_was_started_for_a_lapsed_offer_is_stopped_like_any_other() {
+    let own = std::process::id();
+    let script =
+        "trap 'echo told >&2; sleep 0.2; exit 9' TERM; echo go >&2; while :; do sleep 0.01; done";
+    // A stop signal ends the wait for the port, or the wait is over by itself.
+    for (wait, code) in [("1h", 9), ("1s", 125)] {
+        let (socket, addr, rendezvous) = played_holder();
+        let worker = ["--", "sh", "-c", script];
+        let args = [&["--bind-wait", wait], &worker[..]].concat();
+        let mut new = successor(addr, &args);
+        let peer = rendezvous.accept();
+        peer.assert_receives("livelet 1 ask ");
+        new.freeze();
+        let offer = format!("livelet 1 offer pid={own}");
+        assert!(peer.send_with(offer.as_bytes(), Some(socket.as_fd())));
+        peer.withdraw();
+        drop((peer, rendezvous));
+        new.signal("CONT");
+        new.wait_until_said("go\n");
+        if wait == "1h" {
+            new.signal("TERM");
+        }
+        new.wait_until_said("told\n");
+        assert_eq!(new.wait(SOON).code(), Some(code), "{wait}");
+        drop(socket);
+    }
+}
+
+#[test]
 fn what_is_offered_has_to_be_the_socket_that_was_asked_for() {
     let own = std::process::id();
     let (socket, addr, rendezvous) = played_holder();

@@ -7,6 +7,7 @@
 )]
 
 mod jobs;
+mod leftovers;
 mod shutdown;
 mod signals;
 mod start;
