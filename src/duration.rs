@@ -3,18 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Parses DUR: a whole number and its unit, `250ms`, `5s`, `2m` or `1h`.
+/// Longest duration that can be configured, a year. Added to any moment, or counted in microseconds, it does not overflow.
+const MAX: Duration = Duration::from_secs(8760 * 3600);
+
+/// Parses DUR: a whole number and its unit, `250ms`, `5s`, `2m` or `1h`. Returns `None` if it is longer than a year.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
     let number = whole_number(number)?;
-    match unit {
-        "ms" => Some(Duration::from_millis(number)),
-        "s" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
-        "h" => Some(Duration::from_secs(number.checked_mul(3600)?)),
-        _ => None,
-    }
+    let duration = match unit {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3600)?),
+        _ => return None,
+    };
+    Some(duration).filter(|&duration| duration <= MAX)
 }
 
 /// Digits alone: `str::parse` would take a sign.
@@ -42,6 +46,21 @@ impl fmt::Display for Human {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_that_could_overflow_is_refused() {
+        for text in [
+            "18446744073709552ms",
+            "18446744073709551615s",
+            "31536001s",
+            "8761h",
+            "18446744073709551616ms",
+        ] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        assert_eq!(parse("8760h"), Some(MAX));
+        assert_eq!(parse("250ms"), Some(Duration::from_millis(250)));
+    }
 
     #[test]
     fn durations_for_people() {

@@ -669,3 +669,36 @@ fn help_that_nobody_can_read_does_not_panic() {
         assert!(matches!(code, Some(0 | 125)), "{flag}: {code:?} {stderr:?}");
     }
 }
+
+#[test]
+fn checks_that_only_a_worker_can_pass_need_a_command() {
+    for check in ["notify", "watchdog:9s", "beat=watchdog:9s"] {
+        let kind = if check == "notify" { check } else { "watchdog" };
+        for flag in ["--live", "--ready"] {
+            assert_refused(
+                &[OsStr::new(flag), OsStr::new(check)],
+                None,
+                &[flag, kind, "-- COMMAND"],
+            );
+        }
+        for variable in ["LIVELET_LIVE", "LIVELET_READY"] {
+            let given = (variable, OsStr::new(check));
+            assert_refused(&[], Some(given), &[variable, kind, "-- COMMAND"]);
+        }
+    }
+}
+
+#[test]
+fn a_duration_that_would_overflow_is_refused() {
+    for check in [
+        "watchdog:18446744073709552ms",
+        "heartbeat:/tmp/beat:18446744073709551615s",
+        "watchdog:8761h",
+    ] {
+        assert_refused(
+            &[OsStr::new("--live"), OsStr::new(check)],
+            None,
+            &["--live", check],
+        );
+    }
+}

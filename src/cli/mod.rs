@@ -301,6 +301,8 @@ const STOP_SIGNAL: &str =
     "not a signal that can begin a stop; accepted: such as TERM, QUIT or WINCH";
 const NO_SINGLE: &str = "is the default; accepted: --group, which signals the whole process group";
 const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
+const NO_WORKER: &str =
+    "is told by a worker, and there is none; accepted: with -- COMMAND [ARG]...";
 const NOT_ASKABLE: &str =
     "for the livelet that runs the worker alone; accepted: file, heartbeat, tcp, unix, http";
 const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as READY=1";
@@ -385,7 +387,35 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
         });
     }
     variables(&mut config, &given, variable)?;
+    if config.command.is_empty() {
+        refuse_workers_checks(&config, &given)?;
+    }
     Ok(Command::Run(Box::new(config)))
+}
+
+/// Refuses the checks that only a worker can pass.
+///
+/// # Errors
+/// Returns an error if there is one.
+fn refuse_workers_checks(config: &Config, given: &[Id]) -> Result<(), UsageError> {
+    let checks = [
+        (Id::Live, "live", "LIVELET_LIVE", &config.live),
+        (Id::Ready, "ready", "LIVELET_READY", &config.ready),
+    ];
+    for (id, flag, variable, checks) in checks {
+        let mut kinds = checks.iter().map(|check| &check.kind);
+        let workers =
+            |kind: &&check::Kind| matches!(kind, check::Kind::Notify | check::Kind::Watchdog(_));
+        if let Some(kind) = kinds.find(workers) {
+            let culprit = if given.contains(&id) {
+                format!("--{flag}")
+            } else {
+                variable.to_string()
+            };
+            return Err(wrong(culprit, kind.word().into(), NO_WORKER));
+        }
+    }
+    Ok(())
 }
 
 /// A command of livelet's own.
@@ -664,10 +694,8 @@ fn rewrite(text: &str) -> Option<(i32, i32)> {
     Some((from, signal::number(to)?))
 }
 
-/// A duration that can be added to any moment without an overflow.
 fn any_duration(text: &str) -> Result<Duration, &'static str> {
-    const YEAR: Duration = Duration::from_secs(8760 * 3600);
-    duration::parse(text).filter(|&d| d <= YEAR).ok_or(DUR)
+    duration::parse(text).ok_or(DUR)
 }
 
 fn switch(text: &str) -> Option<bool> {
