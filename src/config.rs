@@ -13,6 +13,8 @@ use crate::log::Level;
 pub struct Config {
     /// Where to listen, at least one address.
     pub listen: Vec<Listen>,
+    /// The addresses were given, and are not the default.
+    pub has_addresses: bool,
     /// What has to hold for liveness.
     pub live: Vec<Check>,
     /// What has to hold for readiness.
@@ -55,6 +57,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: vec![Listen::Port(9090)],
+            has_addresses: false,
             live: Vec::new(),
             ready: Vec::new(),
             paths: Vec::new(),

@@ -18,6 +18,7 @@ pub mod http;
 pub mod listen;
 pub mod log;
 pub mod notify;
+mod peer;
 mod responder;
 mod runtime;
 mod signal;

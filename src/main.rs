@@ -21,8 +21,8 @@ fn main() -> ExitCode {
             Ok(u8::from(!holds))
         }
         Ok(Command::Notify(assignments)) => {
-            let sent = notify::notify(env::var_os("NOTIFY_SOCKET"), &assignments, true);
-            sent.map(|()| 0).map_err(|message| (1, message))
+            let sent = notify::notify(env::var_os("NOTIFY_SOCKET"), &assignments);
+            sent.map(|()| 0).map_err(|error| (1, error.to_string()))
         }
         Ok(Command::Install(path)) => install::install(&path)
             .map(|()| 0)

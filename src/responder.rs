@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::health::{
     self, Alias, CheckResult, Endpoint, Facts, Question, Report, Snapshot, Verdicts, View,
 };
-use crate::http::{CommonFields, Request, Response};
+use crate::http::{CommonFields, Request, Response, Status};
 use crate::log;
 use crate::notify::Notified;
 use crate::runtime::{Condition, Timer};
@@ -140,12 +140,18 @@ impl Responder {
         Poll::Ready(health::respond(question, &reports, &names, &facts))
     }
 
+    /// Judges liveness. Returns `true` if it passes.
+    pub(crate) async fn lives(&self) -> bool {
+        let question = Question::new(Endpoint::Live, View::Plain);
+        let since = Instant::now();
+        let answer = poll_fn(|cx| self.poll_answer(&question, since, cx)).await;
+        answer.status == Status::Ok
+    }
+
     /// Judges liveness periodically, until it has failed for `limit` without a break.
     pub(crate) async fn watch(self: Rc<Responder>, limit: Duration) {
-        let question = Question::new(Endpoint::Live, View::Plain);
         loop {
-            let since = Instant::now();
-            poll_fn(|cx| self.poll_answer(&question, since, cx)).await;
+            self.lives().await;
             let unhealthy_since = self.verdicts.borrow().unhealthy_since();
             let left = unhealthy_since.map(|failed| {
                 let end = failed.checked_add(limit).unwrap_or(failed + WATCH_PERIOD);

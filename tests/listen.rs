@@ -10,11 +10,12 @@ mod support;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 use support::{
     Livelet, SOON, assert_closed, binary, connect, finish, livelet, probe, read_response, wait_for,
+    wait_until_listening,
 };
 
 /// Not 127.0.0.1, where another test's outgoing connection could be given the port.
@@ -254,7 +255,7 @@ fn what_is_inherited_and_does_not_listen_is_refused() {
 fn nothing_of_livelets_reaches_the_worker() {
     let (socket, _) = listening();
     let script = "-- sh -c 'ls /proc/self/fd >&2; env | grep ^LISTEN >&2; echo end >&2; sleep 100'";
-    let mut command = with_inherited(socket.into(), "LISTEN_FDS=1 LISTEN_FDNAMES=x", script);
+    let mut command = with_inherited(socket.into(), "LISTEN_FDS=1 LISTEN_FDNAMES=livelet", script);
     let mut livelet = Livelet::spawn(&mut command);
     livelet.wait_until_said("end");
     let numbers =
@@ -273,4 +274,56 @@ fn nothing_of_livelets_reaches_the_worker() {
         livelet.said
     );
     assert!(!livelet.said.contains("LISTEN_"), "{}", livelet.said);
+}
+
+/// Prints what a worker inherits: the variables, and the descriptors from 3 on.
+const SHOW_INHERITED: &str = "[ \\$LISTEN_PID = \\$\\$ ] && own=own || own=other; \
+    echo fds=\\$LISTEN_FDS names=\\$LISTEN_FDNAMES pid=\\$own \
+    3=\\$(readlink /proc/\\$\\$/fd/3) 4=\\$(readlink /proc/\\$\\$/fd/4) >&2; exec sleep 100";
+
+#[test]
+fn sockets_of_other_names_are_the_workers() {
+    for (names, expected) in [
+        (
+            "livelet:one:two",
+            "fds=2 names=one:two pid=own 3=/etc/passwd 4=/etc/group",
+        ),
+        ("::two", "fds=1 names=two pid=own 3=/etc/group"),
+        (
+            "unknown:one:two",
+            "fds=2 names=one:two pid=own 3=/etc/passwd 4=/etc/group",
+        ),
+    ] {
+        let (socket, addr) = listening();
+        let mut command = Command::new("sh");
+        let script = format!(
+            "exec 3<&0 4</etc/passwd 5</etc/group </dev/null; LISTEN_FDS=3 LISTEN_PID=$$ \
+             LISTEN_FDNAMES={names} exec \"$0\" -- sh -c \"{SHOW_INHERITED}\""
+        );
+        command.args(["-c", &script, &binary()]);
+        command.stdin(Stdio::from(OwnedFd::from(socket)));
+        let mut livelet = Livelet::spawn(&mut command);
+        livelet.wait_until_said("fds=");
+        assert!(livelet.said.contains(expected), "{names}: {}", livelet.said);
+        assert_eq!(wait_until_listening(livelet.pid()), addr, "{names}");
+    }
+}
+
+#[test]
+fn all_sockets_are_the_workers_if_livelet_is_told_where_to_listen() {
+    let (socket, addr) = listening();
+    let inode = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
+    let script = format!("--listen 127.0.0.1:0 -- sh -c \"{SHOW_INHERITED}\"");
+    let mut command = with_inherited(socket.into(), "LISTEN_FDS=1", &script);
+    let mut livelet = Livelet::spawn(&mut command);
+    livelet.wait_until_said("fds=");
+    let expected = format!("fds=1 names= pid=own 3={}", inode.display());
+    assert!(livelet.said.contains(&expected), "{}", livelet.said);
+    assert_ne!(wait_until_listening(livelet.pid()), addr);
+    // A worker that closes the socket must be the last to have it.
+    let held = std::fs::read_dir(format!("/proc/{}/fd", livelet.pid())).unwrap();
+    for descriptor in held {
+        let descriptor = std::fs::read_link(descriptor.unwrap().path());
+        assert_ne!(descriptor.ok().as_ref(), Some(&inode));
+    }
 }

@@ -8,10 +8,19 @@
 
 mod support;
 
+use std::io::{IoSlice, Read as _};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use rustix::io::write;
+use rustix::net::{
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
+};
+use socket2::{Domain, Socket, Type};
 use support::{Livelet, SOON, binary, livelet, probe, uninterrupted, wait_for};
 
 /// A worker that says what the test writes to a file of its own, a line a message; `;` stands for a line end in one.
@@ -106,34 +115,62 @@ fn a_watchdog_bites_and_lets_go() {
     worker.await_status("/livez", 503);
 }
 
+/// Returns what a worker finds in its environment.
+fn environment_of_worker(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut command = livelet();
+    command.args(["-l", "127.0.0.1:0"]).args(args);
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+        command.env_remove(name);
+    }
+    command.envs(variables.iter().copied()).env("KEPT", "a=b");
+    command.args([
+        "--",
+        "sh",
+        "-c",
+        "echo usec=$WATCHDOG_USEC pid=$WATCHDOG_PID kept=$KEPT socket=${NOTIFY_SOCKET-unset} >&2; sleep 1000",
+    ]);
+    let mut livelet = Livelet::spawn(&mut command);
+    livelet.wait_until_said("usec=");
+    let line = livelet.said.lines().find(|line| line.starts_with("usec="));
+    line.unwrap().to_string()
+}
+
 #[test]
-fn its_environment_tells_the_worker_where_to_say_it() {
-    for (args, expected) in [
-        (&["--live", "watchdog:90s"][..], "usec=90000000 pid=own"),
-        (&[], "usec= pid=other"),
+fn a_worker_finds_the_socket_and_the_smaller_watchdog_limit_in_its_environment() {
+    let above = ("NOTIFY_SOCKET", "@nobody");
+    for (args, variables, expected) in [
+        (&[][..], &[][..], "usec= pid= kept=a=b socket=unset"),
+        (&["--ready", "notify"], &[], "usec= pid= kept=a=b socket=/"),
+        (&[], &[above], "usec= pid= kept=a=b socket=/"),
+        (
+            &["--live", "watchdog:90s", "--ready", "watchdog:80s"],
+            &[],
+            "usec=80000000 pid= kept=a=b socket=/",
+        ),
+        (
+            &["--live", "watchdog:90s"],
+            &[above, ("WATCHDOG_USEC", "7")],
+            "usec=7 pid= kept=a=b socket=/",
+        ),
+        (
+            &["--live", "watchdog:3s"],
+            &[above, ("WATCHDOG_USEC", "7000000")],
+            "usec=3000000 pid= kept=a=b socket=/",
+        ),
+        (
+            &[],
+            &[above, ("WATCHDOG_USEC", "7")],
+            "usec=7 pid= kept=a=b socket=/",
+        ),
+        // The limit of another process.
+        (
+            &[],
+            &[above, ("WATCHDOG_USEC", "7"), ("WATCHDOG_PID", "1")],
+            "usec= pid= kept=a=b socket=/",
+        ),
     ] {
-        let mut command = livelet();
-        command.args(["-l", "127.0.0.1:0"]).args(args);
-        command
-            .env("NOTIFY_SOCKET", "@nobody")
-            .env("WATCHDOG_USEC", "7")
-            .env("WATCHDOG_PID", "7")
-            .env("KEPT", "a=b");
-        command.args([
-            "--",
-            "sh",
-            "-c",
-            "[ \"$WATCHDOG_PID\" = $$ ] && pid=own || pid=other; \
-             echo usec=$WATCHDOG_USEC pid=$pid socket=$NOTIFY_SOCKET kept=$KEPT >&2; sleep 1000",
-        ]);
-        let mut livelet = Livelet::spawn(&mut command);
-        livelet.wait_until_said("usec=");
-        assert!(
-            livelet.said.contains(&format!("{expected} socket=@")),
-            "{}",
-            livelet.said
-        );
-        assert!(!livelet.said.contains("socket=@nobody"), "{}", livelet.said);
+        let line = environment_of_worker(args, variables);
+        assert!(line.starts_with(expected), "{args:?} {variables:?}: {line}");
     }
 }
 
@@ -152,12 +189,45 @@ fn receive(socket: &UnixDatagram) -> String {
 }
 
 #[test]
-fn what_the_worker_says_is_passed_on() {
+fn a_supervisor_gets_whole_messages_but_for_processes_and_descriptors() {
     let (socket, above) = supervisor("worker");
     let worker = Worker::start("above", &["--ready", "notify"], Some(&above));
-    worker.say("MAINPID=1;READY=1;STATUS=fine;FDSTORE=1\nX=y\nWATCHDOG=1\n");
+    worker.say(
+        "MAINPID=1;READY=1;STATUS=fine;FDSTORE=1;FDNAME=x;NOTIFYACCESS=all\nBARRIER=1\nX=y\n\
+         RELOADING=1;MONOTONIC_USEC=12\nWATCHDOG=1\n",
+    );
     assert_eq!(receive(&socket), "READY=1\nSTATUS=fine");
+    assert_eq!(receive(&socket), "X=y");
+    assert_eq!(receive(&socket), "RELOADING=1\nMONOTONIC_USEC=12");
     assert_eq!(receive(&socket), "WATCHDOG=1");
+}
+
+#[test]
+fn livelet_alone_feeds_the_watchdog_while_liveness_passes() {
+    let (socket, above) = supervisor("watchdog");
+    let file = std::env::temp_dir().join(format!("livelet-alive-{}", std::process::id()));
+    std::fs::write(&file, "").unwrap();
+    let mut command = livelet();
+    let check = format!("file:{}", file.display());
+    command.args(["-l", "127.0.0.1:0", "--live", &check]);
+    command.env("NOTIFY_SOCKET", &above);
+    command.env("WATCHDOG_USEC", "100000");
+    let mut livelet = Livelet::start_command(&mut command, 1);
+    assert_eq!(receive(&socket), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(receive(&socket), "WATCHDOG=1");
+    }
+    std::fs::remove_file(&file).unwrap();
+    livelet.wait_until_said("file failed");
+    socket
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    // One may have been sent before the check failed.
+    while uninterrupted(|| socket.recv(&mut [0; 16])).is_ok() {}
+    std::fs::write(&file, "").unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    assert_eq!(receive(&socket), "WATCHDOG=1");
+    std::fs::remove_file(&file).unwrap();
 }
 
 #[test]
@@ -179,15 +249,16 @@ fn livelet_is_ready_by_itself_where_nobody_else_says_so() {
     assert!(uninterrupted(|| socket.recv(&mut [0; 16])).is_err());
 }
 
-/// Where the worker of a livelet says things.
+/// Returns the address of a livelet's notify socket, from the environment of its worker.
 fn notify_socket(livelet: &Livelet) -> SocketAddr {
     let worker = support::descendants(livelet.pid())[0];
     let environ = std::fs::read_to_string(format!("/proc/{worker}/environ")).unwrap();
-    let name = environ
-        .split('\0')
-        .find_map(|pair| pair.strip_prefix("NOTIFY_SOCKET=@"))
-        .unwrap();
-    SocketAddr::from_abstract_name(name).unwrap()
+    let mut variables = environ.split('\0');
+    let name = variables.find_map(|pair| pair.strip_prefix("NOTIFY_SOCKET="));
+    match name.unwrap().strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name).unwrap(),
+        None => SocketAddr::from_pathname(name.unwrap()).unwrap(),
+    }
 }
 
 #[test]
@@ -237,8 +308,136 @@ fn garbage_harms_nothing() {
         sender.send_to_addr(message, &address).unwrap();
     }
     worker.livelet.wait_until_said("malformed");
-    worker.livelet.wait_until_said("too long");
+    worker.livelet.wait_until_said("longer than");
     worker.await_status("/readyz", 503);
     sender.send_to_addr(b"READY=1", &address).unwrap();
     worker.await_status("/readyz", 200);
+}
+
+/// Sends a message with descriptors.
+fn send_with(address: &SocketAddr, message: &[u8], descriptors: &[BorrowedFd<'_>]) {
+    let sender = UnixDatagram::unbound().unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(descriptors)));
+    let address = SocketAddrUnix::new(address.as_pathname().unwrap()).unwrap();
+    let parts = [IoSlice::new(message)];
+    sendmsg_addr(&sender, &address, &parts, &mut control, SendFlags::empty()).unwrap();
+}
+
+#[test]
+fn a_barrier_ends_when_the_messages_before_it_are_read() {
+    let worker = Worker::start("barrier", &["--ready", "notify"], None);
+    let address = notify_socket(&worker.livelet);
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.send_to_addr(b"READY=1", &address).unwrap();
+    send_with(&address, b"BARRIER=1", &[writer.as_fd()]);
+    drop(writer);
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    assert_eq!(probe(worker.livelet.addr(), "/readyz").status, 200);
+}
+
+/// Returns a socket whose close(2) waits for 60 s: it lingers, and its peer does not read.
+fn lingering() -> (TcpListener, Socket) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let address = listener.local_addr().unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_linger(Some(Duration::from_secs(60))).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while write(&socket, &[0; 65536]).is_ok() {}
+    (listener, socket)
+}
+
+#[test]
+fn descriptors_that_cannot_be_closed_hold_nothing() {
+    let mut worker = Worker::start("linger", &["--ready", "notify"], None);
+    let address = notify_socket(&worker.livelet);
+    // livelet must be the last to close them.
+    worker.livelet.freeze();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let (listener, socket) = lingering();
+        send_with(&address, b"STATUS=lingers", &[socket.as_fd()]);
+        peers.push(listener);
+    }
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.send_to_addr(b"READY=1", &address).unwrap();
+    worker.livelet.signal("CONT");
+    worker.await_status("/readyz", 200);
+    worker.livelet.signal("TERM");
+    let (_, took) = worker.livelet.wait_timed(std::time::Instant::now());
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// A directory for XDG_RUNTIME_DIR, removed at the end.
+struct RuntimeDirectory(std::path::PathBuf);
+
+impl RuntimeDirectory {
+    fn new(name: &str) -> RuntimeDirectory {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = std::env::temp_dir().join(format!("livelet-{name}-{}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        RuntimeDirectory(path)
+    }
+
+    fn start(&self) -> Livelet {
+        let mut command = livelet();
+        command.args(["-l", "127.0.0.1:0", "--ready", "notify"]);
+        command.args(["--", "sleep", "1000"]);
+        Livelet::start_command(command.env("XDG_RUNTIME_DIR", &self.0), 1)
+    }
+
+    fn entries(&self) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+impl Drop for RuntimeDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn the_directory_of_the_socket_is_removed_at_the_end() {
+    let directory = RuntimeDirectory::new("end");
+    let mut livelet = directory.start();
+    let [entry] = &directory.entries()[..] else {
+        panic!("{:?}", directory.entries());
+    };
+    let address = notify_socket(&livelet);
+    assert_eq!(address.as_pathname().unwrap().parent(), Some(&**entry));
+    livelet.signal("TERM");
+    livelet.wait(SOON);
+    assert!(directory.entries().is_empty(), "{:?}", directory.entries());
+}
+
+#[test]
+fn the_directory_of_a_crashed_livelet_is_removed_by_the_next_start() {
+    let directory = RuntimeDirectory::new("crash");
+    let running = directory.start();
+    let kept = directory.entries();
+    let mut crashed = directory.start();
+    crashed.signal("KILL");
+    crashed.wait(SOON);
+    assert_eq!(directory.entries().len(), 2);
+    let _next = directory.start();
+    let entries = directory.entries();
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    assert!(entries.contains(&kept[0]), "{entries:?}");
+    assert!(!notify_socket(&running).is_unnamed());
+}
+
+#[test]
+fn without_a_check_or_a_supervisor_there_is_no_directory() {
+    let directory = RuntimeDirectory::new("none");
+    let mut command = livelet();
+    command.args(["-l", "127.0.0.1:0", "--", "sleep", "1000"]);
+    command.env("XDG_RUNTIME_DIR", &directory.0);
+    let _livelet = Livelet::start_command(command.env_remove("NOTIFY_SOCKET"), 1);
+    assert!(directory.entries().is_empty(), "{:?}", directory.entries());
 }

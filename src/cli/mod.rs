@@ -577,6 +577,7 @@ fn set(
                 return Err(ADDR_TWICE);
             }
             config.listen.push(address);
+            config.has_addresses = true;
         }
         Id::Live => add_check(&mut config.live, text)?,
         Id::Ready => add_check(&mut config.ready, text)?,

@@ -1,6 +1,5 @@
 //! The unix socket between two livelets: packets, a descriptor, and who is at the other end (unix(7)).
 
-use std::fs::read_link;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -11,9 +10,9 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
     SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
 };
-use rustix::process::{geteuid, getpid};
 
 use super::message::{self, Message};
+use crate::peer::Peer;
 use crate::runtime::Source;
 
 /// How many peers the kernel keeps for a holder that has not accepted them.
@@ -113,13 +112,13 @@ impl Channel {
 
     /// Whether the process at the other end is of this uid, whatever its pid namespace.
     pub(super) fn is_of_own_user(&self) -> bool {
-        peer(self.socket.get_ref().as_fd()).is_some_and(|(_, uid)| uid == geteuid().as_raw())
+        peer(self.socket.get_ref().as_fd()).is_some_and(Peer::is_of_own_user)
     }
 
     /// The process at the other end, where it is of this uid and this pid namespace and says what the kernel says.
     pub(super) fn is_peer(&self, claimed: i32) -> bool {
-        peer(self.socket.get_ref().as_fd()).is_some_and(|(pid, uid)| {
-            uid == geteuid().as_raw() && pid != 0 && pid == claimed && shares_namespace(pid)
+        peer(self.socket.get_ref().as_fd()).is_some_and(|peer| {
+            peer.is_of_own_user() && peer.pid == claimed && peer.shares_pid_namespace()
         })
     }
 }
@@ -141,18 +140,16 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
     Ok(message.map(|message| (message, descriptor)))
 }
 
-/// The pid, 0 where this namespace has none for it, and the effective uid of the other end when it connected or
-/// listened.
-#[allow(unsafe_code)]
-fn peer(socket: BorrowedFd<'_>) -> Option<(i32, u32)> {
+/// Returns the process at the other end, as it was when it connected or listened.
+#[allow(unsafe_code, reason = "rustix can't represent pid 0")]
+fn peer(socket: BorrowedFd<'_>) -> Option<Peer> {
     let mut credentials = libc::ucred {
         pid: 0,
         uid: 0,
         gid: 0,
     };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: SO_PEERCRED writes at most `length` bytes to `credentials`, which are plain numbers. rustix's call can't
-    // represent pid 0.
+    // SAFETY: SO_PEERCRED writes at most `length` bytes to `credentials`, which are plain numbers.
     let outcome = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -162,23 +159,6 @@ fn peer(socket: BorrowedFd<'_>) -> Option<(i32, u32)> {
             &raw mut length,
         )
     };
-    (outcome == 0).then_some((credentials.pid, credentials.uid))
-}
-
-/// Whether a process lives in livelet's pid namespace, as far as /proc shows it: a process of a child namespace may say
-/// any number.
-fn shares_namespace(pid: i32) -> bool {
-    let own_name = getpid().as_raw_pid().to_string();
-    if read_link("/proc/self")
-        .ok()
-        .is_none_or(|name| name.as_os_str() != own_name.as_str())
-    {
-        // It is another namespace's /proc: its numbers are other processes.
-        return true;
-    }
-    let namespace = |pid: i32| read_link(format!("/proc/{pid}/ns/pid")).ok();
-    match (namespace(getpid().as_raw_pid()), namespace(pid)) {
-        (Some(own), Some(peers)) => own == peers,
-        _ => true,
-    }
+    let libc::ucred { pid, uid, .. } = credentials;
+    (outcome == 0).then_some(Peer { pid, uid })
 }

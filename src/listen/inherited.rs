@@ -1,75 +1,199 @@
-//! Sockets that whoever started livelet has opened for it (sd_listen_fds(3)).
+//! Sockets that livelet inherits (sd_listen_fds(3)): those that livelet listens on, and those of the worker.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::process;
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::log;
 
-/// The first inherited descriptor.
+/// Number of the first inherited descriptor.
 const FIRST: i32 = 3;
-/// More than this many are not believed.
+/// Most descriptors that are believed to be inherited.
 const MOST: i32 = 128;
+/// Name of the sockets that are livelet's.
+const OWN_NAME: &[u8] = b"livelet";
+/// Name that sd_listen_fds_with_names(3) gives a socket without one.
+const NO_NAME: &[u8] = b"unknown";
 
-/// Takes the inherited sockets that can be listened on; the others are closed, and said. Empty where none were announced
-/// to this process. It has to be called before anything else is opened.
+/// Sockets that were announced to livelet.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    /// Sockets that livelet listens on, in place of `--listen`.
+    pub(crate) own: Vec<TcpListener>,
+    /// Sockets of the worker.
+    pub(crate) passed_on: PassedOn,
+}
+
+/// Sockets of the worker. Their numbers are those that the worker looks for, from 3 on.
+#[derive(Debug, Default)]
+pub(crate) struct PassedOn {
+    sockets: Vec<OwnedFd>,
+    /// Value of LISTEN_FDNAMES; `None` if livelet had none.
+    names: Option<OsString>,
+}
+
+impl PassedOn {
+    /// Returns `true` if no socket is the worker's.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Returns the variables that announce the sockets, but for LISTEN_PID, which is known only after fork(2).
+    pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = Vec::new();
+        if !self.is_empty() {
+            variables.push(("LISTEN_FDS", self.sockets.len().to_string().into()));
+            let names = self.names.clone();
+            variables.extend(names.map(|names| ("LISTEN_FDNAMES", names)));
+        }
+        variables
+    }
+
+    /// Clears close-on-exec. It is called in the child, between fork and exec, and allocates nothing.
+    ///
+    /// # Errors
+    /// Returns the error of fcntl(2).
+    pub(crate) fn outlive_exec(&self) -> Result<(), Errno> {
+        for socket in &self.sockets {
+            fcntl_setfd(socket, FdFlags::empty())?;
+        }
+        Ok(())
+    }
+}
+
+/// How inherited sockets are shared between livelet and its worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sharing {
+    /// livelet was given a command.
+    pub(crate) has_worker: bool,
+    /// livelet was told by `--listen` where to listen.
+    pub(crate) has_addresses: bool,
+}
+
+impl Sharing {
+    /// Returns `true` if a socket of this name is the worker's.
+    fn is_workers(self, name: Option<&OsStr>) -> bool {
+        let name = name.map_or(NO_NAME, OsStr::as_bytes);
+        let may_be_own = [OWN_NAME, NO_NAME, b""].contains(&name);
+        self.has_worker && (self.has_addresses || !may_be_own)
+    }
+}
+
+/// One inherited descriptor.
+struct Descriptor {
+    number: i32,
+    name: Option<OsString>,
+}
+
+/// Takes the inherited sockets. livelet's own ones that can't be listened on are closed, and logged. Nothing may have been
+/// opened before: the numbers of the descriptors are all that is known of them.
 ///
 /// # Errors
-/// Sockets were announced, and none of them can be used.
-pub(crate) fn take() -> io::Result<Vec<TcpListener>> {
+/// Returns an error if livelet's own sockets were announced and none can be used, or if a descriptor can't be moved.
+pub(crate) fn take(sharing: Sharing) -> io::Result<Inherited> {
     let Some(count) = announced(env::var_os("LISTEN_FDS"), env::var_os("LISTEN_PID")) else {
-        return Ok(Vec::new());
+        return Ok(Inherited::default());
     };
-    let mut sockets = Vec::new();
-    for number in FIRST..FIRST + count {
-        match own(number).and_then(prepare) {
-            Ok(socket) => sockets.push(socket),
+    let names = env::var_os("LISTEN_FDNAMES");
+    let (workers, own): (Vec<_>, Vec<_>) = descriptors(count, names.as_deref())
+        .into_iter()
+        .partition(|descriptor| sharing.is_workers(descriptor.name.as_deref()));
+    let mut inherited = Inherited::default();
+    let has_own = !own.is_empty();
+    for Descriptor { number, .. } in own {
+        match claim(number).and_then(|socket| prepare(&socket, FIRST + count)) {
+            Ok(socket) => inherited.own.push(socket),
             Err(cause) => log::notice(format_args!("inherit: descriptor {number}: {cause}")),
         }
     }
-    if sockets.is_empty() {
+    if has_own && inherited.own.is_empty() {
         return Err(io::Error::other("no listening TCP socket among them"));
     }
-    Ok(sockets)
+    inherited.passed_on = pass_on(workers, names.is_some())?;
+    Ok(inherited)
 }
 
-/// How many sockets are announced to this process. A missing LISTEN_PID is accepted: a plain parent can't know the pid
-/// before it has forked.
+/// Returns the announced number of descriptors. A missing LISTEN_PID is accepted: a plain parent can't know the pid before
+/// it has forked.
 fn announced(count: Option<OsString>, pid: Option<OsString>) -> Option<i32> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     let count = count?.to_str()?.parse::<i32>().ok()?;
     (is_for_us && count > 0).then(|| count.min(MOST))
 }
 
-#[allow(unsafe_code)]
-fn own(number: i32) -> io::Result<OwnedFd> {
-    // SAFETY: F_GETFD only reads a flag, of whatever descriptor there is.
+/// Returns the announced descriptors with their names, which LISTEN_FDNAMES separates by colons.
+fn descriptors(count: i32, names: Option<&OsStr>) -> Vec<Descriptor> {
+    let names = names.map(OsStr::as_bytes);
+    let mut names = names
+        .into_iter()
+        .flat_map(|names| names.split(|&b| b == b':'));
+    let mut name = || Some(OsString::from_vec(names.next()?.to_vec()));
+    (FIRST..FIRST + count)
+        .map(|number| Descriptor {
+            number,
+            name: name(),
+        })
+        .collect()
+}
+
+/// Returns an inherited descriptor as livelet's to close.
+#[allow(unsafe_code, reason = "a descriptor that is known by its number")]
+fn claim(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD only reads a flag of the descriptor, if it is open.
     if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it is open, and LISTEN_FDS makes it this process's; nothing here has opened a descriptor before.
+    // SAFETY: the descriptor is open, LISTEN_FDS makes it this process's, and each number is claimed once, before livelet
+    // has opened a descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-fn prepare(socket: OwnedFd) -> io::Result<TcpListener> {
-    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+/// Returns a listener for a socket of livelet's. Its number is `free_from` or above, so that those below are the worker's.
+fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     let is_internet =
-        [AddressFamily::INET, AddressFamily::INET6].contains(&sockopt::socket_domain(&socket)?);
+        [AddressFamily::INET, AddressFamily::INET6].contains(&sockopt::socket_domain(socket)?);
     if !is_internet
-        || sockopt::socket_type(&socket)? != SocketType::STREAM
-        || !sockopt::socket_acceptconn(&socket)?
+        || sockopt::socket_type(socket)? != SocketType::STREAM
+        || !sockopt::socket_acceptconn(socket)?
     {
         return Err(io::Error::other("not a listening TCP socket; closed"));
     }
-    let listener = TcpListener::from(socket);
+    let listener = TcpListener::from(fcntl_dupfd_cloexec(socket, free_from)?);
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Moves the worker's descriptors to the numbers from 3 on, in their order. livelet's own ones are out of the way, so the
+/// next number is free or the descriptor's own.
+fn pass_on(workers: Vec<Descriptor>, has_names: bool) -> io::Result<PassedOn> {
+    let mut sockets = Vec::new();
+    let mut names = Vec::new();
+    for Descriptor { number, name } in workers {
+        let Ok(socket) = claim(number) else {
+            log::notice(format_args!("inherit: descriptor {number}: not open"));
+            continue;
+        };
+        let place = FIRST + sockets.len() as i32;
+        if number == place {
+            fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
+            sockets.push(socket);
+        } else {
+            sockets.push(fcntl_dupfd_cloexec(&socket, place)?);
+        }
+        debug_assert_eq!(sockets.last().map(|socket| socket.as_raw_fd()), Some(place));
+        names.push(name.unwrap_or_default());
+    }
+    Ok(PassedOn {
+        sockets,
+        names: has_names.then(|| names.join(OsStr::new(":"))),
+    })
 }
 
 #[cfg(test)]
@@ -77,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whom_sockets_are_announced_to() {
+    fn sockets_are_announced_to_one_process() {
         let own = process::id().to_string();
         for (count, pid, expected) in [
             (Some("2"), Some(own.as_str()), Some(2)),
@@ -93,5 +217,42 @@ mod tests {
             let got = announced(count.map(OsString::from), pid.map(OsString::from));
             assert_eq!(got, expected, "{count:?} {pid:?}");
         }
+    }
+
+    #[test]
+    fn a_name_or_listen_makes_a_socket_the_workers() {
+        for (has_worker, has_addresses, name, expected) in [
+            (true, false, None, false),
+            (true, false, Some(""), false),
+            (true, false, Some("unknown"), false),
+            (true, false, Some("livelet"), false),
+            (true, false, Some("worker.socket"), true),
+            (true, true, None, true),
+            (true, true, Some("livelet"), true),
+            // Without a worker there is no other program to listen on them.
+            (false, false, Some("probe.socket"), false),
+            (false, true, None, false),
+        ] {
+            let sharing = Sharing {
+                has_worker,
+                has_addresses,
+            };
+            let got = sharing.is_workers(name.map(OsStr::new));
+            assert_eq!(got, expected, "{sharing:?} {name:?}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_without_a_name_has_none() {
+        let names = |names: Option<&str>| -> Vec<Option<OsString>> {
+            let found = descriptors(2, names.map(OsStr::new));
+            found
+                .into_iter()
+                .map(|descriptor| descriptor.name)
+                .collect()
+        };
+        assert_eq!(names(None), [None, None]);
+        assert_eq!(names(Some("a")), [Some("a".into()), None]);
+        assert_eq!(names(Some("a::c")), [Some("a".into()), Some("".into())]);
     }
 }

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub(crate) use inherited::take as take_inherited;
+pub(crate) use inherited::{Inherited, PassedOn, Sharing, take as take_inherited};
 pub(crate) use wait::{Found, Wait, find};
 
 /// How many connections the kernel may hold before they are accepted; it takes the lesser of this and

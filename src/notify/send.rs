@@ -1,42 +1,68 @@
-//! `livelet notify`: says something to the supervisor's NOTIFY_SOCKET (sd_notify(3)), for shells and for runtimes that
-//! have no unix datagrams.
+//! `livelet notify`: sends to the supervisor's NOTIFY_SOCKET (sd_notify(3)), for shells and for runtimes that have no unix
+//! datagrams.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Sends the assignments as one message; whether it `waits` where the supervisor has too many unread already.
-///
-/// # Errors
-/// There is no NOTIFY_SOCKET, or it can't be sent to; one line for stderr.
-pub fn notify(
-    socket: Option<OsString>,
-    assignments: &[OsString],
-    waits: bool,
-) -> Result<(), String> {
-    let Some(socket) = socket.filter(|name| !name.is_empty()) else {
-        return Err("notify: NOTIFY_SOCKET: not set; nobody waits for a message".to_string());
-    };
-    let lines: Vec<&[u8]> = assignments.iter().map(|line| line.as_bytes()).collect();
-    send(&socket, &lines.join(&b'\n'), waits).map_err(|cause| {
-        format!(
-            "notify: NOTIFY_SOCKET: {}: {cause}",
-            socket.to_string_lossy()
-        )
-    })
+/// Reason why a message could not be sent.
+#[derive(Debug)]
+pub enum NotifyError {
+    /// There is no NOTIFY_SOCKET.
+    NoSocket,
+    /// The socket can't be sent to.
+    Send(OsString, io::Error),
 }
 
-fn send(socket: &OsStr, message: &[u8], waits: bool) -> io::Result<()> {
+impl fmt::Display for NotifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("notify: NOTIFY_SOCKET: ")?;
+        match self {
+            NotifyError::NoSocket => f.write_str("not set; no supervisor waits for a message"),
+            NotifyError::Send(socket, cause) => {
+                write!(f, "{}: {cause}", socket.to_string_lossy())
+            }
+        }
+    }
+}
+
+impl std::error::Error for NotifyError {}
+
+/// Sends the assignments as one message. Waits if the supervisor has too many unread messages.
+///
+/// # Errors
+/// Returns an error if there is no NOTIFY_SOCKET, or if it can't be sent to.
+pub fn notify(socket: Option<OsString>, assignments: &[OsString]) -> Result<(), NotifyError> {
+    let socket = socket.filter(|name| !name.is_empty());
+    let socket = socket.ok_or(NotifyError::NoSocket)?;
+    let lines: Vec<&[u8]> = assignments.iter().map(|line| line.as_bytes()).collect();
+    send(&socket, &lines.join(&b'\n'), Waiting::Allowed)
+        .map_err(|cause| NotifyError::Send(socket, cause))
+}
+
+/// May sending wait until there is room for the message?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Allowed,
+    Never,
+}
+
+/// Sends a message to a NOTIFY_SOCKET.
+///
+/// # Errors
+/// Returns the error of connect(2) or send(2), or of kind `WouldBlock` if sending may not wait.
+pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Result<()> {
     let address = address(socket)?;
     let sender = UnixDatagram::unbound()?;
-    sender.set_nonblocking(!waits)?;
+    sender.set_nonblocking(waiting == Waiting::Never)?;
     sender.send_to_addr(message, &address)?;
     Ok(())
 }
 
-/// A path, or with `@` before it a name in the abstract namespace (unix(7)).
+/// Returns the address: a path, or with `@` before it a name in the abstract namespace (unix(7)).
 fn address(socket: &OsStr) -> io::Result<SocketAddr> {
     match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),

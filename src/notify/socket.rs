@@ -1,10 +1,10 @@
-//! The socket that a worker says things to (sd_notify(3)), and the one above livelet that they are passed on to.
+//! The socket that a worker sends its messages to (sd_notify(3)), and their way on to livelet's own supervisor.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,114 +12,206 @@ use std::time::Instant;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
 };
-use rustix::process::geteuid;
+use rustix::pipe::fcntl_getpipe_size;
+use smol::LocalExecutor;
 
-use super::{MAX, Notified, notify};
+use super::directory::Directory;
+use super::message::Message;
+use super::receive::{Datagram, MAX_DESCRIPTORS, receive};
+use super::sender::{Facts, Refusal, judge};
+use super::{Notified, Upstream};
 use crate::log;
-use crate::runtime::Source;
+use crate::peer::Peer;
+use crate::runtime::{Condition, Source, task};
+use crate::signal::Mask;
+use crate::worker;
 
-/// Where the worker's messages arrive.
+/// Most messages that are read between two waits, so that a flood of them does not keep livelet from its other work.
+const MESSAGES: usize = 16;
+
+/// The notify socket, with the directory that is removed at the end.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
-    socket: Source<OwnedFd>,
+    reader: Option<Reader>,
+    /// Removed when this is dropped. `None` if the name is abstract.
+    _directory: Option<Directory>,
+    /// Value of the worker's NOTIFY_SOCKET.
+    pub(crate) name: OsString,
 }
 
 impl NotifySocket {
-    /// With a name in the abstract namespace, which a read-only root does not matter to; the kernel chooses it, as two
-    /// containers of one pod can have the same pid (unix(7), autobind).
-    pub(crate) fn new() -> io::Result<NotifySocket> {
+    /// Opens the socket at a path, or under an abstract name if no directory can be written to.
+    ///
+    /// # Errors
+    /// Returns the error of socket(2) or bind(2).
+    pub(crate) fn open() -> io::Result<NotifySocket> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
         sockopt::set_socket_passcred(&socket, true)?;
-        bind(&socket, &SocketAddrUnix::new_unnamed())?;
+        let directory = Directory::bind(&socket);
+        let name = match &directory {
+            Some(directory) => directory.socket.clone().into_os_string(),
+            None => bind_abstract(&socket)?,
+        };
         Ok(NotifySocket {
-            socket: Source::new(socket),
+            reader: Some(Reader {
+                socket: ManuallyDrop::new(Source::new(socket)),
+                closing: Rc::default(),
+                refused: Cell::new(0),
+            }),
+            _directory: directory,
+            name,
         })
     }
 
-    /// What the worker's NOTIFY_SOCKET is.
-    pub(crate) fn name(&self) -> io::Result<OsString> {
-        let address = SocketAddrUnix::try_from(getsockname(self.socket.get_ref())?)?;
-        let name = address.abstract_name().unwrap_or_default();
-        Ok(OsString::from_vec([b"@", name].concat()))
-    }
-
-    /// Reads messages into the state as long as the process lives, and passes them on to `above`, which may
-    /// miss some where it does not read: livelet has probes to answer.
-    pub(crate) async fn listen(self, notified: Rc<RefCell<Notified>>, above: Option<OsString>) {
-        loop {
-            let Ok((message, uid)) = self.socket.read_with(receive).await else {
-                return log::notice(format_args!("notify: socket: cannot be read any more"));
-            };
-            let is_trusted = uid == Some(0) || uid == Some(geteuid().as_raw());
-            let Some(message) = message.filter(|_| is_trusted) else {
-                log::detail(format_args!(
-                    "notify: a message: ignored: too long, or of another user"
-                ));
-                continue;
-            };
-            let Some(known) = notified.borrow_mut().take(&message, Instant::now()) else {
-                log::detail(format_args!("notify: a message: ignored: malformed"));
-                continue;
-            };
-            if !known.is_empty() && above.is_some() {
-                if let Err(error) = notify(above.clone(), &[known.into()], false) {
-                    log::detail(format_args!("{error}"));
-                }
-            }
+    /// Starts to read messages into the state, and to relay them to the supervisor.
+    pub(crate) fn listen(
+        &mut self,
+        executor: &Rc<LocalExecutor<'static>>,
+        notified: Rc<RefCell<Notified>>,
+        upstream: Rc<Upstream>,
+    ) {
+        if let Some(reader) = self.reader.take() {
+            let executor_of_closing = Rc::clone(executor);
+            let read = reader.run(executor_of_closing, notified, upstream);
+            task::spawn(executor, read);
         }
     }
 }
 
-/// The next message, `None` where it is too long, and the uid that the kernel gives for its sender. Descriptors that came
-/// with it are closed at once: that is what `BARRIER=1` waits for.
-#[allow(unsafe_code)]
-#[allow(
-    clippy::unnecessary_cast,
-    reason = "the C libraries differ in the types of lengths"
-)]
-fn receive(socket: &OwnedFd) -> io::Result<(Option<Vec<u8>>, Option<u32>)> {
-    /// Room for the credentials and the most descriptors that one message can have, SCM_MAX_FD.
-    const CONTROL: usize = 64 + 253 * size_of::<i32>();
-    let mut bytes = [0_u8; MAX];
-    let mut control = [MaybeUninit::<u64>::uninit(); CONTROL.div_ceil(size_of::<u64>())];
-    let mut part = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut uid = None;
-    // SAFETY: the message points to the buffers above with their sizes, and zeroes are a value of the rest of it. The
-    // control messages are walked by the C library's own macros and read unaligned; each descriptor in them is new and
-    // nobody else's. rustix's credentials can't represent pid 0, which a sender outside of this pid namespace has.
-    let (length, flags) = unsafe {
-        let mut message: libc::msghdr = std::mem::zeroed();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control) as _;
-        let length = libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC);
-        if length < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let mut next = libc::CMSG_FIRSTHDR(&raw const message);
-        while let Some(header) = next.as_ref() {
-            let data = libc::CMSG_DATA(next);
-            if header.cmsg_level == libc::SOL_SOCKET && header.cmsg_type == libc::SCM_RIGHTS {
-                let size = header.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                for index in 0..size / size_of::<i32>() {
-                    let descriptor = data.cast::<i32>().add(index).read_unaligned();
-                    drop(OwnedFd::from_raw_fd(descriptor));
-                }
-            } else if header.cmsg_level == libc::SOL_SOCKET
-                && header.cmsg_type == libc::SCM_CREDENTIALS
-            {
-                uid = Some(data.cast::<libc::ucred>().read_unaligned().uid);
+/// Binds to an abstract name that the kernel chooses (unix(7), autobind): two containers of one pod can have the same pid.
+fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
+    bind(socket, &SocketAddrUnix::new_unnamed())?;
+    let address = SocketAddrUnix::try_from(getsockname(socket)?)?;
+    let name = address.abstract_name().unwrap_or_default();
+    Ok(OsString::from_vec([b"@", name].concat()))
+}
+
+#[derive(Debug)]
+struct Reader {
+    /// Closed only by the end of the process. Descriptors in unread messages are closed with it, and SO_LINGER of one of
+    /// them has no effect then.
+    socket: ManuallyDrop<Source<OwnedFd>>,
+    closing: Rc<Closing>,
+    /// Reasons for which messages were ignored, and that was logged: a bit each.
+    refused: Cell<u32>,
+}
+
+impl Reader {
+    async fn run(
+        self,
+        executor: Rc<LocalExecutor<'static>>,
+        notified: Rc<RefCell<Notified>>,
+        upstream: Rc<Upstream>,
+    ) {
+        loop {
+            if let Err(cause) = self.socket.readable().await {
+                return log::notice(format_args!("notify: socket: cannot be read: {cause}"));
             }
-            next = libc::CMSG_NXTHDR(&raw const message, next);
+            for _ in 0..MESSAGES {
+                self.closing.have_room().await;
+                match receive(self.socket.get_ref()) {
+                    Ok(datagram) => {
+                        self.take(&datagram, &notified, &upstream);
+                        self.closing.close(datagram.descriptors, &executor);
+                    }
+                    // A signal or an error of one message: the next look tells.
+                    Err(_) => break,
+                }
+            }
         }
-        (length as usize, message.msg_flags)
-    };
-    let is_whole = flags & libc::MSG_TRUNC == 0;
-    let message = bytes.get(..length).filter(|_| is_whole).map(<[u8]>::to_vec);
-    Ok((message, uid))
+    }
+
+    fn take(&self, datagram: &Datagram, notified: &RefCell<Notified>, upstream: &Upstream) {
+        match message(datagram) {
+            Ok(message) => {
+                notified.borrow_mut().take(message, Instant::now());
+                let relayed = message.relayed();
+                if !relayed.is_empty() {
+                    upstream.send(&relayed);
+                }
+            }
+            Err(refusal) => self.refuse(datagram.sender, refusal),
+        }
+    }
+
+    /// Logs that a message is ignored: the first time for each reason, then if verbose.
+    fn refuse(&self, sender: Option<Peer>, refusal: Refusal) {
+        let bit = 1 << refusal.bit();
+        let refused = self.refused.get();
+        self.refused.set(refused | bit);
+        let Peer { pid, uid } = sender.unwrap_or(Peer { pid: 0, uid: 0 });
+        let line = format_args!("notify: message of pid {pid}, uid {uid}: ignored: {refusal}");
+        if refused & bit == 0 {
+            log::notice(line);
+        } else {
+            log::detail(line);
+        }
+    }
+}
+
+/// Returns the message of a datagram.
+///
+/// # Errors
+/// Returns the reason if it is malformed or its sender is not believed.
+fn message(datagram: &Datagram) -> Result<Message<'_>, Refusal> {
+    let sender = datagram.sender.ok_or(Refusal::NoCredentials)?;
+    judge(sender, &sender)?;
+    let bytes = datagram.message.as_ref().ok_or(Refusal::TooLong)?;
+    Message::parse(bytes).ok_or(Refusal::Malformed)
+}
+
+impl Facts for Peer {
+    fn is_of_own_user(&self) -> bool {
+        Peer::is_of_own_user(*self)
+    }
+
+    fn shares_pid_namespace(&self) -> bool {
+        Peer::shares_pid_namespace(*self)
+    }
+
+    fn is_descendant(&self) -> bool {
+        worker::is_descendant(self.pid) == Some(true)
+    }
+}
+
+/// Closes descriptors that came with messages, which `BARRIER=1` waits for.
+///
+/// close(2) may wait for as long as a sender likes: of a socket with SO_LINGER and unsent data, or of a file of FUSE or
+/// NFS. So it is called on another thread. SO_PASSRIGHTS stays on: without it, `BARRIER=1` can't be sent.
+#[derive(Debug, Default)]
+struct Closing {
+    /// Number of descriptors that are not closed yet.
+    open: Cell<usize>,
+    closed: Condition,
+}
+
+impl Closing {
+    /// Waits until another message can be read. With no limit a sender could use up livelet's descriptors, and then the
+    /// kernel closes those of the next message on this thread.
+    async fn have_room(&self) {
+        self.closed
+            .until(|| self.open.get() <= MAX_DESCRIPTORS)
+            .await;
+    }
+
+    fn close(self: &Rc<Closing>, mut descriptors: Vec<OwnedFd>, executor: &LocalExecutor<'static>) {
+        // A pipe, as `BARRIER=1` has one, is closed at once: that never waits.
+        descriptors.retain(|descriptor| fcntl_getpipe_size(descriptor).is_err());
+        let number = descriptors.len();
+        if number == 0 {
+            return;
+        }
+        self.open.set(self.open.get() + number);
+        // The thread runs no signal handlers; and musl unblocks signals of its own when the first thread is made.
+        let mask = Mask::all().set();
+        let closed = smol::unblock(move || drop(descriptors));
+        mask.set();
+        let closing = Rc::clone(self);
+        task::spawn(executor, async move {
+            closed.await;
+            closing.open.set(closing.open.get() - number);
+            closing.closed.changed();
+        });
+    }
 }

@@ -1,37 +1,21 @@
-//! What a worker says of itself over NOTIFY_SOCKET (sd_notify(3)): messages from bytes, and the state they add up to.
-//! Pure.
+//! The state that a worker's messages add up to (sd_notify(3)). Pure.
 
 use std::time::{Duration, Instant};
 
+use super::message::{Field, Message};
 use crate::duration::Human;
 
-/// The longest message that is read, in bytes.
-pub const MAX: usize = 4096;
-/// The longest STATUS that is kept, in bytes.
+/// Longest STATUS that is kept, in bytes.
 const MAX_STATUS: usize = 512;
 
-/// One field that is acted on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Field {
-    Ready,
-    Stopping,
-    Reloading,
-    Status(String),
-    Watchdog,
-    WatchdogTrigger,
-    WatchdogUsec(Duration),
-    /// The watchdog and a start-up may take this much longer.
-    ExtendTimeout(Duration),
-}
-
-/// What the worker has said.
+/// State of the worker, as far as the worker has told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notified {
     is_ready: bool,
     is_stopping: bool,
     is_reloading: bool,
     status: Option<String>,
-    /// The last `WATCHDOG=1`.
+    /// Time of the last `WATCHDOG=1`.
     beat: Option<Instant>,
     was_triggered: bool,
     /// The worker's own limit, in place of the check's.
@@ -40,30 +24,11 @@ pub struct Notified {
 }
 
 impl Notified {
-    /// Takes a message; the lines of it that mean something, to pass on. `None` where it is malformed as a whole.
-    pub fn take(&mut self, message: &[u8], now: Instant) -> Option<String> {
-        // As systemd has it: senders in C may send the zero byte that ends a string.
-        let message = message.strip_suffix(b"\0").unwrap_or(message);
-        if message.contains(&0) {
-            return None;
-        }
-        let text = String::from_utf8_lossy(message);
-        let mut known = String::new();
-        // systemd ends lines at either: whoever is above must not see a line that livelet did not.
-        for line in text.split(['\n', '\r']) {
-            let Some(field) = line
-                .split_once('=')
-                .and_then(|(name, value)| parse(name, value))
-            else {
-                continue;
-            };
-            if !known.is_empty() {
-                known.push('\n');
-            }
-            known.push_str(line);
+    /// Takes a message that came at `now`.
+    pub fn take(&mut self, message: Message<'_>, now: Instant) {
+        for field in message.fields() {
             self.apply(field, now);
         }
-        Some(known)
     }
 
     fn apply(&mut self, field: Field, now: Instant) {
@@ -75,7 +40,7 @@ impl Notified {
             }
             Field::Stopping => self.is_stopping = true,
             Field::Reloading => self.is_reloading = true,
-            Field::Status(status) => self.status = Some(status).filter(|status| !status.is_empty()),
+            Field::Status(status) => self.status = shortened(status),
             Field::Watchdog => {
                 self.beat = Some(now);
                 self.was_triggered = false;
@@ -89,16 +54,16 @@ impl Notified {
         }
     }
 
-    /// The last STATUS.
+    /// Returns the last STATUS; `None` if the worker has told none or an empty one.
     #[must_use]
     pub fn status(&self) -> Option<&str> {
         self.status.as_deref()
     }
 
-    /// The check `notify`.
+    /// Judges the check `notify`.
     ///
     /// # Errors
-    /// Why it does not hold.
+    /// Returns the reason if the check fails.
     pub fn readiness(&self) -> Result<(), String> {
         let said = |what: &str| match &self.status {
             Some(status) => Err(format!("the worker {what} ({status})")),
@@ -115,10 +80,10 @@ impl Notified {
         }
     }
 
-    /// The check `watchdog`; a worker that has never said anything is as old as `start`.
+    /// Judges the check `watchdog`. The age of a worker that has sent no `WATCHDOG=1` counts from `start`.
     ///
     /// # Errors
-    /// Why it does not hold.
+    /// Returns the reason if the check fails.
     pub fn liveness(&self, limit: Duration, start: Instant, now: Instant) -> Result<(), String> {
         if self.was_triggered {
             return Err("the worker has said WATCHDOG=trigger".to_string());
@@ -142,41 +107,21 @@ impl Notified {
     }
 }
 
-fn parse(name: &str, value: &str) -> Option<Field> {
-    let microseconds = || {
-        let digits = value.bytes().all(|b| b.is_ascii_digit());
-        value
-            .parse()
-            .ok()
-            .filter(|&usec: &u64| digits && usec > 0)
-            .map(Duration::from_micros)
-    };
-    Some(match (name, value) {
-        ("READY", "1") => Field::Ready,
-        ("STOPPING", "1") => Field::Stopping,
-        ("RELOADING", "1") => Field::Reloading,
-        ("WATCHDOG", "1") => Field::Watchdog,
-        ("WATCHDOG", "trigger") => Field::WatchdogTrigger,
-        ("WATCHDOG_USEC", _) => Field::WatchdogUsec(microseconds()?),
-        ("EXTEND_TIMEOUT_USEC", _) => Field::ExtendTimeout(microseconds()?),
-        ("STATUS", _) => {
-            let end = (0..=value.len().min(MAX_STATUS))
-                .rev()
-                .find(|&end| value.is_char_boundary(end));
-            Field::Status(
-                value
-                    .get(..end.unwrap_or_default())
-                    .unwrap_or_default()
-                    .to_string(),
-            )
-        }
-        _ => return None,
-    })
+/// Returns a STATUS that is cut to [`MAX_STATUS`] between two characters; `None` if it is empty.
+fn shortened(mut status: String) -> Option<String> {
+    let mut ends = (0..=status.len().min(MAX_STATUS)).rev();
+    let end = ends.find(|&end| status.is_char_boundary(end));
+    status.truncate(end.unwrap_or_default());
+    Some(status).filter(|status| !status.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn take(worker: &mut Notified, message: &str, now: Instant) {
+        worker.take(Message::parse(message.as_bytes()).unwrap(), now);
+    }
 
     #[test]
     fn readiness_follows_what_was_said_last() {
@@ -196,7 +141,7 @@ mod tests {
             ("STOPPING=1", Some("STOPPING=1")),
             ("READY=1", None),
         ] {
-            assert!(worker.take(message.as_bytes(), now).is_some());
+            take(&mut worker, message, now);
             match (worker.readiness(), reason) {
                 (Ok(()), None) => {}
                 (Err(said), Some(part)) => assert!(said.contains(part), "{message}: {said}"),
@@ -206,26 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn what_means_something_is_passed_on() {
+    fn a_long_status_is_cut_between_characters() {
         let mut worker = Notified::default();
-        let now = Instant::now();
-        for (message, passed) in [
-            (
-                &b"READY=1\nMAINPID=7\nFDSTORE=1\nSTATUS=a=b"[..],
-                Some("READY=1\nSTATUS=a=b"),
-            ),
-            (b"BARRIER=1", Some("")),
-            (b"STATUS=a\rREADY=1\r\r\n", Some("STATUS=a\nREADY=1")),
-            (b"WATCHDOG_USEC=x\nWATCHDOG_USEC=-1", Some("")),
-            (b"READY=1\0", Some("READY=1")),
-            (b"READY=1\0\0", None),
-            (b"READY=1\nSTATUS=a\xff", Some("READY=1\nSTATUS=a\u{fffd}")),
-        ] {
-            assert_eq!(worker.take(message, now).as_deref(), passed);
-        }
-        let long = format!("STATUS={}", "\u{e4}".repeat(1000));
-        worker.take(long.as_bytes(), now);
-        assert_eq!(worker.status().map(str::len), Some(MAX_STATUS));
+        let long = format!("STATUS=x{}", "\u{e4}".repeat(1000));
+        take(&mut worker, &long, Instant::now());
+        assert_eq!(worker.status().map(str::len), Some(MAX_STATUS - 1));
     }
 
     #[test]
@@ -237,21 +167,21 @@ mod tests {
         assert_eq!(worker.liveness(limit, start, at(1000)), Ok(()));
         let never = worker.liveness(limit, start, at(1001));
         assert_eq!(never, Err("no WATCHDOG=1 for 1s, limit 1s".to_string()));
-        worker.take(b"WATCHDOG=1", at(1001));
+        take(&mut worker, "WATCHDOG=1", at(1001));
         assert_eq!(worker.liveness(limit, start, at(2001)), Ok(()));
         let old = worker.liveness(limit, start, at(2002));
         assert_eq!(
             old,
             Err("the last WATCHDOG=1 is 1s old, limit 1s".to_string())
         );
-        worker.take(b"EXTEND_TIMEOUT_USEC=5000000", at(2002));
+        take(&mut worker, "EXTEND_TIMEOUT_USEC=5000000", at(2002));
         assert_eq!(worker.liveness(limit, start, at(7001)), Ok(()));
         assert!(worker.liveness(limit, start, at(7002)).is_err());
-        worker.take(b"WATCHDOG_USEC=10000000", at(8000));
+        take(&mut worker, "WATCHDOG_USEC=10000000", at(8000));
         assert_eq!(worker.liveness(limit, start, at(18_000)), Ok(()));
-        worker.take(b"WATCHDOG=trigger", at(8001));
+        take(&mut worker, "WATCHDOG=trigger", at(8001));
         assert!(worker.liveness(limit, start, at(8001)).is_err());
-        worker.take(b"WATCHDOG=1", at(8002));
+        take(&mut worker, "WATCHDOG=1", at(8002));
         assert_eq!(worker.liveness(limit, start, at(8002)), Ok(()));
     }
 }

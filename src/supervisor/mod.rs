@@ -5,7 +5,6 @@
 pub mod lifecycle;
 mod signals;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::future::pending;
 use std::io;
@@ -21,15 +20,15 @@ use rustix::stdio::{dup2_stderr, dup2_stdout};
 use smol::LocalExecutor;
 use smol::future::{or, yield_now};
 
-use crate::check::Kind;
+use crate::check::{Check, Kind};
 use crate::config::Config;
 use crate::exit_code;
 use crate::handover::{Holder, Listener, Predecessor, Taken};
 use crate::health::Snapshot;
 use crate::http::server::Server;
-use crate::listen::{self, Found, Listen, ListenError, Wait};
+use crate::listen::{self, Found, Inherited, Listen, ListenError, PassedOn, Sharing, Wait};
 use crate::log;
-use crate::notify::{self, NotifySocket};
+use crate::notify::{NotifySocket, Upstream};
 use crate::responder::Responder;
 use crate::runtime::{self, Timer, task};
 use crate::signal;
@@ -42,7 +41,7 @@ use signals::Signals;
 /// the change, and its next request is answered.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
-/// Variable that names the socket of sd_notify(3).
+/// Variable that names the notify socket.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Reason why livelet could not start.
@@ -85,20 +84,28 @@ impl std::error::Error for RunError {}
 /// Returns an error if livelet could not start; no worker runs then.
 pub fn run(config: &Config) -> Result<u8, RunError> {
     // Before anything is opened: inherited sockets are known by their numbers alone.
-    let inherited =
-        listen::take_inherited().map_err(|cause| RunError::System("LISTEN_FDS", cause))?;
+    let Inherited { own, passed_on } = listen::take_inherited(Sharing {
+        has_worker: !config.command.is_empty(),
+        has_addresses: config.has_addresses,
+    })
+    .map_err(|cause| RunError::System("LISTEN_FDS", cause))?;
     if let Some(program) = config.command.first() {
         worker::find(program).map_err(RunError::Spawn)?;
     }
     let executor = Rc::new(LocalExecutor::new());
-    let process = Process::set_up(config, &executor)?;
-    runtime::block_on(&executor, process.live(inherited))
+    let process = Process::set_up(config, &executor, passed_on)?;
+    runtime::block_on(&executor, process.live(own))
         .map_err(|cause| RunError::System("epoll", cause))?
 }
 
-/// Returns the NOTIFY_SOCKET of livelet's own supervisor; an empty one counts as none.
-fn supervisor() -> Option<OsString> {
-    std::env::var_os(NOTIFY_SOCKET).filter(|name| !name.is_empty())
+/// Tells the supervisor that livelet is alive, twice in each `limit`, while liveness passes.
+async fn feed_watchdog(responder: Rc<Responder>, upstream: Rc<Upstream>, limit: Duration) {
+    loop {
+        if responder.lives().await {
+            upstream.send(b"WATCHDOG=1");
+        }
+        Timer::after(limit / 2).await;
+    }
 }
 
 /// A listening socket and where it comes from.
@@ -123,6 +130,12 @@ struct Process<'c> {
     server: Rc<Server>,
     holder: Rc<Holder>,
     tree: Tree,
+    /// livelet's own supervisor.
+    upstream: Rc<Upstream>,
+    /// The worker's NOTIFY_SOCKET, from the worker's start on.
+    notify_socket: Option<NotifySocket>,
+    /// Inherited sockets of the worker, until the worker's start.
+    passed_on: PassedOn,
     /// Children may have ended without a signal that says so.
     must_reap: bool,
     /// Set when the lifecycle has come to its end.
@@ -133,6 +146,7 @@ impl<'c> Process<'c> {
     fn set_up(
         config: &'c Config,
         executor: &Rc<LocalExecutor<'static>>,
+        passed_on: PassedOn,
     ) -> Result<Process<'c>, RunError> {
         let has_worker = !config.command.is_empty();
         // First, so that no signal is lost: the kernel drops those that PID 1 has no handler for.
@@ -165,6 +179,9 @@ impl<'c> Process<'c> {
             server,
             holder: Holder::new(Rc::clone(executor)),
             tree,
+            upstream: Rc::new(Upstream::from_environment()),
+            notify_socket: None,
+            passed_on,
             must_reap: false,
             exit_code: None,
         })
@@ -290,42 +307,69 @@ impl<'c> Process<'c> {
         if !self.has_worker() || self.tree.worker().is_some() {
             return Ok(());
         }
-        let failed = |cause| RunError::System(NOTIFY_SOCKET, cause);
-        let socket = NotifySocket::new().map_err(failed)?;
-        let mut variables = vec![(NOTIFY_SOCKET, socket.name().map_err(failed)?)];
+        let mut notify_socket = self.open_notify_socket()?;
+        let passed_on = std::mem::take(&mut self.passed_on);
+        let mut variables = passed_on.variables();
+        let socket_name = notify_socket.as_ref().map(|socket| socket.name.clone());
+        variables.extend(socket_name.map(|name| (NOTIFY_SOCKET, name)));
         variables.extend(self.watchdog().map(|limit| {
-            // A check's duration has milliseconds, and fits.
-            let usec = limit.as_millis() as u64 * 1000;
-            ("WATCHDOG_USEC", usec.to_string().into())
+            let usec = limit.as_micros().to_string();
+            ("WATCHDOG_USEC", usec.into())
         }));
         let mask = self.signals.inherited();
         self.tree
-            .start_worker(&self.config.command, mask, &variables)
+            .start_worker(&self.config.command, mask, &variables, &passed_on)
             .map_err(RunError::Spawn)?;
-        let listening = socket.listen(self.responder.notified(), supervisor());
-        task::spawn(&self.executor, listening);
+        if let Some(socket) = &mut notify_socket {
+            let (notified, upstream) = (self.responder.notified(), Rc::clone(&self.upstream));
+            socket.listen(&self.executor, notified, upstream);
+        }
+        self.notify_socket = notify_socket;
         self.step(Event::WorkerStarted);
         Ok(())
     }
 
-    /// Returns the limit of the first watchdog check.
-    fn watchdog(&self) -> Option<Duration> {
-        let mut checks = self.config.live.iter().chain(&self.config.ready);
-        checks.find_map(|check| match check.kind {
-            Kind::Watchdog(limit) => Some(limit),
-            _ => None,
-        })
+    /// Opens the worker's NOTIFY_SOCKET if a check or livelet's own supervisor wants it.
+    fn open_notify_socket(&self) -> Result<Option<NotifySocket>, RunError> {
+        let mut kinds = self.checks().map(|check| &check.kind);
+        let is_checked = kinds.any(|kind| matches!(kind, Kind::Notify | Kind::Watchdog(_)));
+        if !is_checked && !self.upstream.is_there() {
+            return Ok(None);
+        }
+        match NotifySocket::open() {
+            Ok(socket) => Ok(Some(socket)),
+            Err(cause) if is_checked => Err(RunError::System(NOTIFY_SOCKET, cause)),
+            Err(cause) => {
+                log::notice(format_args!("notify: socket: the worker has none: {cause}"));
+                Ok(None)
+            }
+        }
     }
 
-    /// Tells livelet's own supervisor that livelet is ready, unless the worker says so itself.
+    fn checks(&self) -> impl Iterator<Item = &Check> {
+        self.config.live.iter().chain(&self.config.ready)
+    }
+
+    /// Returns the worker's WATCHDOG_USEC: the smallest limit of a watchdog check and of livelet's own supervisor.
+    fn watchdog(&self) -> Option<Duration> {
+        let limits = self.checks().filter_map(|check| match check.kind {
+            Kind::Watchdog(limit) => Some(limit),
+            _ => None,
+        });
+        limits.chain(self.upstream.watchdog).min()
+    }
+
+    /// Tells livelet's own supervisor that livelet is ready, unless the worker says so itself. Without a worker, tells it
+    /// too that livelet is alive.
     fn say_ready(&self) {
-        let mut checks = self.config.live.iter().chain(&self.config.ready);
-        let says_itself = self.has_worker() && checks.any(|check| check.kind == Kind::Notify);
-        let above = supervisor();
-        if above.is_some() && !says_itself {
-            if let Err(error) = notify::notify(above, &["READY=1".into()], false) {
-                log::notice(format_args!("{error}"));
-            }
+        let says_itself =
+            self.has_worker() && self.checks().any(|check| check.kind == Kind::Notify);
+        if !says_itself {
+            self.upstream.send(b"READY=1");
+        }
+        if let Some(limit) = self.upstream.watchdog.filter(|_| !self.has_worker()) {
+            let (responder, upstream) = (Rc::clone(&self.responder), Rc::clone(&self.upstream));
+            task::spawn(&self.executor, feed_watchdog(responder, upstream, limit));
         }
     }
 

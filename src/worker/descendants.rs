@@ -5,6 +5,9 @@ use std::io;
 
 use rustix::process::getpid;
 
+/// Most parents that are followed from a process up to livelet. A chain is as long as its processes want.
+const MAX_DEPTH: usize = 64;
+
 /// One process, as /proc shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -46,11 +49,36 @@ fn shows_own_namespace() -> io::Result<bool> {
     Ok(is_own_status(&status, getpid().as_raw_pid()))
 }
 
+/// Returns `true` if livelet is an ancestor of a process. Returns `None` if /proc does not tell.
+pub(crate) fn is_descendant(pid: i32) -> Option<bool> {
+    if !shows_own_namespace().unwrap_or(false) {
+        return None;
+    }
+    let own = getpid().as_raw_pid();
+    let mut ancestor = process(pid)?.parent;
+    for _ in 0..MAX_DEPTH {
+        if ancestor == own || ancestor == 0 {
+            break;
+        }
+        ancestor = process(ancestor)?.parent;
+    }
+    Some(ancestor == own)
+}
+
+/// Returns `true` if a process is in livelet's pid namespace. Returns `None` if /proc does not tell.
+pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
+    if !shows_own_namespace().unwrap_or(false) {
+        return None;
+    }
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    Some(is_own_status(&status, pid))
+}
+
 /// `NSpid` lists the pid in each namespace from that of /proc to the process's own. It came with Linux 4.1, and some
 /// sandboxes do without it.
-fn is_own_status(status: &[u8], own: i32) -> bool {
+fn is_own_status(status: &[u8], pid: i32) -> bool {
     let pids = field(status, "NSpid").or_else(|| field(status, "Pid"));
-    pids.is_some_and(|pids| pids.trim() == own.to_string())
+    pids.is_some_and(|pids| pids.trim() == pid.to_string())
 }
 
 /// Returns the processes of `all` whose ancestor is `ancestor`, parents before their children.
@@ -121,6 +149,19 @@ mod tests {
         child.wait().unwrap();
         let found = found.iter().find(|process| process.pid == pid).unwrap();
         assert_eq!(found.parent, std::process::id() as i32);
+    }
+
+    #[test]
+    fn a_parent_is_no_descendant() {
+        let child = std::process::Command::new("sleep").arg("100").spawn();
+        let mut child = child.unwrap();
+        let found = is_descendant(child.id() as i32);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, Some(true));
+        let parent = rustix::process::getppid().unwrap().as_raw_pid();
+        assert_eq!(is_descendant(parent), Some(false));
+        assert_eq!(shares_pid_namespace(parent), Some(true));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The worker's environment, with the worker's own pid in it, which is known between fork and exec alone.
+//! The environment of a child. A worker that gets sockets (sd_listen_fds(3)) finds its own pid in it, which is known only
+//! between fork and exec.
 
 use std::ffi::{OsStr, OsString, c_char};
 use std::io::Write as _;
@@ -7,8 +8,8 @@ use std::ptr::null;
 
 use rustix::process::getpid;
 
-/// The variable that holds the pid of the process that [`Environment::enter`] was called in.
-const PID: &[u8] = b"WATCHDOG_PID=";
+/// Start of the variable that holds the pid of the process that calls [`Environment::enter`].
+const PID: &[u8] = b"LISTEN_PID=";
 /// Digits of a pid, and the byte after them.
 const PID_ROOM: usize = 11;
 
@@ -22,7 +23,7 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// livelet's own variables without some of them, and with others; `with_pid` adds WATCHDOG_PID.
+    /// Returns livelet's own variables without some of them, and with others. `with_pid` adds LISTEN_PID.
     pub(crate) fn new(without: &[&str], with: &[(&str, OsString)], with_pid: bool) -> Environment {
         let entry =
             |name: &OsStr, value: &OsStr| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat();
@@ -44,7 +45,8 @@ impl Environment {
         Environment { entries, addresses }
     }
 
-    /// With the pid of the process that asks, which may be between fork and exec: nothing is allocated.
+    /// Fills in the pid of the calling process, and returns the variables. The process may be between fork and exec:
+    /// nothing is allocated.
     pub(crate) fn enter(&mut self) -> *const *const c_char {
         let room = self.entries.last_mut().and_then(|entry| {
             let is_pid = entry.starts_with(PID);

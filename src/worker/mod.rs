@@ -23,12 +23,14 @@ use crate::signal::{self, Mask};
 use environment::Environment;
 use spawn::spawn;
 
+pub(crate) use descendants::{is_descendant, shares_pid_namespace};
 pub(crate) use tree::{Ended, Tree};
 
 /// Variables that supervisors set for livelet, not for the worker.
-const NOT_PASSED_ON: [&str; 6] = [
+const NOT_PASSED_ON: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_PID",
+    "LISTEN_PIDFDID",
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",

@@ -19,6 +19,7 @@ use super::environment::Environment;
 use super::spawn::spawn;
 use super::terminal::{self, Terminal};
 use super::{Ending, NOT_PASSED_ON, SpawnError, group_of, kill};
+use crate::listen::PassedOn;
 use crate::log;
 use crate::signal::{self, Mask};
 
@@ -95,7 +96,7 @@ impl Tree {
     }
 
     /// Starts the worker in a process group of its own, with the signal mask that livelet was started with. The group
-    /// gets the terminal if that is livelet's to give.
+    /// gets the terminal if that is livelet's to give, and the worker gets the sockets.
     ///
     /// # Errors
     /// Returns an error if the program can't be found or executed, or no process can be had.
@@ -104,6 +105,7 @@ impl Tree {
         command: &[OsString],
         mask: Mask,
         variables: &[(&str, OsString)],
+        sockets: &PassedOn,
     ) -> Result<(), SpawnError> {
         let own = getpid();
         if !own.is_init() {
@@ -111,13 +113,12 @@ impl Tree {
             let _ = set_child_subreaper(Some(own));
         }
         let has_terminal = terminal::is_own();
-        let is_watched = variables.iter().any(|(name, _)| *name == "WATCHDOG_USEC");
-        let mut environment = Environment::new(&NOT_PASSED_ON, variables, is_watched);
+        let mut environment = Environment::new(&NOT_PASSED_ON, variables, !sockets.is_empty());
         let prepare = || {
             if has_terminal {
                 terminal::set_foreground(getpid());
             }
-            Ok(())
+            sockets.outlive_exec()
         };
         let pid = spawn(command, &mut environment, mask, &prepare).map_err(|cause| SpawnError {
             program: command.first().cloned().unwrap_or_default(),

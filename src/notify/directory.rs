@@ -1,0 +1,123 @@
+//! The place of the notify socket: a private directory, as many libraries know no abstract names.
+//!
+//! A worker that drops its uid can reach the socket, but no other process can find it: the directory can be searched and
+//! not listed, and the socket's name is random. It is bound under another name and then renamed, as /proc/net/unix shows
+//! every process the name that a socket was bound under.
+
+use std::env;
+use std::fs::{self, DirBuilder, Permissions};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{SocketAddrUnix, bind};
+use rustix::process::geteuid;
+
+/// Start of the name of each directory.
+const PREFIX: &str = "livelet-notify-";
+/// Most directories that are tried in one place: a cleaner can remove one before its socket is bound.
+const TRIES: usize = 3;
+
+/// A directory with the notify socket in it; both are removed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Directory {
+    directory: PathBuf,
+    /// Path of the socket.
+    pub(super) socket: PathBuf,
+}
+
+impl Directory {
+    /// Binds the socket to a path in a new directory. Returns `None` if there is no place for one.
+    pub(super) fn bind(socket: &OwnedFd) -> Option<Directory> {
+        places().iter().find_map(|place| {
+            remove_leftovers(place);
+            (0..TRIES).find_map(|_| Directory::bind_below(place, socket).ok())
+        })
+    }
+
+    fn bind_below(place: &Path, socket: &OwnedFd) -> io::Result<Directory> {
+        let directory = place.join(format!("{PREFIX}{:016x}", random()));
+        let bound = directory.join("bound");
+        let made = Directory {
+            socket: directory.join(format!("{:016x}", random())),
+            directory,
+        };
+        DirBuilder::new().mode(0o700).create(&made.directory)?;
+        // The umask may have taken bits away.
+        fs::set_permissions(&made.directory, Permissions::from_mode(0o711))?;
+        bind(socket, &SocketAddrUnix::new(&bound)?)?;
+        fs::set_permissions(&bound, Permissions::from_mode(0o777))?;
+        fs::rename(&bound, &made.socket)?;
+        Ok(made)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+/// Returns the directories that may have room for another one.
+fn places() -> Vec<PathBuf> {
+    let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let all = own.into_iter().chain(["/run".into(), "/tmp".into()]);
+    all.filter(|place| place.is_absolute() && is_reachable(place))
+        .collect()
+}
+
+/// Returns `true` if a worker can reach what is in `place`. The worker of root may drop root's rights.
+fn is_reachable(place: &Path) -> bool {
+    let is_searchable = |mode: u32| mode & 0o001 != 0;
+    fs::metadata(place)
+        .is_ok_and(|found| found.is_dir() && (!geteuid().is_root() || is_searchable(found.mode())))
+}
+
+/// Returns a number that other processes can't guess: the hasher's keys are from getrandom(2).
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Removes the directories of livelets of this user that have crashed.
+fn remove_leftovers(place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours = || {
+            let found = entry.metadata();
+            found.is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
+        };
+        if name.to_string_lossy().starts_with(PREFIX) && is_ours() {
+            let directory = entry.path();
+            if sockets(&directory).all(|socket| is_dead(&socket)) {
+                remove(&directory);
+            }
+        }
+    }
+}
+
+/// Returns the paths of the sockets in a directory.
+fn sockets(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sockets = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+    sockets.map(|entry| entry.path())
+}
+
+/// Returns `true` if no process holds the socket: connect(2) is refused then, in whatever pid namespace the holder was.
+fn is_dead(socket: &Path) -> bool {
+    let connected = UnixDatagram::unbound().and_then(|asker| asker.connect(socket));
+    connected.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Removes a directory and the sockets in it. One that holds anything else stays.
+fn remove(directory: &Path) {
+    for socket in sockets(directory) {
+        // A socket that stays keeps its directory, which the next start tries to remove.
+        let _ = fs::remove_file(socket);
+    }
+    let _ = fs::remove_dir(directory);
+}

@@ -1,0 +1,142 @@
+//! Messages of sd_notify(3): assignments, a line each. Pure.
+
+use std::time::Duration;
+
+/// Longest message that is read, in bytes: as long as systemd's.
+pub(super) const MAX: usize = 4096;
+/// Assignments that are not for livelet's supervisor: the main process is livelet, and no descriptor is passed on.
+const NOT_RELAYED: [&[u8]; 9] = [
+    b"MAINPID",
+    b"MAINPIDFD",
+    b"MAINPIDFDID",
+    b"FDSTORE",
+    b"FDSTOREREMOVE",
+    b"FDNAME",
+    b"FDPOLL",
+    b"NOTIFYACCESS",
+    b"BARRIER",
+];
+
+/// A well-formed message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'m>(&'m [u8]);
+
+/// An assignment that changes what is known of the worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Field {
+    Ready,
+    Stopping,
+    Reloading,
+    Status(String),
+    Watchdog,
+    WatchdogTrigger,
+    WatchdogUsec(Duration),
+    /// Time by which the watchdog is late.
+    ExtendTimeout(Duration),
+}
+
+impl<'m> Message<'m> {
+    /// Returns the message in a datagram. Returns `None` if there is a zero byte in it; one at its end is a C string's.
+    #[must_use]
+    pub fn parse(datagram: &'m [u8]) -> Option<Message<'m>> {
+        let text = datagram.strip_suffix(b"\0").unwrap_or(datagram);
+        (!text.contains(&0)).then_some(Message(text))
+    }
+
+    /// Returns the lines. As with systemd a line ends at CR too: a supervisor must not see a line that livelet did not.
+    fn lines(self) -> impl Iterator<Item = &'m [u8]> {
+        let lines = self.0.split(|b| b"\n\r".contains(b));
+        lines.filter(|line| !line.is_empty())
+    }
+
+    pub(super) fn fields(self) -> impl Iterator<Item = Field> {
+        self.lines().filter_map(field)
+    }
+
+    /// Returns the message without what is not for livelet's supervisor.
+    #[must_use]
+    pub fn relayed(self) -> Vec<u8> {
+        let is_relayed = |line: &&[u8]| {
+            let name = line.split(|&b| b == b'=').next().unwrap_or_default();
+            !NOT_RELAYED.contains(&name)
+        };
+        let lines: Vec<&[u8]> = self.lines().filter(is_relayed).collect();
+        lines.join(&b'\n')
+    }
+}
+
+fn field(line: &[u8]) -> Option<Field> {
+    let (name, value) = line.split_at_checked(line.iter().position(|&b| b == b'=')?)?;
+    let value = String::from_utf8_lossy(value.get(1..)?);
+    Some(match (name, value.as_ref()) {
+        (b"READY", "1") => Field::Ready,
+        (b"STOPPING", "1") => Field::Stopping,
+        (b"RELOADING", "1") => Field::Reloading,
+        (b"WATCHDOG", "1") => Field::Watchdog,
+        (b"WATCHDOG", "trigger") => Field::WatchdogTrigger,
+        (b"WATCHDOG_USEC", usec) => Field::WatchdogUsec(microseconds(usec)?),
+        (b"EXTEND_TIMEOUT_USEC", usec) => Field::ExtendTimeout(microseconds(usec)?),
+        (b"STATUS", _) => Field::Status(value.into_owned()),
+        _ => return None,
+    })
+}
+
+/// Returns a number of microseconds. Returns `None` for zero, and for the number that means infinity to systemd.
+pub(super) fn microseconds(text: &str) -> Option<Duration> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let usec: u64 = text.parse().ok().filter(|_| digits)?;
+    (1..u64::MAX)
+        .contains(&usec)
+        .then(|| Duration::from_micros(usec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_relayed_whole_but_for_what_is_about_processes_and_descriptors() {
+        for (message, relayed) in [
+            (
+                &b"READY=1\nMAINPID=7\nFDSTORE=1\nFDNAME=x\nSTATUS=a=b\nNOTIFYACCESS=all"[..],
+                Some(&b"READY=1\nSTATUS=a=b"[..]),
+            ),
+            (
+                b"RELOADING=1\nMONOTONIC_USEC=12\nX_MINE=y",
+                Some(b"RELOADING=1\nMONOTONIC_USEC=12\nX_MINE=y"),
+            ),
+            (b"BARRIER=1", Some(b"")),
+            (
+                b"MAINPIDFD=1\nMAINPIDFDID=3\nFDPOLL=0\nERRNO=2",
+                Some(b"ERRNO=2"),
+            ),
+            (b"STATUS=a\rREADY=1\r\r\n", Some(b"STATUS=a\nREADY=1")),
+            (b"STATUS=\xff", Some(b"STATUS=\xff")),
+            (b"READY=1\0", Some(b"READY=1")),
+            (b"READY=1\0\0", None),
+        ] {
+            let parsed = Message::parse(message);
+            let got = parsed.map(Message::relayed);
+            assert_eq!(got.as_deref(), relayed, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_whole_and_finite() {
+        for (text, expected) in [
+            ("1", Some(Duration::from_micros(1))),
+            (
+                "18446744073709551614",
+                Some(Duration::from_micros(u64::MAX - 1)),
+            ),
+            ("18446744073709551615", None),
+            ("18446744073709551616", None),
+            ("0", None),
+            ("+1", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(microseconds(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! recvmsg(2) on the notify socket: a message, its sender, and the descriptors that came with it.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use super::message::MAX;
+use crate::peer::Peer;
+
+/// Most descriptors that one message can have (SCM_MAX_FD in the kernel).
+pub(super) const MAX_DESCRIPTORS: usize = 253;
+/// Room for the sender's credentials and the most descriptors. With less room the kernel would close descriptors itself,
+/// on this thread, and close(2) of a socket may wait (SO_LINGER).
+const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();
+
+/// One datagram.
+#[derive(Debug)]
+pub(super) struct Datagram {
+    /// `None` if the message is longer than [`MAX`].
+    pub(super) message: Option<Vec<u8>>,
+    /// Sender, as the kernel reports it.
+    pub(super) sender: Option<Peer>,
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+/// Control messages as the kernel writes them: `struct cmsghdr` has a length, a level and a type.
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+/// Receives the next datagram.
+///
+/// # Errors
+/// Returns the error of recvmsg(2), of kind `WouldBlock` if there is none.
+#[allow(
+    unsafe_code,
+    reason = "rustix can't represent pid 0, which a sender of another pid namespace has"
+)]
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "the C libraries differ in the types of lengths"
+)]
+pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
+    let mut bytes = [0_u8; MAX];
+    let mut control = Control([0; CONTROL]);
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: zeroes are a value of each field: null pointers, lengths and flags.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL as _;
+    // SAFETY: the header points to one part and to the control buffer, with their sizes, and both live until the end.
+    let length =
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    let mut datagram = Datagram {
+        message: None,
+        sender: None,
+        descriptors: Vec::new(),
+    };
+    if header.msg_flags & libc::MSG_TRUNC == 0 {
+        datagram.message = bytes.get(..length).map(<[u8]>::to_vec);
+    }
+    let mut rest = control.0.get(..header.msg_controllen as usize);
+    while let Some((kind, data, next)) = rest.and_then(split) {
+        match kind {
+            libc::SCM_RIGHTS => {
+                let numbers = data.chunks_exact(size_of::<i32>()).filter_map(number);
+                // SAFETY: the kernel has made each of them for this call, so it is open and nothing else owns it.
+                let owned = numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) });
+                datagram.descriptors.extend(owned);
+            }
+            libc::SCM_CREDENTIALS => datagram.sender = credentials(data),
+            _ => {}
+        }
+        rest = Some(next);
+    }
+    Ok(datagram)
+}
+
+/// Splits the first control message off: its type, its data and the messages after it. Returns `None` at the end.
+fn split(control: &[u8]) -> Option<(i32, &[u8], &[u8])> {
+    const LENGTH: usize = size_of::<usize>();
+    const HEADER: usize = LENGTH + 2 * size_of::<i32>();
+    let length = usize::from_ne_bytes(control.get(..LENGTH)?.try_into().ok()?);
+    let kind = number(control.get(LENGTH + size_of::<i32>()..)?)?;
+    let data = control.get(HEADER..length)?;
+    // The kernel pads the last one only if there is room.
+    let next = control.get(length.next_multiple_of(LENGTH)..);
+    Some((kind, data, next.unwrap_or_default()))
+}
+
+fn number(bytes: &[u8]) -> Option<i32> {
+    Some(i32::from_ne_bytes(*bytes.first_chunk()?))
+}
+
+/// Returns the process in a `struct ucred`.
+fn credentials(data: &[u8]) -> Option<Peer> {
+    let pid = number(data)?;
+    let uid = number(data.get(size_of::<i32>()..)?)?;
+    Some(Peer {
+        pid,
+        uid: u32::from_ne_bytes(uid.to_ne_bytes()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(kind: i32, data: &[i32]) -> Vec<u8> {
+        let length = size_of::<usize>() + 8 + 4 * data.len();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        for number in [libc::SOL_SOCKET, kind].iter().chain(data) {
+            bytes.extend(number.to_ne_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn control_messages_are_split_at_their_lengths() {
+        let mut bytes = control(libc::SCM_CREDENTIALS, &[7, -1, 9]);
+        bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
+        bytes.extend(control(libc::SCM_RIGHTS, &[3]));
+        let (kind, data, rest) = split(&bytes).unwrap();
+        assert_eq!(kind, libc::SCM_CREDENTIALS);
+        let expected = Peer {
+            pid: 7,
+            uid: u32::MAX,
+        };
+        assert_eq!(credentials(data), Some(expected));
+        let (kind, data, rest) = split(rest).unwrap();
+        assert_eq!((kind, number(data)), (libc::SCM_RIGHTS, Some(3)));
+        assert!(split(rest).is_none());
+    }
+
+    #[test]
+    fn a_length_that_does_not_fit_ends_the_control_messages() {
+        for length in [0, 1, 15, 999, usize::MAX] {
+            let mut bytes = control(libc::SCM_RIGHTS, &[3]);
+            bytes[..size_of::<usize>()].copy_from_slice(&length.to_ne_bytes());
+            assert!(split(&bytes).is_none(), "{length}");
+        }
+        assert!(split(&[]).is_none());
+    }
+}

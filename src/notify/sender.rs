@@ -1,0 +1,114 @@
+//! Decides which senders are believed. Pure.
+//!
+//! The worker and its descendants are believed whatever their uid: gosu, su-exec and daemons drop it. Other processes of
+//! livelet's pid namespace are believed if they are root's or of livelet's own uid.
+
+use std::fmt;
+
+use crate::peer::Peer;
+
+/// Facts about a sender, each of which costs a look at /proc.
+pub(super) trait Facts {
+    fn is_of_own_user(&self) -> bool;
+    fn shares_pid_namespace(&self) -> bool;
+    fn is_descendant(&self) -> bool;
+}
+
+/// Reason why a message is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    TooLong,
+    Malformed,
+    NoCredentials,
+    OtherNamespace,
+    OtherUser,
+}
+
+impl Refusal {
+    /// Returns a number below 32 that is the reason's own.
+    pub(super) fn bit(self) -> u32 {
+        self as u32
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::TooLong => "longer than 4096 bytes",
+            Refusal::Malformed => "malformed, it has a zero byte in it",
+            Refusal::NoCredentials => "the kernel gives no credentials",
+            Refusal::OtherNamespace => "the process is in another pid namespace",
+            Refusal::OtherUser => {
+                "the process is of another user, and /proc shows no descendant of livelet"
+            }
+        })
+    }
+}
+
+/// Judges the sender of a message.
+///
+/// # Errors
+/// Returns the reason if the sender is not believed.
+pub(super) fn judge(peer: Peer, facts: &impl Facts) -> Result<(), Refusal> {
+    if peer.pid == 0 {
+        return Err(Refusal::OtherNamespace);
+    }
+    let is_trusted = peer.uid == 0 || facts.is_of_own_user();
+    if is_trusted && facts.shares_pid_namespace() || facts.is_descendant() {
+        return Ok(());
+    }
+    Err(if is_trusted {
+        Refusal::OtherNamespace
+    } else {
+        Refusal::OtherUser
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Known {
+        own_user: bool,
+        same_namespace: bool,
+        descendant: bool,
+    }
+
+    impl Facts for Known {
+        fn is_of_own_user(&self) -> bool {
+            self.own_user
+        }
+        fn shares_pid_namespace(&self) -> bool {
+            self.same_namespace
+        }
+        fn is_descendant(&self) -> bool {
+            self.descendant
+        }
+    }
+
+    #[test]
+    fn believes_descendants_and_processes_of_the_same_user_and_namespace() {
+        let (outside, other) = (Err(Refusal::OtherNamespace), Err(Refusal::OtherUser));
+        for (pid, uid, [own_user, same_namespace, descendant], expected) in [
+            (7, 1000, [true, true, true], Ok(())),
+            (7, 1000, [true, true, false], Ok(())),
+            (7, 0, [false, true, false], Ok(())),
+            (7, 33, [false, true, true], Ok(())),
+            // A worker below `unshare --pid`.
+            (7, 33, [false, false, true], Ok(())),
+            (7, 33, [false, true, false], other),
+            (7, 33, [false, false, false], other),
+            (7, 1000, [true, false, false], outside),
+            (7, 0, [false, false, false], outside),
+            // A second container: no pid of its own here, and so no descendant.
+            (0, 0, [true, true, true], outside),
+        ] {
+            let known = Known {
+                own_user,
+                same_namespace,
+                descendant,
+            };
+            assert_eq!(judge(Peer { pid, uid }, &known), expected, "{pid} {uid}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! livelet's own supervisor, such as systemd, as it is seen by sd_notify(3).
+
+use std::cell::Cell;
+use std::env;
+use std::ffi::OsString;
+use std::process;
+use std::time::Duration;
+
+use super::message::microseconds;
+use super::send::{Waiting, send};
+use crate::log;
+
+/// livelet's own supervisor, if there is one.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    /// NOTIFY_SOCKET; an empty one counts as none.
+    socket: Option<OsString>,
+    /// Longest time between two `WATCHDOG=1` that the supervisor accepts.
+    pub(crate) watchdog: Option<Duration>,
+    /// A failure to send was logged.
+    has_failed: Cell<bool>,
+}
+
+impl Upstream {
+    /// Reads livelet's environment.
+    pub(crate) fn from_environment() -> Upstream {
+        Upstream {
+            socket: env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()),
+            watchdog: watchdog(env::var_os("WATCHDOG_USEC"), env::var_os("WATCHDOG_PID")),
+            has_failed: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Sends a message. It is dropped, and that is logged, if the supervisor can't take it now: livelet has probes to
+    /// answer.
+    pub(crate) fn send(&self, message: &[u8]) {
+        let Some(socket) = &self.socket else { return };
+        let Err(cause) = send(socket, message, Waiting::Never) else {
+            return;
+        };
+        let name = socket.to_string_lossy();
+        let line = format_args!("notify: supervisor: {name}: message dropped: {cause}");
+        if self.has_failed.replace(true) {
+            log::detail(line);
+        } else {
+            log::notice(line);
+        }
+    }
+}
+
+/// Returns the limit in WATCHDOG_USEC. As with sd_watchdog_enabled(3), another process's WATCHDOG_PID makes it another
+/// process's limit.
+fn watchdog(usec: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
+    let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
+    microseconds(usec?.to_str()?).filter(|_| is_for_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watchdog_is_for_one_process() {
+        let own = process::id().to_string();
+        let second = Duration::from_secs(1);
+        for (usec, pid, expected) in [
+            (Some("1000000"), None, Some(second)),
+            (Some("1000000"), Some(own.as_str()), Some(second)),
+            (Some("1000000"), Some("1"), None),
+            (Some("0"), None, None),
+            (Some("18446744073709551615"), None, None),
+            (Some("x"), None, None),
+            (None, Some(own.as_str()), None),
+        ] {
+            let got = watchdog(usec.map(OsString::from), pid.map(OsString::from));
+            assert_eq!(got, expected, "{usec:?} {pid:?}");
+        }
+    }
+}
