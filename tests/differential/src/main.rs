@@ -43,7 +43,10 @@ const TABLE: &[&str] = &[
     "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET http:///b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET / HTTP/1.1\r\nHost: outbound|80||a\r\n\r\n",
     "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "PROPFIND / HTTP/1.1\r\nHost: a\r\nDepth: 0\r\n\r\n",
     "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
     " GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -135,6 +138,7 @@ const SCRAPS: &[&str] = &[
     "]",
     "chunked",
     "a",
+    "|",
 ];
 
 /// xorshift64*: the same numbers for the same seed.

@@ -1,8 +1,8 @@
 //! A whole connection: what a client does in time, against the protocol's core.
 //!
 //! The invariants: the answers are those to the requests that the bytes spell when they are read in one piece, in their order and
-//! each once; after a request with content, or one that is rejected, no byte is read as a request; every answer can be
-//! parsed by somebody else; every connection comes to its end.
+//! each once; after a request with content, or one that is rejected, no byte is read as a request; the last answer after a
+//! stop says `Connection: close`; another parser reads every answer; every connection comes to its end.
 #![no_main]
 
 use std::time::{Duration, Instant};
@@ -129,12 +129,17 @@ struct Client {
     window: usize,
     is_shut: bool,
     is_closed: bool,
-    /// A deadline has passed, or a drain begun: answers may be fewer, or other ones.
+    /// A deadline has passed, or a stop begun: answers may be fewer, or other ones.
     is_late: bool,
+    /// Number of answers that were given.
+    answered: usize,
+    /// Value of `answered` when the stop began.
+    answered_before_stop: Option<usize>,
 }
 
 impl Client {
     fn answer(&mut self, status: Status, body: String) {
+        self.answered += 1;
         let response = Response {
             body: body.into(),
             ..Response::fixed(status, "")
@@ -214,6 +219,14 @@ impl Client {
         }
     }
 
+    /// Begins the stop or the drain.
+    fn enter(&mut self, phase: Phase) {
+        self.is_late = true;
+        self.answered_before_stop.get_or_insert(self.answered);
+        self.connection.enter(phase);
+        self.go(b"", false);
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.go(b"", false);
@@ -239,6 +252,8 @@ fuzz_target!(|data: &[u8]| {
         is_shut: false,
         is_closed: false,
         is_late: false,
+        answered: 0,
+        answered_before_stop: None,
     };
     let mut rest = data;
     let mut has_ended = false;
@@ -260,11 +275,10 @@ fuzz_target!(|data: &[u8]| {
             4 => client.pass(Duration::from_millis(25) * amount),
             5 => client.window = usize::from(*argument) * 16,
             6 if *argument > 200 => {
-                client.is_late = true;
                 let until = client.now + Duration::from_millis(10) * (amount - 200);
-                client.connection.enter(Phase::Draining(until));
-                client.go(b"", false);
+                client.enter(Phase::Draining(until));
             }
+            6 if *argument > 150 => client.enter(Phase::Stopping),
             6 => client.window = usize::MAX,
             _ if *argument > 200 => {
                 has_ended = true;
@@ -278,7 +292,10 @@ fuzz_target!(|data: &[u8]| {
         if client.is_closed {
             break;
         }
-        let left = client.connection.deadline().saturating_duration_since(client.now);
+        let left = client
+            .connection
+            .deadline()
+            .saturating_duration_since(client.now);
         assert!(left <= Duration::from_secs(120));
         client.pass(
             left.min(Duration::from_millis(700))
@@ -288,7 +305,10 @@ fuzz_target!(|data: &[u8]| {
     if !client.is_closed {
         for _ in 0..16 {
             if !client.is_closed {
-                let left = client.connection.deadline().saturating_duration_since(client.now);
+                let left = client
+                    .connection
+                    .deadline()
+                    .saturating_duration_since(client.now);
                 client.pass(left);
             }
         }
@@ -324,6 +344,16 @@ fuzz_target!(|data: &[u8]| {
                 assert!(answer.closes);
             }
         }
+    }
+    let after_stop = client
+        .answered_before_stop
+        .is_some_and(|before| before < answers.len());
+    if client.window == usize::MAX && after_stop && !has_ended {
+        let last = answers.last();
+        assert!(
+            last.is_some_and(|last| last.closes),
+            "kept open after a stop: {answers:?}"
+        );
     }
     if client.window == usize::MAX && !client.is_late && !has_ended {
         assert_eq!(answers.len(), expected.len(), "a request without an answer");

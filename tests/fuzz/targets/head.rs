@@ -54,8 +54,10 @@ fn is_beyond_doubt(head: &[u8], request: &Request<'_>) {
     assert!(
         request.path.starts_with('/')
             || request.path == "*" && request.method == Method::Options
-            || is("CONNECT")
+            || is("CONNECT") && request.path.as_bytes() == target
     );
+    let is_refused = matches!(request.method, Method::Other | Method::Unknown);
+    assert_eq!(is_refused, !is("GET") && !is("HEAD") && !is("OPTIONS"));
     let is_1_1 = match version {
         b"HTTP/1.1" => true,
         b"HTTP/1.0" => false,
@@ -74,6 +76,9 @@ fn is_beyond_doubt(head: &[u8], request: &Request<'_>) {
         hosts.len() <= 1 && (hosts.len() == 1 || !is_1_1),
         "{hosts:?}"
     );
+    // Empty, or what no other server reads as two hosts or as a target.
+    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]|".contains(byte);
+    assert!(hosts.concat().iter().all(is_host), "{hosts:?}");
     let (lengths, codings) = (values("content-length"), values("transfer-encoding"));
     assert!(lengths.is_empty() || codings.is_empty(), "both lengths");
     assert!(codings.is_empty() || is_1_1);
