@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use super::{Endpoint, Report};
 use crate::duration::Human;
 
+/// Space for the reasons of one change, in bytes: a line of the log holds 2048, and every name has to be on the line.
+const REASONS: usize = 1024;
+
 /// The last verdict on each endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdicts {
@@ -59,6 +62,7 @@ impl Verdicts {
             .failures()
             .map(|(name, _)| name.to_string())
             .collect();
+        let room = REASONS / failing.len().max(1);
         let held = slot
             .as_ref()
             .map(|last| (last.failing.is_empty(), last.since));
@@ -72,7 +76,7 @@ impl Verdicts {
         }
         let failures: Vec<String> = report
             .failures()
-            .map(|(name, reason)| format!("{name} failed: {reason}"))
+            .map(|(name, reason)| format!("{name} failed: {}", shortened(reason, room)))
             .collect();
         Some(Change {
             endpoint: report.endpoint,
@@ -95,6 +99,13 @@ impl Verdicts {
         let live = self.live.as_ref().filter(|_| self.has_lived)?;
         (!live.failing.is_empty()).then_some(live.since)
     }
+}
+
+/// Returns as much of the beginning of a text as `most` bytes hold.
+fn shortened(text: &str, most: usize) -> &str {
+    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
+    let end = ends.take_while(|&end| end <= most).last();
+    text.get(..end.unwrap_or(0)).unwrap_or(text)
 }
 
 impl fmt::Display for Change {
@@ -165,6 +176,30 @@ mod tests {
             change.unwrap().to_string(),
             "health: startupz: db failed: old"
         );
+    }
+
+    #[test]
+    fn long_reasons_leave_room_for_every_name() {
+        let names: Vec<String> = (0..20).map(|number| format!("check-{number}")).collect();
+        let reason = "\u{e9}".repeat(500);
+        let checks = names.iter().map(|name| CheckResult {
+            name,
+            outcome: Err(reason.as_str().into()),
+            since: None,
+        });
+        let report = Report {
+            endpoint: Endpoint::Ready,
+            checks: checks.collect(),
+        };
+        let change = Verdicts::default().judge(&report, Instant::now());
+        let line = change.unwrap().to_string();
+        assert!(line.len() < 2000, "{line}");
+        for name in &names {
+            assert!(line.contains(&format!("{name} failed: \u{e9}")), "{line}");
+        }
+        assert_eq!(shortened("a\u{e9}b", 2), "a");
+        assert_eq!(shortened("a\u{e9}b", 4), "a\u{e9}b");
+        assert_eq!(shortened("\u{e9}", 1), "");
     }
 
     #[test]
