@@ -84,7 +84,7 @@ pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
         let mut question = Question {
             only: only.map(String::from),
             is_options,
-            ..Question::new(endpoint, preferred_view(request))
+            ..Question::new(endpoint, preferred_view(request, endpoint))
         };
         question.read(request.query);
         return Route::Ask(question);
@@ -136,10 +136,12 @@ fn target(path: &str) -> Option<Target<'_>> {
     })
 }
 
-/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query.
-fn preferred_view(request: &Request<'_>) -> View {
+/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query, and its status is that of
+/// liveness: an alias can make `/` another endpoint.
+fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
+    let has_page = request.path == "/" && request.query.is_empty() && endpoint == Endpoint::Live;
     let [json, html, text] = weights(request.accept);
-    if html > json && html >= text && request.path == "/" && request.query.is_empty() {
+    if has_page && html > json && html >= text {
         View::Page
     } else if json > 0 && json >= html.max(text) {
         View::Json
@@ -369,6 +371,26 @@ mod tests {
                     assert_eq!(endpoint, expected, "{method} {target}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_root_that_is_another_endpoint_has_no_page() {
+        let root = |endpoint| Alias {
+            path: "/".to_string(),
+            endpoint,
+        };
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n";
+        let Parsed::Request(request, _) = parse(head) else {
+            panic!("no request");
+        };
+        for (endpoint, view) in [
+            (Endpoint::Live, View::Page),
+            (Endpoint::Ready, View::Plain),
+            (Endpoint::Startup, View::Plain),
+        ] {
+            let expected = Question::new(endpoint, view);
+            assert_eq!(route(&request, &[root(endpoint)]), Route::Ask(expected));
         }
     }
 
