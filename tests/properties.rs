@@ -59,6 +59,9 @@ impl Random {
     }
 }
 
+/// Time for which a stop signal may be held back.
+const SETTLING: Duration = Duration::from_millis(20);
+
 /// Most time that a part of the end takes by itself: leftovers, output that is read.
 const PART: Duration = Duration::from_secs(5);
 
@@ -116,6 +119,7 @@ impl Simulated {
         self.step(Event::Signal(Received {
             signal,
             forward: signal,
+            settles: signal == QUIT,
         }));
     }
 
@@ -318,7 +322,7 @@ fn there_is_an_end_whatever_happens() {
         // It is asked to stop now, and the worker and its leftovers end sometime. Nothing helps any further.
         let asked_at = simulated.now;
         simulated.stop();
-        simulated.pass(plan.lame_duck);
+        simulated.pass(plan.lame_duck.max(SETTLING));
         if simulated.worker_lives && simulated.exit.is_none() && simulated.drains_since.is_none() {
             assert!(
                 simulated.stop_sent || plan.stop_with == 0,

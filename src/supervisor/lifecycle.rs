@@ -23,6 +23,9 @@ const UNHEALTHY_GRACE: Duration = Duration::from_secs(5);
 const LEFTOVERS_GRACE: Duration = Duration::from_secs(5);
 /// Time between two passes of KILL. A pass misses what was forked during it.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
+/// Time between a stop signal from a process of livelet's own container and its forwarding: a watcher that signals a whole
+/// tree reaches the worker itself, and a program that takes a signal once shows it in this time. Node takes up to 2 ms.
+const SETTLING: Duration = Duration::from_millis(20);
 /// Time that children from before livelet's exec have to read its output to the end.
 const PARTING: Duration = Duration::from_secs(5);
 
@@ -57,6 +60,8 @@ pub struct Received {
     pub signal: i32,
     /// The signal that the worker gets for it.
     pub forward: i32,
+    /// The sender may have sent the worker the signal too.
+    pub settles: bool,
 }
 
 /// Something that happened.
@@ -150,7 +155,12 @@ enum State {
     /// Everything is served.
     Ready,
     /// Not ready any more, and the worker has not been told.
-    LameDuck { until: Instant, forward: i32 },
+    LameDuck {
+        until: Instant,
+        forward: i32,
+        /// End of [`SETTLING`].
+        settled_at: Instant,
+    },
     /// The worker has been told.
     Stopping(Asked),
     /// The worker has ended, and descendants of it live.
@@ -176,11 +186,17 @@ enum State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Asked {
     signal: i32,
+    /// Moment at which leftovers get the signal; `None` once they have had it.
+    ask_at: Option<Instant>,
     /// Moment at which KILL follows; `None` for never.
     kill_at: Option<Instant>,
 }
 
 impl Asked {
+    fn deadline(self) -> Option<Instant> {
+        self.ask_at.into_iter().chain(self.kill_at).min()
+    }
+
     fn is_over(self, now: Instant) -> bool {
         self.kill_at.is_some_and(|at| now >= at)
     }
@@ -226,7 +242,11 @@ impl Lifecycle {
         self.state = match self.state {
             State::Starting { worker_runs } => self.starting(worker_runs, &mut step),
             State::Ready => self.ready(&mut step),
-            State::LameDuck { until, forward } => self.lame_duck(until, forward, &mut step),
+            State::LameDuck {
+                until,
+                forward,
+                settled_at,
+            } => self.lame_duck(until, forward, settled_at, &mut step),
             State::Stopping(asked) => self.stopping(asked, &mut step),
             State::Leftovers(ended, asked) => self.leftovers(ended, asked, &mut step),
             State::Killing { ended, again_at } => self.killing(ended, again_at, &mut step),
@@ -246,7 +266,7 @@ impl Lifecycle {
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::LameDuck { until, .. } | State::Parting { until, .. } => Some(until),
-            State::Stopping(asked) | State::Leftovers(_, asked) => asked.kill_at,
+            State::Stopping(asked) | State::Leftovers(_, asked) => asked.deadline(),
             State::Killing { again_at, .. } => Some(again_at),
             State::Draining { cut_at, .. } => Some(cut_at),
             State::Starting { .. } | State::Ready | State::Exited => None,
@@ -310,8 +330,12 @@ impl Lifecycle {
     }
 
     fn ready(&mut self, step: &mut Step) -> State {
+        let mut settles = false;
         let forward = match step.event {
-            Event::Signal(received) if self.begins_stop(received) => received.forward,
+            Event::Signal(received) if self.begins_stop(received) => {
+                settles = received.settles && self.plan.has_worker;
+                received.forward
+            }
             Event::Signal(received) => {
                 if self.plan.has_worker {
                     step.act(Action::Forward(received.forward));
@@ -327,19 +351,31 @@ impl Lifecycle {
             Event::WorkerEnded { code, is_last } => return self.ended(code, is_last, None, step),
             _ => return self.state,
         };
-        if self.plan.lame_duck.is_zero() {
+        let settling = if settles { SETTLING } else { Duration::ZERO };
+        let wait = self.plan.lame_duck.max(settling);
+        if wait.is_zero() {
             return self.stop(forward, step);
         }
         State::LameDuck {
-            until: step.now + self.plan.lame_duck,
+            until: step.now + wait,
             forward,
+            settled_at: step.now + settling,
         }
     }
 
-    fn lame_duck(&mut self, until: Instant, forward: i32, step: &mut Step) -> State {
+    fn lame_duck(
+        &mut self,
+        until: Instant,
+        forward: i32,
+        settled_at: Instant,
+        step: &mut Step,
+    ) -> State {
         match step.event {
             Event::WorkerEnded { code, is_last } => {
-                let asked = self.asked(forward, step.now);
+                let asked = Asked {
+                    ask_at: Some(settled_at),
+                    ..self.asked(forward, step.now)
+                };
                 self.ended(code, is_last, Some(asked), step)
             }
             Event::Signal(received) if self.is_urgent(step.event) => {
@@ -368,18 +404,24 @@ impl Lifecycle {
         self.state
     }
 
-    fn leftovers(&mut self, ended: Ended, asked: Asked, step: &mut Step) -> State {
+    fn leftovers(&mut self, ended: Ended, mut asked: Asked, step: &mut Step) -> State {
         match step.event {
             Event::NoneLeft | Event::Childless => return self.drain(ended, step),
             _ if asked.is_over(step.now) => return step.kill(Some(ended)),
-            Event::LeftoverEnded => step.act(Action::StopLeftovers(asked.signal)),
+            _ if asked.ask_at.is_some_and(|at| step.now >= at) => {
+                asked.ask_at = None;
+                step.act(Action::StopLeftovers(asked.signal));
+            }
+            Event::LeftoverEnded if asked.ask_at.is_none() => {
+                step.act(Action::StopLeftovers(asked.signal));
+            }
             // The leftovers of a worker that ended by itself are on their way out already.
             Event::Signal(received) if ended.after_stop => {
                 step.act(Action::ForwardToLeftovers(received.forward));
             }
             _ => {}
         }
-        self.state
+        State::Leftovers(ended, asked)
     }
 
     fn killing(&mut self, ended: Option<Ended>, again_at: Instant, step: &mut Step) -> State {
@@ -461,7 +503,10 @@ impl Lifecycle {
 
     /// Returns `true` if an event asks for the end of a wait. nodemon sends USR2 twice and means it once.
     fn is_urgent(&self, event: Event) -> bool {
-        let Event::Signal(Received { signal, forward }) = event else {
+        let Event::Signal(Received {
+            signal, forward, ..
+        }) = event
+        else {
             return false;
         };
         let stops = self.plan.stop_signals;
@@ -486,6 +531,7 @@ impl Lifecycle {
     fn asked(&self, signal: i32, now: Instant) -> Asked {
         Asked {
             signal,
+            ask_at: None,
             kill_at: self.plan.grace.map(|grace| now + grace),
         }
     }
@@ -501,12 +547,16 @@ impl Lifecycle {
         }
         let mut asked = asked.unwrap_or(Asked {
             signal: SIGTERM,
+            ask_at: None,
             kill_at: Some(step.now + LEFTOVERS_GRACE),
         });
         if asked.signal == 0 {
             asked.signal = SIGTERM;
         }
-        step.act(Action::StopLeftovers(asked.signal));
+        if asked.ask_at.is_none_or(|at| step.now >= at) {
+            asked.ask_at = None;
+            step.act(Action::StopLeftovers(asked.signal));
+        }
         State::Leftovers(ended, asked)
     }
 
@@ -602,6 +652,7 @@ mod tests {
         Event::Signal(Received {
             signal,
             forward: signal,
+            settles: false,
         })
     }
 
@@ -844,6 +895,43 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_that_the_worker_may_have_had_is_forwarded_a_moment_later() {
+        let settles = Event::Signal(Received {
+            signal: TERM,
+            forward: TERM,
+            settles: true,
+        });
+        let lame_duck = Plan {
+            lame_duck: Duration::from_secs(1),
+            ..companion()
+        };
+        assert_all(&[
+            (
+                companion(),
+                &[(0, settles), (19, Tick), (20, Tick)],
+                &[(20, Stop(TERM))],
+            ),
+            (
+                lame_duck,
+                &[(0, settles), (20, Tick), (1000, Tick)],
+                &[(1000, Stop(TERM))],
+            ),
+            (
+                companion(),
+                &[
+                    (0, settles),
+                    (1, worker_left_others(143)),
+                    (2, LeftoverEnded),
+                    (20, Tick),
+                    (21, LeftoverEnded),
+                ],
+                &[(20, StopLeftovers(TERM)), (21, StopLeftovers(TERM))],
+            ),
+            (responder(), &[(0, settles)], &[(0, Drain)]),
+        ]);
+    }
+
+    #[test]
     fn kill_is_repeated_until_none_is_left() {
         let events = [
             (0, got(TERM)),
@@ -911,6 +999,7 @@ mod tests {
         let rewritten = Event::Signal(Received {
             signal: SIGUSR2,
             forward: TERM,
+            settles: false,
         });
         let events = [(0, rewritten), (1, rewritten)];
         let expected = [(0, Stop(TERM)), (1, Forward(TERM))];

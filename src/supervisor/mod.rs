@@ -35,11 +35,15 @@ use crate::signal;
 use crate::worker::{self, Ended, SpawnError, Tree};
 
 use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
-use signals::Signals;
+use signals::{Arrived, Signals};
 
 /// Time for which an idle connection stays open in a drain if the socket went to a successor: its client need not know of
 /// the change, and its next request is answered.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
+
+/// Time from the start to a look at the signals that the worker catches. Programs have their handlers by then, and a
+/// developer has not saved the next change.
+const SETTLED_IN: Duration = Duration::from_secs(1);
 
 /// Variable that names the notify socket.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
@@ -138,6 +142,8 @@ struct Process<'c> {
     passed_on: PassedOn,
     /// Children may have ended without a signal that says so.
     must_reap: bool,
+    /// Moment of the look at the signals that the worker catches.
+    look_at: Option<Instant>,
     /// Set when the lifecycle has come to its end.
     exit_code: Option<u8>,
 }
@@ -183,6 +189,7 @@ impl<'c> Process<'c> {
             notify_socket: None,
             passed_on,
             must_reap: false,
+            look_at: None,
             exit_code: None,
         })
     }
@@ -228,6 +235,10 @@ impl<'c> Process<'c> {
             log::notice(format_args!("worker: pid {pid}: started"));
         }
         self.say_ready();
+        // Watchers are processes of the same container, so that livelet is not PID 1.
+        if self.has_worker() && !getpid().is_init() {
+            self.look_at = Some(Instant::now() + SETTLED_IN);
+        }
         self.step(Event::Listening);
         Ok(())
     }
@@ -278,7 +289,7 @@ impl<'c> Process<'c> {
         wait: Wait,
     ) -> Result<Option<Vec<Found>>, RunError> {
         enum Happened {
-            Signals(Vec<i32>),
+            Signals(Vec<Arrived>),
             Found(Result<Vec<Found>, ListenError>),
         }
         let mut found = pin!(listen::find(addresses, wait));
@@ -460,8 +471,9 @@ impl<'c> Process<'c> {
     /// Waits for the next events.
     async fn next_events(&mut self) -> Vec<Event> {
         enum Happened {
-            Signals(Vec<i32>),
+            Signals(Vec<Arrived>),
             Taken(Vec<Taken>),
+            Look,
             Other(Event),
         }
         if self.must_reap {
@@ -475,6 +487,7 @@ impl<'c> Process<'c> {
             responder,
             server,
             holder,
+            look_at,
             ..
         } = self;
         let signalled = async { Happened::Signals(signals.next().await) };
@@ -512,9 +525,22 @@ impl<'c> Process<'c> {
                 .await;
             Happened::Other(Event::Tick)
         };
+        let look = async {
+            look_at.map_or_else(Timer::never, Timer::at).await;
+            Happened::Look
+        };
+        let due = or(due, look);
         match or(signalled, or(taken, or(drained, or(unhealthy, due)))).await {
             Happened::Signals(arrived) => self.events_of(&arrived),
             Happened::Taken(taken) => self.handed_over(&taken),
+            Happened::Look => {
+                self.look_at = None;
+                self.tree.note_catchers();
+                log::detail(format_args!(
+                    "worker: looked at the signals that it catches"
+                ));
+                Vec::new()
+            }
             Happened::Other(event) => {
                 if event == Event::Unhealthy {
                     log::notice(format_args!(
@@ -540,19 +566,19 @@ impl<'c> Process<'c> {
         }
     }
 
-    fn events_of(&mut self, signals: &[i32]) -> Vec<Event> {
+    fn events_of(&mut self, arrived: &[Arrived]) -> Vec<Event> {
         let mut events = Vec::new();
-        for &signal in signals {
+        for &Arrived { signal, sender } in arrived {
             match signal {
                 SIGCHLD => events.extend(self.reap()),
-                _ => events.extend(self.received(signal)),
+                _ => events.extend(self.received(signal, sender)),
             }
         }
         events
     }
 
     /// Returns the event of a signal; `None` if `--signal` drops the signal.
-    fn received(&self, signal: i32) -> Option<Event> {
+    fn received(&mut self, signal: i32, sender: i32) -> Option<Event> {
         let forward = rewritten(self.config, signal);
         if signal::is_worth_a_line(signal) {
             let name = signal::name(signal);
@@ -563,7 +589,19 @@ impl<'c> Process<'c> {
             };
             log::notice(format_args!("signal: {name}: {then}"));
         }
-        (forward != 0).then_some(Event::Signal(Received { signal, forward }))
+        if forward == 0 {
+            return None;
+        }
+        // A process of livelet's own container, PID 1 apart, may be a watcher that signals every process of a tree.
+        let settles = sender > 1
+            && !self.lifecycle.is_stopping()
+            && self.config.stop_signals.contains(&signal)
+            && self.tree.expect_watcher(forward);
+        Some(Event::Signal(Received {
+            signal,
+            forward,
+            settles,
+        }))
     }
 
     fn reap(&mut self) -> Vec<Event> {

@@ -1,5 +1,6 @@
-//! Signals as a stream. Those that livelet acts on itself come through signal-hook: its handler writes to a socket pair,
-//! the executor reads it. A companion only passes the others on: they stay blocked, and are read from a signalfd(2).
+//! Signals as a stream. SIGCHLD and the signals of a responder come through signal-hook: its handler writes to a socket
+//! pair, the executor reads it (self-pipe trick). All others of a companion stay blocked, and are read from a signalfd(2),
+//! which tells the sender as well.
 
 use std::future::pending;
 use std::io;
@@ -17,10 +18,18 @@ use super::lifecycle::RESPONDER_STOPS;
 use crate::runtime::Source;
 use crate::signal::{Mask, is_hangup_ignored};
 
+/// A signal that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    pub(crate) signal: i32,
+    /// Pid of the sender; 0 for the kernel, another pid namespace, or one that is not known.
+    pub(crate) sender: i32,
+}
+
 /// The signals that arrived.
 pub(crate) struct Signals {
     handled: Source<Delivery>,
-    /// A companion's: all other signals.
+    /// A companion's: all signals but SIGCHLD.
     others: Option<Source<OwnedFd>>,
     /// The mask livelet was started with.
     inherited: Mask,
@@ -36,15 +45,19 @@ impl Signals {
     pub(crate) fn new(is_companion: bool, stops: &[i32]) -> io::Result<Signals> {
         let inherited = Mask::all().set();
         let (read, write) = UnixStream::pair()?;
+        let is_wanted = |signal: &i32| *signal != SIGHUP || !is_hangup_ignored();
         let mut handled = vec![SIGCHLD];
-        for &signal in RESPONDER_STOPS.iter().chain(stops) {
-            if signal != SIGHUP || !is_hangup_ignored() {
-                handled.push(signal);
-            }
+        if !is_companion {
+            let all = RESPONDER_STOPS.iter().chain(stops).copied();
+            handled.extend(all.filter(is_wanted));
         }
-        let blocked = Mask::all().without(&handled).without(&[SIGHUP]);
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, handled)?;
         let others = if is_companion {
+            let mut blocked = Mask::all().without(&[SIGCHLD]);
+            if !is_wanted(&SIGHUP) {
+                // A blocked signal is not ignored.
+                blocked = blocked.without(&[SIGHUP]);
+            }
             blocked.set();
             Some(Source::new(signal_fd(&blocked)?))
         } else {
@@ -65,7 +78,7 @@ impl Signals {
 
     /// Waits for signals. Returns those that have arrived, of real-time signals a bounded number: the kernel keeps one of
     /// each other kind (signal(7)).
-    pub(crate) async fn next(&mut self) -> Vec<i32> {
+    pub(crate) async fn next(&mut self) -> Vec<Arrived> {
         let others = async {
             match &self.others {
                 Some(others) => others.readable().await,
@@ -74,7 +87,10 @@ impl Signals {
         };
         // An error here is of no use: the signals are looked at in any case.
         let _ = or(self.handled.readable(), others).await;
-        let mut arrived: Vec<i32> = self.handled.get_mut().0.pending().collect();
+        let handled = self.handled.get_mut().0.pending();
+        let mut arrived: Vec<Arrived> = handled
+            .map(|signal| Arrived { signal, sender: 0 })
+            .collect();
         if let Some(others) = &self.others {
             read_all(others.get_ref(), &mut arrived);
         }
@@ -92,21 +108,24 @@ impl AsFd for Delivery {
 }
 
 /// Appends the signals in a signalfd, at most as many as one read(2) gives.
-fn read_all(signals: &OwnedFd, arrived: &mut Vec<i32>) {
+fn read_all(signals: &OwnedFd, arrived: &mut Vec<Arrived>) {
     /// struct signalfd_siginfo.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
     const PID_AT: usize = std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid);
     let mut buffer = [0; 16 * SIZE];
     let length = read(signals, &mut buffer).unwrap_or_default();
-    let own = u32::try_from(getpid().as_raw_pid()).unwrap_or_default();
+    let own = getpid().as_raw_pid();
     for info in buffer.get(..length).unwrap_or_default().chunks_exact(SIZE) {
         let number = |at: usize| {
             let bytes = info.get(at..at + 4)?.try_into().ok()?;
-            Some(u32::from_ne_bytes(bytes))
+            Some(i32::from_ne_bytes(bytes))
+        };
+        let (Some(signal), Some(sender)) = (number(0), number(PID_AT)) else {
+            continue;
         };
         // The kernel says SIGPIPE and SIGXFSZ in livelet's own name, for what it wrote in vain: that has an error.
-        if number(PID_AT) != Some(own) {
-            arrived.extend(number(0).map(|signal| signal as i32));
+        if sender != own {
+            arrived.push(Arrived { signal, sender });
         }
     }
 }

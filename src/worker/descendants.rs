@@ -113,12 +113,24 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     })
 }
 
-/// Returns `true` if a process ignores a signal; `false` also if that can't be known.
-pub(crate) fn ignores(pid: i32, signal: i32) -> bool {
-    fs::read(format!("/proc/{pid}/status"))
-        .ok()
-        .and_then(|status| signals(&status, "SigIgn"))
-        .is_some_and(|ignored| ignored & (1 << (signal - 1)) != 0)
+/// Sets of signals of a process, signal 1 in the lowest bit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Dispositions {
+    pub(crate) ignored: u64,
+    pub(crate) caught: u64,
+    /// Signals that the process has been sent and has not taken yet.
+    pub(crate) pending: u64,
+}
+
+/// Returns what a process does with signals; nothing if that can't be known.
+pub(crate) fn dispositions(pid: i32) -> Dispositions {
+    let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let set = |name| signals(&status, name).unwrap_or_default();
+    Dispositions {
+        ignored: set("SigIgn"),
+        caught: set("SigCgt"),
+        pending: set("SigPnd") | set("ShdPnd"),
+    }
 }
 
 /// Returns a set of signals in /proc/PID/status, signal 1 in the lowest bit.

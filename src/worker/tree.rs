@@ -14,7 +14,7 @@ use rustix::process::{
     Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, wait, waitid,
 };
 
-use super::descendants::{Process, descendants, ignores};
+use super::descendants::{Process, descendants, dispositions};
 use super::environment::Environment;
 use super::spawn::spawn;
 use super::terminal::{self, Terminal};
@@ -39,10 +39,21 @@ pub(crate) struct Tree {
     earlier: Vec<i32>,
     /// Processes that have had a stop signal.
     asked: Vec<Process>,
+    /// Processes that were seen to catch signals.
+    catchers: Vec<Catcher>,
+    /// The sender of the stop signal may have sent it to all processes of the tree.
+    has_watcher: bool,
     /// KILL was sent.
     has_killed: bool,
     /// Last signal whose refusal was logged.
     refused: Cell<Option<i32>>,
+}
+
+/// A process and the signals that it was seen to catch, as in /proc/PID/status.
+#[derive(Debug)]
+struct Catcher {
+    process: Process,
+    caught: u64,
 }
 
 #[derive(Debug)]
@@ -90,6 +101,8 @@ impl Tree {
             has_earlier,
             earlier,
             asked: Vec::new(),
+            catchers: Vec::new(),
+            has_watcher: false,
             has_killed: false,
             refused: Cell::new(None),
         }
@@ -180,6 +193,7 @@ impl Tree {
         } else {
             self.earlier.retain(|&earlier| earlier != pid);
             self.asked.retain(|asked| asked.pid != pid);
+            self.catchers.retain(|catcher| catcher.process.pid != pid);
             reaped.others.push(ended);
         }
     }
@@ -203,8 +217,50 @@ impl Tree {
         Ok(all)
     }
 
-    /// Sends the worker, or its group, the signal that begins its stop.
+    /// Takes note of the signals that the processes catch.
+    pub(crate) fn note_catchers(&mut self) {
+        for process in self.descendants().unwrap_or_default() {
+            let caught = dispositions(process.pid).caught;
+            let known = self.catchers.iter_mut();
+            match known.into_iter().find(|it| it.process.is_same(&process)) {
+                Some(catcher) => catcher.caught |= caught,
+                None => self.catchers.push(Catcher { process, caught }),
+            }
+        }
+    }
+
+    /// Takes note that the sender of a signal may have sent it to all processes of the tree. Returns `true` if a process
+    /// catches the signal: twice is once for the others.
+    pub(crate) fn expect_watcher(&mut self, signal: i32) -> bool {
+        let mut catchers = self.catchers.iter();
+        self.has_watcher = catchers.any(|catcher| catcher.caught & bit(signal) != 0);
+        self.has_watcher
+    }
+
+    /// Returns `true` if a process has been sent the stop signal by another process: by a watcher, or by a parent that
+    /// passed it on. The signal is pending, or a handler that takes it once is gone.
+    fn has_had(&self, pid: i32, signal: i32) -> bool {
+        let now = dispositions(pid);
+        let mut known = self.catchers.iter();
+        let caught = known.find(|catcher| catcher.process.pid == pid);
+        let is_gone = caught.is_some_and(|catcher| catcher.caught & !now.caught & bit(signal) != 0);
+        is_gone || now.pending & bit(signal) != 0
+    }
+
+    /// Sends the worker, or its group, the signal that begins its stop. A worker that has had it from a watcher is left
+    /// alone.
     pub(crate) fn stop(&mut self, signal: i32) {
+        if !self.has_watcher {
+            // Handlers of long ago say nothing of this stop.
+            self.catchers.clear();
+        }
+        self.note_catchers();
+        let worker = self.worker();
+        let had_it = worker.filter(|&pid| self.has_watcher && self.has_had(pid, signal));
+        if let Some(pid) = had_it.filter(|_| !self.signals_group) {
+            let name = signal::name(signal);
+            return log::notice(format_args!("worker: pid {pid}: has had {name} already"));
+        }
         if self.signals_group {
             // Before the signal: a process that is forked meanwhile is rather asked twice than not at all.
             let group = self.worker();
@@ -257,8 +313,11 @@ impl Tree {
     /// Sends one orphan a stop signal. A shell has what it starts with `&` ignore INT and QUIT, so that Ctrl-C and
     /// Ctrl-\ are not for it (POSIX, 2.12): it gets TERM.
     fn stop_leftover(&self, pid: i32, signal: i32) {
+        if self.has_had(pid, signal) {
+            return;
+        }
         let is_keyboards = [SIGINT, SIGQUIT].contains(&signal);
-        let signal = if is_keyboards && ignores(pid, signal) {
+        let signal = if is_keyboards && dispositions(pid).ignored & bit(signal) != 0 {
             SIGTERM
         } else {
             signal
@@ -336,4 +395,9 @@ impl Tree {
             "worker: pid {pid}: cannot send {name}: {cause}{remedy}"
         ));
     }
+}
+
+/// Returns the bit of a signal in a set of /proc/PID/status.
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }

@@ -175,3 +175,36 @@ fn one_term_is_one_term_for_each_worker_and_its_job_is_finished() {
         }
     });
 }
+
+/// What tree-kill does, which pm2, onchange and concurrently use: the children first, then livelet.
+#[test]
+fn a_watcher_that_signals_every_process_of_the_tree_stops_the_job_once() {
+    // `once` as in Node: the handler is gone when the program has been told.
+    let worker = "import os, signal, time\n\
+        def say(line):\n    open(os.environ['LINES'], 'a').write(line + '\\n')\n\
+        def told(*_):\n    signal.signal(signal.SIGTERM, signal.SIG_DFL); say('TERM'); time.sleep(0.5); say('done'); os._exit(0)\n\
+        signal.signal(signal.SIGTERM, told); say('ready')\n\
+        while True: time.sleep(1)";
+    let direct = ["python3", "-c", worker];
+    let behind_a_shell = ["sh", "-c", r#"python3 -c "$WORKER"; true"#];
+    for (form, code) in [(&direct, 0), (&behind_a_shell, 143)] {
+        let lines = Lines::new("watcher");
+        let mut command = livelet();
+        command.args(["-v", "-l", "127.0.0.1:0", "--"]).args(form);
+        command.env("WORKER", worker).env("LINES", lines.path());
+        let mut livelet = Livelet::spawn(&mut command);
+        wait_for("the worker", || lines.count("ready") == 1);
+        livelet.wait_until_said("looked at the signals");
+        let mut tree: Vec<u32> = descendants(livelet.pid());
+        tree.reverse();
+        tree.push(livelet.pid());
+        for pid in tree {
+            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        }
+        let said = || format!("{form:?}: {}", lines.read());
+        assert_eq!(livelet.wait(SOON).code(), Some(code), "{}", said());
+        assert_eq!(lines.count("TERM"), 1, "{}", said());
+        assert_eq!(lines.count("done"), 1, "{}", said());
+    }
+}

@@ -35,7 +35,7 @@ fn leftovers_of_a_stop_are_waited_for_as_the_worker_is() {
         until_said(&mut livelet, "go\n");
         let pid = place.pid(&livelet);
         send(pid, "TERM");
-        livelet.wait_until_said("killed by TERM");
+        livelet.wait_until_said("signal TERM\n");
         wait_for("the leftover to be told", || lines.count("TERM") == 1);
         // It counts as the worker: alive, not ready. A second signal is for it too.
         assert_eq!(probe(livelet.addr(), "/livez").status, 200, "{place:?}");
@@ -52,8 +52,11 @@ fn leftovers_of_a_worker_that_ended_by_itself_are_killed_after_five_seconds() {
     std::thread::scope(|scope| {
         for place in PLACES {
             scope.spawn(move || {
-                let deaf = "trap '' TERM; while :; do sleep 0.01; done";
-                let mut livelet = start(place, &["--grace", "1h"], &format!("({deaf}) & exit 7"));
+                let lines = Lines::new("deaf");
+                let file = lines.path();
+                let deaf = format!("trap '' TERM; echo > {file}; while :; do sleep 0.01; done");
+                let script = format!("({deaf}) & until [ -e {file} ]; do sleep 0.01; done; exit 7");
+                let mut livelet = start(place, &["--grace", "1h"], &script);
                 livelet.wait_until_ready(1);
                 livelet.wait_until_said("exited with code 7");
                 let from = Instant::now();
