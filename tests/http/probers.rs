@@ -1,7 +1,9 @@
 //! Probers and the answers they want: the bytes of each, as it sends them in the field.
 //!
 //! Captured from the program itself: HAProxy 2.6, Prometheus 2.42, blackbox_exporter 0.23, Monit 5.33, check_http 2.3,
-//! curl, GNU and busybox wget, requests, Node. The others are after their source or a published capture.
+//! curl, GNU and busybox wget, requests, Node; the HTTP client of the kubelet, Consul and Traefik (Go), of Uptime Kuma
+//! (axios 0.30) and of Datadog (requests) with the fields that each sets. The others are after their source or a
+//! published capture.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -106,7 +108,7 @@ const PROBERS: &[Prober] = &[
     prober("Uptime Kuma",
         "GET / HTTP/1.1|Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,\
          */*;q=0.8,application/signed-exchange;v=b3;q=0.9|User-Agent: Uptime-Kuma/1.23.16|\
-         Accept-Encoding: gzip, compress, deflate, br|Host: 10.0.0.7:9090|Connection: close||", GET, CLOSES),
+         Host: 10.0.0.7:9090|Connection: close||", GET, CLOSES),
     prober("Monit",
         "GET /readyz HTTP/1.1|Host: 10.0.0.7:9090|User-Agent: Monit/5.33.0|Accept: */*|Accept-Encoding: identity|\
          Connection: close||", GET, CLOSES),
