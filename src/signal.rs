@@ -53,23 +53,23 @@ impl FromIterator<i32> for SignalSet {
     }
 }
 
-#[allow(unsafe_code)]
+/// Returns `true` if SIGHUP is ignored, as nohup(1) has it.
+#[allow(unsafe_code, reason = "sigaction(2)")]
 pub(crate) fn is_hangup_ignored() -> bool {
-    // SAFETY: sigaction(2) with no new action only writes the current one to `action`, for which zeroes are a value.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(SIGHUP, std::ptr::null(), &raw mut action) == 0
-            && action.sa_sigaction == libc::SIG_IGN
-    }
+    // SAFETY: zeroes are a value of each field of `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action the call only writes the current one to `action`.
+    let outcome = unsafe { libc::sigaction(SIGHUP, std::ptr::null(), &raw mut action) };
+    outcome == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Resets every disposition to its default, but for a SIGHUP that is ignored. It may be called between fork and exec.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "signal(2)")]
 pub(crate) fn reset_dispositions() {
     let keeps_hangup = is_hangup_ignored();
     for signal in 1..=libc::SIGRTMAX() {
         if signal != SIGHUP || !keeps_hangup {
-            // SAFETY: SIG_DFL is no pointer; where a signal has no disposition to set, the call fails and does nothing.
+            // SAFETY: SIG_DFL is no pointer. The call fails and does nothing if a signal has no disposition to set.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
@@ -91,17 +91,17 @@ impl Mask {
         Mask::filled(0)
     }
 
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "sigfillset(3) leaves signals out")]
     fn filled(byte: u8) -> Mask {
-        // SAFETY: a signal set is plain bits, and any of them are a value of it.
-        unsafe {
-            let mut set = std::mem::zeroed();
-            std::ptr::write_bytes(&raw mut set, byte, 1);
-            Mask(set)
-        }
+        // SAFETY: a signal set is plain bits, and zeroes are a value of it.
+        let mut set = unsafe { std::mem::zeroed() };
+        // SAFETY: any bits are a value of a signal set.
+        unsafe { std::ptr::write_bytes(&raw mut set, byte, 1) };
+        Mask(set)
     }
 
-    #[allow(unsafe_code)]
+    /// Returns the set without these signals.
+    #[allow(unsafe_code, reason = "sigdelset(3)")]
     pub(crate) fn without(mut self, signals: &[i32]) -> Mask {
         for &signal in signals {
             // SAFETY: the set is valid for the call.
@@ -112,7 +112,7 @@ impl Mask {
 
     /// Blocks these signals, and no others, in this thread; returns what was blocked. It may be called between fork and
     /// exec. The C library has the same call, but leaves out the signals that it wants for itself.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "rt_sigprocmask(2)")]
     pub(crate) fn set(&self) -> Mask {
         /// The kernel's set is the beginning of the C library's.
         const SIZE: usize = size_of::<u64>();

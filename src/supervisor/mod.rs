@@ -234,6 +234,7 @@ impl<'c> Process<'c> {
         if let Some(pid) = self.tree.worker() {
             log::notice(format_args!("worker: pid {pid}: started"));
         }
+        self.leave_directory();
         self.say_ready();
         // Watchers are processes of the same container, so that livelet is not PID 1.
         if self.has_worker() && !getpid().is_init() {
@@ -307,6 +308,16 @@ impl<'c> Process<'c> {
             if self.lifecycle.is_stopping() {
                 return Ok(None);
             }
+        }
+    }
+
+    /// Moves to `/`, so that livelet keeps no mount busy. The programs of checks run where livelet does, so that these
+    /// keep the directory.
+    fn leave_directory(&self) {
+        let mut checks = self.config.live.iter().chain(&self.config.ready);
+        if !checks.any(|check| matches!(check.kind, Kind::Exec(_))) {
+            // A root that can't be entered changes nothing for the worker.
+            let _ = std::env::set_current_dir("/");
         }
     }
 

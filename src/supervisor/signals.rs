@@ -130,18 +130,14 @@ fn read_all(signals: &OwnedFd, arrived: &mut Vec<Arrived>) {
     }
 }
 
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "signalfd(2)")]
 fn signal_fd(signals: &Mask) -> io::Result<OwnedFd> {
-    // SAFETY: the set is valid for the call, and a descriptor that is returned is nobody else's.
-    unsafe {
-        let fd = libc::signalfd(
-            -1,
-            &raw const signals.0,
-            libc::SFD_NONBLOCK | libc::SFD_CLOEXEC,
-        );
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(OwnedFd::from_raw_fd(fd))
+    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+    // SAFETY: the set is valid for the call.
+    let fd = unsafe { libc::signalfd(-1, &raw const signals.0, flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
     }
+    // SAFETY: the descriptor is new, so that nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -114,12 +114,12 @@ impl<'e> Program<'e> {
     #[allow(unsafe_code, reason = "execve(2)")]
     fn execute(&mut self) -> Errno {
         let variables = self.environment.enter();
-        // SAFETY: each list ends in a null pointer, the pointers before it are to strings that end in a zero byte, and all
-        // of it outlives the calls.
-        unsafe {
-            libc::execve(self.file.as_ptr(), self.args.addresses.as_ptr(), variables);
-            if last_error() == Errno::NOEXEC {
-                libc::execve(SHELL.as_ptr(), self.to_shell.addresses.as_ptr(), variables);
+        for (file, args) in [(self.file.as_c_str(), &self.args), (SHELL, &self.to_shell)] {
+            // SAFETY: each list ends in a null pointer, the pointers before it are to strings that end in a zero byte, and
+            // all of it outlives the call.
+            unsafe { libc::execve(file.as_ptr(), args.addresses.as_ptr(), variables) };
+            if last_error() != Errno::NOEXEC {
+                break;
             }
         }
         last_error()

@@ -155,7 +155,8 @@ impl Tree {
         for _ in 0..REAPED_AT_ONCE {
             match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((pid, status))) => {
-                    let exited = status.exit_status().map(|code| Ending::Exited(code as u8));
+                    let code = status.exit_status();
+                    let exited = code.and_then(|code| u8::try_from(code).ok().map(Ending::Exited));
                     let killed = status.terminating_signal().map(Ending::Killed);
                     self.take(pid, exited.or(killed), &mut reaped);
                 }

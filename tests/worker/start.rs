@@ -129,9 +129,15 @@ fn a_worker_that_leaves_its_stdio_or_becomes_another_program() {
 
 #[test]
 fn a_worker_that_fills_stderr_does_not_stop_the_answers() {
-    // Once livelet has said that it is ready.
-    let script = "trap 'exec yes >&2' USR1; while :; do sleep 0.01; done";
-    let mut livelet = Livelet::start(&["--", "sh", "-c", script]);
+    // It begins once livelet has said that it is ready.
+    let script = "trap 'exec yes >&2' USR1; echo go >&2; while :; do sleep 0.01; done";
+    let mut command = livelet();
+    command.args(["-l", "127.0.0.1:0", "--", "sh", "-c", script]);
+    let mut livelet = Livelet::spawn(&mut command);
+    livelet.wait_until_ready(1);
+    if !livelet.said.contains("go\n") {
+        livelet.wait_until_said("go\n");
+    }
     livelet.signal("USR1");
     let pid = livelet.pid();
     wait_for("the pipe to be full", || {
@@ -173,5 +179,26 @@ fn it_answers_for_the_worker_until_that_has_ended() {
     let log = livelet.log();
     for part in ["signal: TERM: received", "exited with code 7"] {
         assert!(log.contains(part), "no {part:?} in {log}");
+    }
+}
+
+#[test]
+fn livelet_moves_to_the_root_and_the_worker_keeps_the_directory() {
+    for (check, moves) in [(&[][..], true), (&["--live", "exec:/bin/true"], false)] {
+        let directory = std::fs::canonicalize(std::env::temp_dir()).unwrap();
+        let mut command = livelet();
+        command.args(["-l", "127.0.0.1:0"]).args(check);
+        command
+            .args(["--", "sleep", "1000"])
+            .current_dir(&directory);
+        let livelet = Livelet::start_command(&mut command, 1);
+        let cwd = |pid: u32| std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+        let own = if moves {
+            std::path::Path::new("/")
+        } else {
+            &directory
+        };
+        wait_for("livelet to move", || cwd(livelet.pid()) == own);
+        assert_eq!(cwd(descendants(livelet.pid())[0]), directory);
     }
 }
