@@ -36,7 +36,7 @@ const CHECKS: [(&str, bool, &str); 8] = [
     (
         "watchdog:30s",
         false,
-        "its last `WATCHDOG=1` is younger than that; it has `WATCHDOG_USEC` and `WATCHDOG_PID` in its environment",
+        "its last `WATCHDOG=1` is younger than that; it has `WATCHDOG_USEC` in its environment",
     ),
     (
         "heartbeat:/path:30s",
@@ -366,17 +366,27 @@ A second TERM or INT during the drain ends it at once.
 .SH ENVIRONMENT
 Beside the variables of the options:
 .TP
-.B LISTEN_FDS LISTEN_PID
-Sockets to serve on instead of
-.BR \-\-listen ,
-as
+.B LISTEN_FDS LISTEN_PID LISTEN_FDNAMES
+Inherited sockets, as
 .BR systemd.socket (5)
 units pass them.
+Those named
+.B livelet
+or without a name are listened on in place of the default address.
+The others, and all of them with
+.BR \-\-listen ,
+are passed on to the worker.
+Without a worker all of them are listened on.
 .TP
 .B NOTIFY_SOCKET
-Where
+The supervisor that the worker's messages are passed on to, and that
 .B READY=1
-is said, and what the worker says is passed on to.
+is sent to if the worker does not send it.
+.TP
+.B WATCHDOG_USEC
+Limit of the supervisor, which is passed on to the worker; without a worker livelet sends
+.B WATCHDOG=1
+itself while liveness passes.
 .SH EXIT STATUS
 .TP
 .B 0

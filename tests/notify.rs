@@ -441,3 +441,57 @@ fn without_a_check_or_a_supervisor_there_is_no_directory() {
     let _livelet = Livelet::start_command(command.env_remove("NOTIFY_SOCKET"), 1);
     assert!(directory.entries().is_empty(), "{:?}", directory.entries());
 }
+
+/// Returns the number of descriptors that a livelet has open.
+fn open_descriptors(livelet: &Livelet) -> usize {
+    let path = format!("/proc/{}/fd", livelet.pid());
+    std::fs::read_dir(path).unwrap().count()
+}
+
+#[test]
+fn descriptors_of_all_kinds_are_closed() {
+    let worker = Worker::start("kinds", &["--ready", "notify"], None);
+    let address = notify_socket(&worker.livelet);
+    worker.await_status("/readyz", 503);
+    let before = open_descriptors(&worker.livelet);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let file = std::fs::File::open("/proc/self/exe").unwrap();
+    let directory = std::fs::File::open("/").unwrap();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (one, two) = std::os::unix::net::UnixStream::pair().unwrap();
+    // A socket that is in its own queue.
+    send_to_itself(&one, &two);
+    let datagram = UnixDatagram::unbound().unwrap();
+    let kinds = [
+        reader.as_fd(),
+        writer.as_fd(),
+        file.as_fd(),
+        directory.as_fd(),
+        null.as_fd(),
+        tcp.as_fd(),
+        one.as_fd(),
+        two.as_fd(),
+        datagram.as_fd(),
+    ];
+    for message in [&b""[..], b"\0\0", b"STATUS=x", b"BARRIER=1", &[b'x'; 4097]] {
+        for kind in kinds {
+            send_with(&address, message, &[kind]);
+        }
+        send_with(&address, message, &kinds[..4]);
+    }
+    datagram.send_to_addr(b"READY=1", &address).unwrap();
+    worker.await_status("/readyz", 200);
+    wait_for("all of them to be closed", || {
+        open_descriptors(&worker.livelet) <= before
+    });
+}
+
+fn send_to_itself(one: &std::os::unix::net::UnixStream, two: &std::os::unix::net::UnixStream) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [two.as_fd()];
+    assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let parts = [IoSlice::new(b"x")];
+    rustix::net::sendmsg(one, &parts, &mut control, SendFlags::empty()).unwrap();
+}

@@ -49,10 +49,12 @@ impl Directory {
         };
         DirBuilder::new().mode(0o700).create(&made.directory)?;
         // The umask may have taken bits away.
-        fs::set_permissions(&made.directory, Permissions::from_mode(0o711))?;
+        fs::set_permissions(&made.directory, Permissions::from_mode(0o700))?;
         bind(socket, &SocketAddrUnix::new(&bound)?)?;
         fs::set_permissions(&bound, Permissions::from_mode(0o777))?;
         fs::rename(&bound, &made.socket)?;
+        // Only now: no process of another user could connect to the name that is known.
+        fs::set_permissions(&made.directory, Permissions::from_mode(0o711))?;
         Ok(made)
     }
 }
