@@ -7,7 +7,7 @@ use super::message::MAX;
 use crate::peer::Peer;
 
 /// Most descriptors that one message can have (SCM_MAX_FD in the kernel).
-pub(super) const MAX_DESCRIPTORS: usize = 253;
+const MAX_DESCRIPTORS: usize = 253;
 /// Room for the sender's credentials and the most descriptors. With less room the kernel would close descriptors itself,
 /// on this thread, and close(2) of a socket may wait (SO_LINGER).
 const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();

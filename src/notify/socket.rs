@@ -17,7 +17,7 @@ use smol::LocalExecutor;
 
 use super::directory::Directory;
 use super::message::Message;
-use super::receive::{Datagram, MAX_DESCRIPTORS, receive};
+use super::receive::{Datagram, receive};
 use super::sender::{Facts, Refusal, judge};
 use super::{Notified, Upstream};
 use crate::log;
@@ -28,6 +28,10 @@ use crate::worker;
 
 /// Most messages that are read between two waits, so that a flood of them does not keep livelet from its other work.
 const MESSAGES: usize = 16;
+
+/// Number of descriptors to be closed from which on no message is read. Each message may hold a thread, and livelet needs
+/// descriptors for connections.
+const CLOSING: usize = 64;
 
 /// The notify socket, with the directory that is removed at the end.
 #[derive(Debug)]
@@ -190,9 +194,7 @@ impl Closing {
     /// Waits until another message can be read. With no limit a sender could use up livelet's descriptors, and then the
     /// kernel closes those of the next message on this thread.
     async fn have_room(&self) {
-        self.closed
-            .until(|| self.open.get() <= MAX_DESCRIPTORS)
-            .await;
+        self.closed.until(|| self.open.get() < CLOSING).await;
     }
 
     fn close(self: &Rc<Closing>, mut descriptors: Vec<OwnedFd>, executor: &LocalExecutor<'static>) {
