@@ -60,7 +60,7 @@ impl Random {
 }
 
 /// Time for which a stop signal may be held back.
-const SETTLING: Duration = Duration::from_millis(20);
+const SETTLING: Duration = Duration::from_millis(100);
 
 /// Most time that a part of the end takes by itself: leftovers, output that is read.
 const PART: Duration = Duration::from_secs(5);
