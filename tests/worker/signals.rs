@@ -7,7 +7,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Livelet, SOON, descendants, livelet, send_to_group, wait_for};
+use crate::support::{
+    KillOnDrop, Livelet, SOON, descendants, livelet, probe, send_to_group, wait_for,
+    wait_until_listening,
+};
 
 /// A worker that says each signal it gets, and so does a child of its own. Both wait for lines of the pipe at `waits_at`.
 fn printer(waits_at: &Path) -> String {
@@ -210,4 +213,28 @@ fn faults_and_broken_pipes_of_its_own_are_not_the_workers() {
         "ended by another signal than the one sent"
     );
     assert!(!crate::support::is_alive(worker));
+}
+
+#[test]
+fn a_flood_of_signals_and_of_orphans_keeps_no_probe_waiting() {
+    let script = "trap '' 35; echo go >&2; while :; do (sh -c : &); done";
+    let mut command = livelet();
+    command.args(["-q", "-l", "127.0.0.1:0", "--", "bash", "-c", script]);
+    let mut livelet = Livelet::spawn(&mut command);
+    livelet.wait_until_said("go\n");
+    let addr = wait_until_listening(livelet.pid());
+    let flood = format!("while kill -35 {}; do :; done 2>/dev/null", livelet.pid());
+    let flooding = std::process::Command::new("bash")
+        .args(["-c", &flood])
+        .spawn();
+    let flooding = KillOnDrop(flooding.unwrap());
+    for _ in 0..100 {
+        let from = Instant::now();
+        assert_eq!(probe(addr, "/readyz").status, 200);
+        // The kubelet waits for a second, on machines that do other things too.
+        assert!(from.elapsed() < Duration::from_secs(1));
+    }
+    drop(flooding);
+    livelet.signal("TERM");
+    assert_eq!(livelet.wait(SOON).code(), Some(143));
 }
