@@ -277,6 +277,8 @@ impl fmt::Display for UsageError {
     }
 }
 
+impl std::error::Error for UsageError {}
+
 const UNEXPECTED: &str = "unexpected argument; a command goes after --; see --help";
 const NO_COMMAND: &str = "no command after it; accepted: -- COMMAND [ARG]...";
 const ADDR: &str = "not an address; accepted: 9090, :9090, 127.0.0.1:9090 or [::1]:9090";

@@ -155,6 +155,8 @@ impl fmt::Display for ListenError {
     }
 }
 
+impl std::error::Error for ListenError {}
+
 /// Binds and listens. With `reuse_port` other sockets that also set SO_REUSEPORT may share the port.
 ///
 /// # Errors
