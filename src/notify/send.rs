@@ -43,7 +43,7 @@ pub fn notify(socket: Option<OsString>, assignments: &[OsString]) -> Result<(), 
         .map_err(|cause| NotifyError::Send(socket, cause))
 }
 
-/// May sending wait until there is room for the message?
+/// Permission to wait until there is room for the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
     Allowed,
