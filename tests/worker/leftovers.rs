@@ -71,6 +71,39 @@ fn leftovers_of_a_worker_that_ended_by_itself_are_killed_after_five_seconds() {
 }
 
 #[test]
+fn kill_reaches_processes_that_fork_away_from_it() {
+    for place in PLACES {
+        // Each generation lives for some milliseconds and starts the next one, in a session of its own.
+        // They end when the file does.
+        let lines = Lines::new("hops");
+        std::fs::write(lines.path(), "").unwrap();
+        let mut command = place.command(&binary());
+        command.args(["-l", "127.0.0.1:0", "--grace", "200ms", "--"]);
+        command.args([
+            "sh",
+            "-c",
+            r#"trap '' TERM; setsid sh -c "$HOP" & wait; sleep 1000"#,
+        ]);
+        command.env(
+            "HOP",
+            r#"[ -e "$LINES" ] || exit; echo hop >> "$LINES"; setsid sh -c "$HOP" & sleep 0.002"#,
+        );
+        command.env("LINES", lines.path());
+        let mut livelet = Livelet::spawn(&mut command);
+        livelet.wait_until_ready(1);
+        wait_for("ten generations", || lines.count("hop") > 10);
+        send(place.pid(&livelet), "TERM");
+        assert_eq!(livelet.wait(SOON).code(), Some(137), "{place:?}");
+        // Nothing is left that would go on.
+        let hops = lines.count("hop");
+        let until = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < until {
+            assert_eq!(lines.count("hop"), hops, "{place:?}");
+        }
+    }
+}
+
+#[test]
 fn a_leftover_that_ignores_int_gets_term() {
     // A shell has what it starts with `&` ignore INT and QUIT.
     for place in PLACES {
