@@ -8,6 +8,7 @@ compile_error!("livelet runs on Linux only: it needs epoll(7), signalfd(2), prct
 
 pub mod check;
 pub mod cli;
+mod close;
 pub mod command;
 pub mod config;
 mod duration;

@@ -20,18 +20,14 @@ use super::message::Message;
 use super::receive::{Datagram, receive};
 use super::sender::{Facts, Refusal, judge};
 use super::{Notified, Upstream};
+use crate::close::Closer;
 use crate::log;
 use crate::peer::Peer;
-use crate::runtime::{Condition, Source, task};
-use crate::signal::Mask;
+use crate::runtime::{Source, task};
 use crate::worker;
 
 /// Most messages that are read between two waits, so that a flood of them does not keep livelet from its other work.
 const MESSAGES: usize = 16;
-
-/// Number of descriptors to be closed from which on no message is read. Each message may hold a thread, and livelet needs
-/// descriptors for connections.
-const CLOSING: usize = 64;
 
 /// The notify socket, with the directory that is removed at the end.
 #[derive(Debug)]
@@ -60,7 +56,6 @@ impl NotifySocket {
         Ok(NotifySocket {
             reader: Some(Reader {
                 socket: ManuallyDrop::new(Source::new(socket)),
-                closing: Rc::default(),
                 refused: Cell::new(0),
             }),
             _directory: directory,
@@ -76,8 +71,7 @@ impl NotifySocket {
         upstream: Rc<Upstream>,
     ) {
         if let Some(reader) = self.reader.take() {
-            let executor_of_closing = Rc::clone(executor);
-            let read = reader.run(executor_of_closing, notified, upstream);
+            let read = reader.run(Closer::new(Rc::clone(executor)), notified, upstream);
             task::spawn(executor, read);
         }
     }
@@ -96,7 +90,6 @@ struct Reader {
     /// Closed only by the end of the process. Descriptors in unread messages are closed with it, and SO_LINGER of one of
     /// them has no effect then.
     socket: ManuallyDrop<Source<OwnedFd>>,
-    closing: Rc<Closing>,
     /// Reasons for which messages were ignored, and that was logged: a bit each.
     refused: Cell<u32>,
 }
@@ -104,7 +97,7 @@ struct Reader {
 impl Reader {
     async fn run(
         self,
-        executor: Rc<LocalExecutor<'static>>,
+        closer: Rc<Closer>,
         notified: Rc<RefCell<Notified>>,
         upstream: Rc<Upstream>,
     ) {
@@ -113,11 +106,15 @@ impl Reader {
                 return log::notice(format_args!("notify: socket: cannot be read: {cause}"));
             }
             for _ in 0..MESSAGES {
-                self.closing.have_room().await;
+                closer.have_room().await;
                 match receive(self.socket.get_ref()) {
-                    Ok(datagram) => {
+                    Ok(mut datagram) => {
                         self.take(&datagram, &notified, &upstream);
-                        self.closing.close(datagram.descriptors, &executor);
+                        // A pipe, as `BARRIER=1` has one, is closed at once: that never waits. SO_PASSRIGHTS stays on:
+                        // without it, `BARRIER=1` can't be sent.
+                        let descriptors = &mut datagram.descriptors;
+                        descriptors.retain(|one| fcntl_getpipe_size(one).is_err());
+                        closer.close(datagram.descriptors);
                     }
                     // A signal or an error of one message: the next look tells.
                     Err(_) => break,
@@ -176,44 +173,5 @@ impl Facts for Peer {
 
     fn is_descendant(&self) -> bool {
         worker::is_descendant(self.pid) == Some(true)
-    }
-}
-
-/// Closes descriptors that came with messages, which `BARRIER=1` waits for.
-///
-/// close(2) may wait for as long as a sender likes: of a socket with SO_LINGER and unsent data, or of a file of FUSE or
-/// NFS. So it is called on another thread. SO_PASSRIGHTS stays on: without it, `BARRIER=1` can't be sent.
-#[derive(Debug, Default)]
-struct Closing {
-    /// Number of descriptors that are not closed yet.
-    open: Cell<usize>,
-    closed: Condition,
-}
-
-impl Closing {
-    /// Waits until another message can be read. With no limit a sender could use up livelet's descriptors, and then the
-    /// kernel closes those of the next message on this thread.
-    async fn have_room(&self) {
-        self.closed.until(|| self.open.get() < CLOSING).await;
-    }
-
-    fn close(self: &Rc<Closing>, mut descriptors: Vec<OwnedFd>, executor: &LocalExecutor<'static>) {
-        // A pipe, as `BARRIER=1` has one, is closed at once: that never waits.
-        descriptors.retain(|descriptor| fcntl_getpipe_size(descriptor).is_err());
-        let number = descriptors.len();
-        if number == 0 {
-            return;
-        }
-        self.open.set(self.open.get() + number);
-        // The thread runs no signal handlers; and musl unblocks signals of its own when the first thread is made.
-        let mask = Mask::all().set();
-        let closed = smol::unblock(move || drop(descriptors));
-        mask.set();
-        let closing = Rc::clone(self);
-        task::spawn(executor, async move {
-            closed.await;
-            closing.open.set(closing.open.get() - number);
-            closing.closed.changed();
-        });
     }
 }
