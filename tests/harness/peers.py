@@ -13,7 +13,8 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+from . import LIVELET
+
 HOST = "127.0.0.1"
 CPUS = sorted(os.sched_getaffinity(0))
 CLIENT, SERVER = CPUS[:1], CPUS[-1:]  # the same one where there is one alone
@@ -65,13 +66,12 @@ def find_binaries(livelet, programs):
         packages = " ".join(PACKAGES[program] for program in missing)
         stop(2, f"{', '.join(missing)} missing: apt-get install {packages}")
     if not os.access(livelet, os.X_OK):
-        stop(2, f"{livelet} missing: packaging/build-static or `cargo build --release` makes it, --binary names another")
+        stop(2, f"{livelet} missing: packaging/build-static makes it, --binary names another")
     return {**found, "livelet": os.path.abspath(livelet)}
 
 
 def add_binary_option(parser):
-    default = os.environ.get("LIVELET_BIN", ROOT / "target/release/livelet")
-    parser.add_argument("--binary", default=default, metavar="PATH", help="the livelet to measure (or LIVELET_BIN)")
+    parser.add_argument("--binary", default=LIVELET, metavar="PATH", help="the livelet to measure (or LIVELET_BIN)")
 
 
 def raise_descriptor_limit():

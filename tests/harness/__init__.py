@@ -1,9 +1,13 @@
-"""What the Python scripts here share: a livelet that is started and ended, its probes, what it uses, and the checks'
-report. `LIVELET_BIN` names another binary to test than the release build."""
+"""Shared parts of the scripts in tests/system, tests/packages and tests/bench.
+
+They start and end a livelet, probe it, read what it uses from /proc, and run checks. The binary is the one that
+`packaging/build-static` makes; LIVELET_BIN names another one.
+"""
 
 import argparse
 import os
 import pathlib
+import platform
 import random
 import re
 import signal
@@ -15,9 +19,10 @@ import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LIVELET = os.path.abspath(os.environ.get("LIVELET_BIN", ROOT / "target/release/livelet"))
-# How long something may take that should happen at once, on a machine that is busy with other things.
-SOON = 10
+STATIC = ROOT / f"target/static/{platform.machine()}-unknown-linux-musl/release/livelet"
+LIVELET = os.path.abspath(os.environ.get("LIVELET_BIN", STATIC))
+# Seconds for anything that should happen at once, or within a few seconds, on a machine that is busy with other things.
+SOON = 60
 
 
 def environment(**more):
@@ -34,6 +39,12 @@ def until(holds, what, within=SOON):
             raise AssertionError(f"{what}: not within {within} s")
         time.sleep(0.002)
     return value
+
+
+def equal(what, actual, expected):
+    """Raises an AssertionError that names `what` unless both values are equal."""
+    if actual != expected:
+        raise AssertionError(f"{what}: {actual!r}, not {expected!r}")
 
 
 class Livelet:
@@ -181,21 +192,29 @@ def arguments(doc):
     return parser
 
 
-def run_checks(names=()):
-    """Runs them in their order, and ends the script."""
+def passes(function):
+    """Runs one check, prints its verdict, and returns whether it passed."""
+    try:
+        note = function()
+    except Exception as error:
+        print(f"FAIL {function.__name__}", flush=True)
+        shown = str(error) if isinstance(error, AssertionError) and str(error) else traceback.format_exc()
+        print("\n".join(f"     {line}" for line in shown.rstrip().splitlines()), flush=True)
+        return False
+    print(f"PASS {function.__name__}{f': {note}' if note else ''}", flush=True)
+    return True
+
+
+def all_pass(names=()):
+    """Runs the checks in their order, prints how many passed, and returns whether all of them did."""
     if not os.access(LIVELET, os.X_OK):
-        sys.exit(f"{LIVELET} is not there: cargo build --release --locked")
-    failed = 0
+        sys.exit(f"{LIVELET}: not found: packaging/build-static makes it, LIVELET_BIN names another one")
     chosen = [function for function in CHECKS if not names or any(name in function.__name__ for name in names)]
-    for function in chosen:
-        try:
-            note = function()
-        except Exception as error:
-            failed += 1
-            print(f"FAIL {function.__name__}", flush=True)
-            shown = str(error) if isinstance(error, AssertionError) and str(error) else traceback.format_exc()
-            print("\n".join(f"     {line}" for line in shown.rstrip().splitlines()), flush=True)
-        else:
-            print(f"PASS {function.__name__}{f': {note}' if note else ''}", flush=True)
-    print(f"{len(chosen) - failed} passed, {failed} failed")
-    sys.exit(failed > 0)
+    verdicts = [passes(function) for function in chosen]
+    print(f"{sum(verdicts)} passed, {len(verdicts) - sum(verdicts)} failed")
+    return all(verdicts)
+
+
+def run_checks(names=()):
+    """Runs the checks, and ends the script: exit code 0 when all of them passed."""
+    sys.exit(not all_pass(names))

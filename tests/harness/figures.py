@@ -216,7 +216,7 @@ def switches(peer):
 
 
 def measure_inits(binaries, results):
-    """What lib/inits.py says, for COMMANDS commands of each init."""
+    """What harness/inits.py says, for COMMANDS commands of each init."""
     bare, overheads = inits.overheads(binaries, INITS, COMMANDS)
     results.bare_ms.append(bare)
     for kind in INITS:
