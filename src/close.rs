@@ -40,16 +40,20 @@ impl Closer {
         })
     }
 
+    /// Returns `true` if more descriptors can be received.
+    pub(crate) fn has_room(&self) -> bool {
+        self.open.get() < MOST
+    }
+
     /// Waits until more descriptors can be received. With no limit a sender could use up livelet's descriptors, and then
     /// the kernel closes those of the next message on this thread.
     pub(crate) async fn have_room(&self) {
-        let has_room = || self.open.get() < MOST;
-        while !has_room() {
+        while !self.has_room() {
             let ask_again = async {
                 Timer::after(ASK_AGAIN).await;
                 unblock(|| ()).detach();
             };
-            or(self.closed.until(has_room), ask_again).await;
+            or(self.closed.until(|| self.has_room()), ask_again).await;
         }
     }
 

@@ -55,6 +55,16 @@ pub fn detail(message: fmt::Arguments<'_>) {
     }
 }
 
+/// Text of a system error as messages show it: without `(os error N)`, which [`io::Error`] adds.
+pub(crate) struct Cause<'e>(pub(crate) &'e io::Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        f.write_str(text.split(" (os error").next().unwrap_or_default())
+    }
+}
+
 fn line(message: fmt::Arguments<'_>) {
     let mut line = Line(String::from("livelet: "));
     // Fails only to end an overlong line early.

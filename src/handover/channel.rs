@@ -1,4 +1,4 @@
-//! The unix socket between two livelets: packets, a descriptor, and who is at the other end (unix(7)).
+//! Unix sockets between two livelets: the rendezvous, and the channel of one conversation (unix(7)).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,115 +15,164 @@ use super::message::{self, Message};
 use crate::peer::Peer;
 use crate::runtime::Source;
 
-/// How many peers the kernel keeps for a holder that has not accepted them.
-const BACKLOG: i32 = 8;
+/// Number of peers that the kernel keeps until the holder accepts them. A flood of strangers fills any backlog; this one is
+/// longer than a few careless processes need.
+const BACKLOG: i32 = 128;
+
+/// Socket option by which a socket refuses descriptors (Linux 6.16). The C libraries don't have it yet.
+const SO_PASSRIGHTS: i32 = 83;
 
 fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        flags,
-        None,
-    )?)
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    Ok(socket)
 }
 
-fn rendezvous(address: SocketAddr) -> io::Result<SocketAddrUnix> {
-    Ok(SocketAddrUnix::new_abstract_name(
-        super::name(address).as_bytes(),
-    )?)
+/// Returns the abstract name of the rendezvous of an address.
+fn name(address: SocketAddr) -> io::Result<SocketAddrUnix> {
+    let name = format!("livelet/{address}");
+    Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
 
-/// Where askers come to.
-pub(super) fn listen_for(address: SocketAddr) -> io::Result<Source<OwnedFd>> {
-    let socket = socket()?;
-    bind(&socket, &rendezvous(address)?)?;
-    listen(&socket, BACKLOG)?;
-    Ok(Source::new(socket))
+/// The socket to which successors connect.
+#[derive(Debug)]
+pub(super) struct Rendezvous {
+    socket: Source<OwnedFd>,
+    /// The kernel can't refuse descriptors, so the queue of a channel may hold some.
+    pub(super) takes_descriptors: bool,
+}
+
+impl Rendezvous {
+    /// Binds the rendezvous of an address and listens there.
+    ///
+    /// # Errors
+    /// Returns the error of socket(2), bind(2) or listen(2).
+    pub(super) fn bind(address: SocketAddr) -> io::Result<Rendezvous> {
+        let socket = socket()?;
+        // Before listen(2): accepted sockets inherit the option.
+        let takes_descriptors = !refuse_descriptors(&socket);
+        bind(&socket, &name(address)?)?;
+        listen(&socket, BACKLOG)?;
+        Ok(Rendezvous {
+            socket: Source::new(socket),
+            takes_descriptors,
+        })
+    }
+
+    /// Waits until a peer may have connected, for at least one wait of the runtime.
+    ///
+    /// # Errors
+    /// Returns the error of epoll_ctl(2).
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
+    /// Accepts the next peer.
+    ///
+    /// # Errors
+    /// Returns the error of accept4(2), of kind `WouldBlock` if there is no peer.
+    pub(super) fn accept(&self) -> io::Result<Channel> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(Channel::new(accept_with(self.socket.get_ref(), flags)?))
+    }
+
+    /// Returns the socket, to be closed.
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.socket.into_inner()
+    }
+}
+
+/// A message, and the descriptor that came with it.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) message: Message,
+    pub(super) descriptor: Option<OwnedFd>,
 }
 
 /// One end of a conversation.
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: Source<OwnedFd>,
+    /// Process at the other end, as it was when it connected or listened.
+    peer: Option<Peer>,
 }
 
 impl Channel {
-    /// To the holder of an address.
+    fn new(socket: OwnedFd) -> Channel {
+        Channel {
+            peer: peer(socket.as_fd()),
+            socket: Source::new(socket),
+        }
+    }
+
+    /// Connects to the rendezvous of an address.
+    ///
+    /// # Errors
+    /// Returns the error of socket(2) or connect(2), of kind `WouldBlock` if the backlog is full.
     pub(super) fn connect(address: SocketAddr) -> io::Result<Channel> {
         let socket = socket()?;
-        connect(&socket, &rendezvous(address)?)?;
-        Ok(Channel {
-            socket: Source::new(socket),
-        })
+        connect(&socket, &name(address)?)?;
+        Ok(Channel::new(socket))
     }
 
-    /// From an asker; an error of kind `WouldBlock` where none is there.
-    pub(super) fn accept(rendezvous: &OwnedFd) -> io::Result<Channel> {
-        let socket = accept_with(rendezvous, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-        Ok(Channel {
-            socket: Source::new(socket),
-        })
+    /// Returns `true` if the peer has livelet's own uid and pid namespace, as far as the kernel and /proc show it.
+    pub(super) fn is_trusted(&self) -> bool {
+        let is_trusted = |peer: Peer| peer.is_of_own_user() && peer.shares_pid_namespace();
+        self.peer.is_some_and(is_trusted)
     }
 
-    pub(super) fn send(&self, message: Message) -> io::Result<()> {
-        self.send_with(message, &[])
+    /// Returns `true` if the peer's own pid is that which the kernel reports: in another pid namespace it has another one.
+    pub(super) fn confirms(&self, pid: i32) -> bool {
+        self.peer.is_some_and(|peer| peer.pid == pid)
     }
 
-    /// Never waits: a peer that has no room for a message is no peer.
-    pub(super) fn send_with(
+    /// Returns the socket, to be closed.
+    pub(super) fn into_socket(self) -> OwnedFd {
+        self.socket.into_inner()
+    }
+
+    /// Sends a message. Never waits: a peer that has no room for a message does not follow the protocol.
+    ///
+    /// # Errors
+    /// Returns the error of sendmsg(2).
+    pub(super) fn send(
         &self,
         message: Message,
-        descriptors: &[BorrowedFd<'_>],
+        descriptor: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
         let text = message.to_string();
+        let descriptors = descriptor.as_slice();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {
             control.push(SendAncillaryMessage::ScmRights(descriptors));
         }
         let parts = [IoSlice::new(text.as_bytes())];
-        sendmsg(
-            self.socket.get_ref(),
-            &parts,
-            &mut control,
-            SendFlags::NOSIGNAL,
-        )?;
+        let socket = self.socket.get_ref();
+        sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
-    /// The next message and the descriptor that came with it. `None` at the end; garbage ends a conversation too.
-    pub(super) async fn receive(&self) -> Option<(Message, Option<OwnedFd>)> {
+    /// Waits for the next message. Returns `None` at the end, and for bytes that are no message.
+    pub(super) async fn receive(&self) -> Option<Received> {
         self.socket.read_with(receive).await.ok().flatten()
     }
 
-    /// A message that is there already.
-    pub(super) fn received(&self) -> Option<(Message, Option<OwnedFd>)> {
+    /// Returns the message that is there already, if there is one.
+    pub(super) fn received(&self) -> Option<Received> {
         // The first call may report that the peer has closed before it returns what the peer had sent.
         let socket = self.socket.get_ref();
         receive(socket).or_else(|_| receive(socket)).ok().flatten()
     }
 
-    /// From here on the peer can't send.
+    /// Shuts the receiving side down: from now on the peer can't send.
     pub(super) fn stop_receiving(&self) {
-        // It fails only where the peer is gone.
+        // This fails only if the peer has gone.
         let _ = shutdown(self.socket.get_ref(), Shutdown::Read);
-    }
-
-    /// Whether the process at the other end is of this uid, whatever its pid namespace.
-    pub(super) fn is_of_own_user(&self) -> bool {
-        peer(self.socket.get_ref().as_fd()).is_some_and(Peer::is_of_own_user)
-    }
-
-    /// The process at the other end, where it is of this uid and this pid namespace and says what the kernel says.
-    pub(super) fn is_peer(&self, claimed: i32) -> bool {
-        peer(self.socket.get_ref().as_fd()).is_some_and(|peer| {
-            peer.is_of_own_user() && peer.pid == claimed && peer.shares_pid_namespace()
-        })
     }
 }
 
-fn receive(socket: &OwnedFd) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
+fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
     let mut bytes = [0; message::MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -137,7 +186,28 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<(Message, Option<OwnedFd>)>> {
         return Ok(None);
     }
     let message = bytes.get(..received.bytes).and_then(message::parse);
-    Ok(message.map(|message| (message, descriptor)))
+    Ok(message.map(|message| Received {
+        message,
+        descriptor,
+    }))
+}
+
+/// Makes the kernel refuse descriptors for this socket and those accepted from it. Returns `false` if it can't.
+#[allow(unsafe_code, reason = "rustix does not have SO_PASSRIGHTS")]
+fn refuse_descriptors(socket: &OwnedFd) -> bool {
+    let off: libc::c_int = 0;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: SO_PASSRIGHTS reads `length` bytes from `off`.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const off).cast(),
+            length,
+        )
+    };
+    outcome == 0
 }
 
 /// Returns the process at the other end, as it was when it connected or listened.

@@ -1,67 +1,69 @@
 //! The side that has the socket.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::rc::{Rc, Weak};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::process::getpid;
 use smol::LocalExecutor;
 use smol::future::or;
 
-use super::SILENCE;
-use super::channel::{self, Channel};
+use super::REPLY_LIMIT;
+use super::channel::{Channel, Received, Rendezvous};
 use super::message::Message;
 use super::successor::Predecessor;
+use crate::close::Closer;
 use crate::log;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// How many askers are talked to at once.
+/// Most peers that are talked to at once.
 const PEERS: usize = 8;
-/// How long nothing is accepted after accepting has failed.
-const REST: Duration = Duration::from_millis(100);
-/// How often, and how long apart, the rendezvous that a predecessor gave up is tried.
-const TRIES: (u32, Duration) = (50, Duration::from_millis(10));
+/// Most peers that are accepted between two waits, so that a flood of them does not keep livelet from its other work.
+const ACCEPTED: usize = 16;
+/// Time for which nothing is accepted after an error of accept4(2).
+const BACK_OFF: Duration = Duration::from_millis(100);
+/// Number of tries for the name of a predecessor that has gone: the kernel may keep the name for a moment.
+const QUICK_TRIES: u32 = 50;
+/// Time between two of those tries.
+const QUICK_RETRY: Duration = Duration::from_millis(10);
+/// Time between two later tries: another process has the name.
+const SLOW_RETRY: Duration = Duration::from_secs(5);
 
-/// A listening socket, and the rendezvous where a successor asks for it.
+/// A listening socket, which a successor may take.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: Source<TcpListener>,
     address: SocketAddr,
-    rendezvous: RefCell<Option<Source<OwnedFd>>>,
+    has_rendezvous: Cell<bool>,
+    /// A peer has an offer and has not answered it.
     is_offered: Cell<bool>,
     is_taken: Cell<bool>,
 }
 
 impl Listener {
-    /// Without a rendezvous: nobody can ask for it.
+    /// Returns a listener without a rendezvous: no successor can ask for it.
+    ///
+    /// # Errors
+    /// Returns the error of getsockname(2).
     pub(crate) fn new(socket: TcpListener) -> io::Result<Rc<Listener>> {
         Ok(Rc::new(Listener {
             address: socket.local_addr()?,
             socket: Source::new(socket),
-            rendezvous: RefCell::default(),
+            has_rendezvous: Cell::new(false),
             is_offered: Cell::new(false),
             is_taken: Cell::new(false),
         }))
     }
 
-    /// Makes the rendezvous.
-    fn meet(&self) -> io::Result<()> {
-        let rendezvous = channel::listen_for(self.address)?;
-        self.rendezvous.replace(Some(rendezvous));
-        Ok(())
-    }
-
-    /// Where it listens.
+    /// Returns the address on which the socket listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A successor accepts from it: nobody else does.
+    /// Returns `true` once a successor has taken the socket: from then on only the successor accepts.
     pub(crate) fn is_taken(&self) -> bool {
         self.is_taken.get()
     }
@@ -72,27 +74,39 @@ impl Listener {
 pub(crate) struct Taken {
     pub(crate) address: SocketAddr,
     pub(crate) pid: i32,
-    /// It was asked for, not left over by a stop.
+    /// The successor asked to replace a healthy livelet.
     pub(crate) by_takeover: bool,
 }
 
-/// Answers askers.
+/// What a peer did within [`REPLY_LIMIT`].
+enum Reply {
+    Message(Message),
+    /// The channel was closed, or the peer sent bytes that are no message.
+    End,
+    Silence,
+}
+
+/// Answers successors that ask for the listening sockets.
 #[derive(Debug)]
 pub(crate) struct Holder {
     executor: Rc<LocalExecutor<'static>>,
+    closer: Rc<Closer>,
     since: Instant,
     is_stopping: Cell<bool>,
+    /// Number of peers that are talked to.
     peers: Cell<usize>,
     has_handed_over: Cell<bool>,
-    /// Not yet returned by [`Holder::taken`].
+    /// Sockets that [`Holder::taken`] has not returned yet.
     taken: RefCell<Vec<Taken>>,
-    /// Any of this, or what is offered.
+    /// Changes of the fields above, and of those of a listener.
     state: Condition,
 }
 
 impl Holder {
+    /// Returns a holder of no socket.
     pub(crate) fn new(executor: Rc<LocalExecutor<'static>>) -> Rc<Holder> {
         Rc::new(Holder {
+            closer: Closer::new(Rc::clone(&executor)),
             executor,
             since: Instant::now(),
             is_stopping: Cell::new(false),
@@ -103,39 +117,48 @@ impl Holder {
         })
     }
 
-    /// Answers those who ask for this socket, as soon as a predecessor has left.
+    /// Returns what closes the channels of strangers.
+    pub(crate) fn closer(&self) -> &Rc<Closer> {
+        &self.closer
+    }
+
+    /// Answers successors that ask for this socket, from the moment its predecessor has given the rendezvous up.
     pub(crate) fn answer_for(
         self: &Rc<Holder>,
         listener: &Rc<Listener>,
-        before: Option<Predecessor>,
+        predecessor: Option<Predecessor>,
     ) {
-        // At once where nobody is in the way: whoever knows of the socket may ask for it.
-        let is_met = before.is_none() && listener.meet().is_ok();
+        // With no predecessor at once: whoever has read the ready line may ask.
+        let first = match &predecessor {
+            None => Rendezvous::bind(listener.address).ok(),
+            Some(_) => None,
+        };
+        listener.has_rendezvous.set(first.is_some());
         let holder = Rc::clone(self);
         let listener = Rc::downgrade(listener);
         task::spawn(&self.executor, async move {
-            if let Some(predecessor) = before {
+            if let Some(predecessor) = predecessor {
                 predecessor.left().await;
             }
-            if !is_met {
-                if let Err(cause) = meet(&listener).await {
-                    return log::notice(format_args!(
-                        "handover: rendezvous: {cause}; a successor will have to wait for the port"
-                    ));
-                }
+            let rendezvous = match first {
+                Some(rendezvous) => Some(rendezvous),
+                None => holder.bind_rendezvous(&listener).await,
+            };
+            if let Some(rendezvous) = rendezvous {
+                holder.accept_peers(&listener, &rendezvous).await;
+                holder.close_rendezvous(&listener, rendezvous);
             }
-            holder.accept_loop(&listener).await;
         });
     }
 
-    /// A stop has begun: the sockets are there for whoever asks.
+    /// Notes that a stop has begun: from now on a successor gets the sockets without `--takeover`.
     pub(crate) fn stop(&self) {
         if !self.is_stopping.replace(true) {
             self.state.changed();
         }
     }
 
-    /// Whether a successor is there, or has a socket already.
+    /// Returns `true` if a successor asks, or has taken a socket.
     pub(crate) fn has_successor(&self) -> bool {
         self.peers.get() > 0 || self.has_handed_over.get()
     }
@@ -146,63 +169,133 @@ impl Holder {
         self.taken.take()
     }
 
-    /// Waits until nobody asks; bounded once a stop has begun.
+    /// Waits until no peer is talked to. Once a stop has begun, that takes at most [`REPLY_LIMIT`] for each peer in line.
     pub(crate) async fn alone(&self) {
         self.state.until(|| self.peers.get() == 0).await;
     }
 
-    async fn accept_loop(self: Rc<Holder>, listener: &Weak<Listener>) {
-        while let Some(accepted) = next_asker(listener).await {
-            match accepted {
-                // Anybody may come to an abstract name; nobody else's process is waited for, nor takes a place.
-                Ok(channel) if !channel.is_of_own_user() => {
-                    log::detail(format_args!("handover: an asker: refused: of another user"))
+    /// Binds the rendezvous, trying again until it can be bound. Returns `None` once the listener is gone.
+    async fn bind_rendezvous(&self, listener: &Weak<Listener>) -> Option<Rendezvous> {
+        let mut tries = 0;
+        loop {
+            let listener = listener.upgrade()?;
+            match Rendezvous::bind(listener.address) {
+                Ok(rendezvous) => {
+                    listener.has_rendezvous.set(true);
+                    if tries >= QUICK_TRIES {
+                        log::notice(format_args!("handover: rendezvous: bound"));
+                    }
+                    return Some(rendezvous);
                 }
-                Ok(_) if self.peers.get() >= PEERS => {}
-                Ok(channel) => {
-                    let guest = Guest::arrive(&self);
-                    let listener = Weak::clone(listener);
-                    let conversation = async move { guest.0.converse(&listener, channel).await };
-                    task::spawn(&self.executor, conversation);
+                Err(cause) => {
+                    tries += 1;
+                    if tries == QUICK_TRIES {
+                        let cause = log::Cause(&cause);
+                        log::notice(format_args!(
+                            "handover: rendezvous: {cause}: tried again later; until then a successor waits for the port"
+                        ));
+                    }
                 }
-                Err(_) => Timer::after(REST).await,
+            }
+            drop(listener);
+            let pause = if tries < QUICK_TRIES {
+                QUICK_RETRY
+            } else {
+                SLOW_RETRY
+            };
+            // Sooner if a stop begins: from then on a successor can get the socket.
+            let was_stopping = self.is_stopping.get();
+            let stop = self.state.until(|| self.is_stopping.get() != was_stopping);
+            or(Timer::after(pause), stop).await;
+        }
+    }
+
+    /// Accepts peers until the socket is taken or closed.
+    async fn accept_peers(self: &Rc<Holder>, listener: &Weak<Listener>, rendezvous: &Rendezvous) {
+        let is_over = || {
+            let listener = listener.upgrade();
+            listener.is_none_or(|listener| listener.is_taken())
+        };
+        let over = async || {
+            self.state.until(is_over).await;
+            Ok(())
+        };
+        while !is_over() {
+            if or(over(), rendezvous.readable()).await.is_err() {
+                or(Timer::after(BACK_OFF), self.state.until(is_over)).await;
+            }
+            for _ in 0..ACCEPTED {
+                if rendezvous.takes_descriptors {
+                    or(self.closer.have_room(), self.state.until(is_over)).await;
+                }
+                if is_over() {
+                    break;
+                }
+                match rendezvous.accept() {
+                    Ok(channel) => self.accept(listener, channel, rendezvous.takes_descriptors),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        or(Timer::after(BACK_OFF), self.state.until(is_over)).await;
+                        break;
+                    }
+                }
             }
         }
     }
 
-    async fn converse(&self, listener: &Weak<Listener>, channel: Channel) {
-        let Some(Message::Ask { pid, takeover }) = within_silence(&channel).await.flatten() else {
-            return log::detail(format_args!(
-                "handover: an asker: said nothing that is known"
+    /// Begins to talk to a peer, unless it is a stranger or one too many. A stranger is told nothing and takes no place,
+    /// because any process of the network namespace can connect to an abstract name.
+    fn accept(self: &Rc<Holder>, listener: &Weak<Listener>, channel: Channel, may_hold: bool) {
+        if !channel.is_trusted() {
+            log::detail(format_args!(
+                "handover: peer refused: of another user or pid namespace"
             ));
+            if may_hold {
+                self.closer.close(vec![channel.into_socket()]);
+            }
+        } else if self.peers.get() < PEERS {
+            let place = Place::take(self);
+            let listener = Weak::clone(listener);
+            let conversation = async move { place.0.converse(&listener, &channel).await };
+            task::spawn(&self.executor, conversation);
+        }
+    }
+
+    /// Closes the rendezvous. The channels in its queue may hold descriptors of strangers.
+    fn close_rendezvous(&self, listener: &Weak<Listener>, rendezvous: Rendezvous) {
+        if rendezvous.takes_descriptors {
+            self.closer.close(vec![rendezvous.into_socket()]);
+        } else {
+            drop(rendezvous);
+        }
+        if let Some(listener) = listener.upgrade() {
+            listener.has_rendezvous.set(false);
+        }
+        self.state.changed();
+    }
+
+    /// Talks to a peer until it has taken the socket or is refused.
+    async fn converse(&self, listener: &Weak<Listener>, channel: &Channel) {
+        let Reply::Message(Message::Ask { pid, takeover }) = reply(channel).await else {
+            return log::detail(format_args!("handover: peer sent no valid request"));
         };
-        if !channel.is_peer(pid) {
+        if !channel.confirms(pid) {
             return log::detail(format_args!(
-                "handover: an asker: refused: of another pid namespace"
+                "handover: peer refused: of another pid namespace"
             ));
         }
-        let own = getpid().as_raw_pid();
         let may_have = || takeover || self.is_stopping.get();
         let is_free = || {
             let listener = listener.upgrade();
             listener.is_none_or(|listener| !listener.is_offered.get())
         };
-        // Whose line it is in must be known before it is told.
+        // The offer of an earlier peer is decided first: a taken socket is not `Healthy`.
         self.state.until(is_free).await;
-        if listener
+        let is_taken = listener
             .upgrade()
-            .is_none_or(|listener| listener.is_taken())
-        {
+            .is_none_or(|listener| listener.is_taken());
+        if is_taken || !may_have() && self.say_healthy(channel).is_err() {
             return;
-        }
-        if !may_have() {
-            let seconds = self.since.elapsed().as_secs();
-            if channel
-                .send(Message::Healthy { pid: own, seconds })
-                .is_err()
-            {
-                return;
-            }
         }
         let gone = async {
             channel.receive().await;
@@ -218,104 +311,80 @@ impl Holder {
         let Some(listener) = listener.upgrade() else {
             return;
         };
-        let offered = [listener.socket.get_ref().as_fd()];
-        if listener.is_taken()
-            || channel
-                .send_with(Message::Offer { pid: own }, &offered)
-                .is_err()
-        {
-            return;
-        }
-        listener.is_offered.set(true);
-        if was_taken(&channel).await {
+        if !listener.is_taken() && self.is_taken_by(channel, &listener).await {
             listener.is_taken.set(true);
-            listener.rendezvous.take();
             self.has_handed_over.set(true);
             self.taken.borrow_mut().push(Taken {
                 address: listener.address,
                 pid,
                 by_takeover: takeover,
             });
+            self.state.changed();
+            // The successor binds the rendezvous as soon as this channel is closed.
+            self.state.until(|| !listener.has_rendezvous.get()).await;
         }
+    }
+
+    fn say_healthy(&self, channel: &Channel) -> io::Result<()> {
+        let healthy = Message::Healthy {
+            pid: getpid().as_raw_pid(),
+            seconds: self.since.elapsed().as_secs(),
+        };
+        channel.send(healthy, None)
+    }
+
+    /// Offers the socket to a peer. Returns `true` if the peer has taken it: the commit point, see the module above.
+    async fn is_taken_by(&self, channel: &Channel, listener: &Listener) -> bool {
+        let pid = getpid().as_raw_pid();
+        let socket = listener.socket.get_ref().as_fd();
+        if channel.send(Message::Offer { pid }, Some(socket)).is_err() {
+            return false;
+        }
+        listener.is_offered.set(true);
+        let answer = match reply(channel).await {
+            Reply::Message(message) => Some(message),
+            Reply::End => None,
+            Reply::Silence => {
+                // A peer that hangs has to know, once it goes on, that the socket is not its own. If even this can't be
+                // sent, the peer finds the channel closed.
+                let _ = channel.send(Message::Withdrawn, None);
+                channel.stop_receiving();
+                channel.received().map(|received| received.message)
+            }
+        };
         listener.is_offered.set(false);
         self.state.changed();
+        answer == Some(Message::Taken)
     }
 }
 
-/// The commit point, see the module above.
-async fn was_taken(channel: &Channel) -> bool {
-    let answer = match within_silence(channel).await {
-        Some(answer) => answer,
-        None => {
-            // A peer that can't be told finds the conversation closed, as if livelet had died; but it is hung, and by
-            // the time it goes on the port is not its own: so it is told before it can't send any more.
-            let _ = channel.send(Message::Withdrawn);
-            channel.stop_receiving();
-            channel.received().map(|(message, _)| message)
+/// Waits for the next message of a peer, for at most [`REPLY_LIMIT`].
+async fn reply(channel: &Channel) -> Reply {
+    let message = async {
+        match channel.receive().await {
+            Some(Received { message, .. }) => Reply::Message(message),
+            None => Reply::End,
         }
     };
-    answer == Some(Message::Taken)
-}
-
-/// The next message, `Some(None)` at the end of the conversation, `None` where none comes in time.
-async fn within_silence(channel: &Channel) -> Option<Option<Message>> {
-    let message = async { Some(channel.receive().await.map(|(message, _)| message)) };
     let silence = async {
-        Timer::after(SILENCE).await;
-        None
+        Timer::after(REPLY_LIMIT).await;
+        Reply::Silence
     };
     or(message, silence).await
 }
 
-/// Makes the rendezvous. Where the predecessor is gone its name may be in use for a moment longer.
-async fn meet(listener: &Weak<Listener>) -> io::Result<()> {
-    let (tries, apart) = TRIES;
-    let mut failures = 0;
-    loop {
-        let Some(listener) = listener.upgrade() else {
-            return Ok(());
-        };
-        match listener.meet() {
-            Ok(()) => return Ok(()),
-            Err(error) if failures == tries => return Err(error),
-            Err(_) => failures += 1,
-        }
-        drop(listener);
-        Timer::after(apart).await;
-    }
-}
-
-/// Waits for the next asker. Returns `None` once the rendezvous is gone, or the socket that it is for. The rendezvous is
-/// only borrowed, because its name is free for the successor as soon as the listener drops it.
-async fn next_asker(listener: &Weak<Listener>) -> Option<io::Result<Channel>> {
-    poll_fn(|cx| {
-        let listener = listener.upgrade();
-        let rendezvous = listener
-            .as_ref()
-            .map(|listener| listener.rendezvous.borrow());
-        match rendezvous
-            .as_ref()
-            .and_then(|rendezvous| rendezvous.as_ref())
-        {
-            Some(rendezvous) => rendezvous.poll_with(cx, Channel::accept).map(Some),
-            None => Poll::Ready(None),
-        }
-    })
-    .await
-}
-
-/// Counts an asker as long as it is talked to.
+/// Counts a peer as long as it is talked to.
 #[derive(Debug)]
-struct Guest(Rc<Holder>);
+struct Place(Rc<Holder>);
 
-impl Guest {
-    fn arrive(holder: &Rc<Holder>) -> Guest {
+impl Place {
+    fn take(holder: &Rc<Holder>) -> Place {
         holder.peers.set(holder.peers.get() + 1);
-        Guest(Rc::clone(holder))
+        Place(Rc::clone(holder))
     }
 }
 
-impl Drop for Guest {
+impl Drop for Place {
     fn drop(&mut self) {
         self.0.peers.set(self.0.peers.get().saturating_sub(1));
         self.0.state.changed();

@@ -1,39 +1,39 @@
 //! The messages, to and from bytes. Pure.
 //!
-//! Text: `livelet VERSION WORD KEY=VALUE...`. A later version may add words and keys. Whoever gets a word it does not
-//! know closes; keys it does not know it passes over. A holder answers in the lesser of its own version and the asker's.
+//! Text: `livelet VERSION WORD KEY=VALUE...`. A later version may add words and keys. The reader of an unknown word closes
+//! the channel; unknown keys are ignored. A holder replies in the lesser of its own version and the successor's.
 
 use std::fmt;
 
-/// The version of what this livelet speaks.
+/// Version of the messages that this livelet sends.
 pub const VERSION: u32 = 1;
-/// The most bytes a message has.
+/// Most bytes of a message.
 pub const MAX: usize = 512;
 
-/// One message. Process ids are the sender's own, as it sees itself: one that differs from what the kernel says of the
-/// sender shows that it lives in another pid namespace.
+/// One message. A pid is the sender's own, as the sender sees it: one that differs from what the kernel reports shows that
+/// the sender is in another pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// Asker: who asks, and whether a healthy holder shall make way.
+    /// Successor: asks for the socket.
     Ask {
-        /// The asker.
+        /// Pid of the successor.
         pid: i32,
-        /// Asked to replace a healthy holder.
+        /// A healthy holder is to be replaced.
         takeover: bool,
     },
-    /// Holder: healthy, and since how many seconds.
+    /// Holder: keeps the socket for now.
     Healthy {
-        /// The holder.
+        /// Pid of the holder.
         pid: i32,
-        /// Seconds since it began to serve.
+        /// Seconds since the holder began to serve.
         seconds: u64,
     },
     /// Holder: the socket comes with this message.
     Offer {
-        /// The holder.
+        /// Pid of the holder.
         pid: i32,
     },
-    /// Asker: the socket is in use from now on.
+    /// Successor: has taken the socket.
     Taken,
     /// Holder: the offer has lapsed.
     Withdrawn,
@@ -54,7 +54,7 @@ impl fmt::Display for Message {
     }
 }
 
-/// Parses a message of any version; `None` where it is none that is known here.
+/// Parses a message of any version. Returns `None` if its form or its word is unknown.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<Message> {
     let text = std::str::from_utf8(bytes).ok()?;

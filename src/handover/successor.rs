@@ -2,100 +2,149 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use rustix::net::{SocketType, sockopt};
 use rustix::process::getpid;
 use socket2::SockRef;
 
-use super::channel::Channel;
+use super::channel::{Channel, Received};
 use super::message::Message;
+use crate::close::Closer;
+
+/// What there is at the rendezvous of an address.
+#[derive(Debug)]
+pub(crate) enum Contact {
+    /// No process listens there.
+    Absent,
+    /// A process of another user or pid namespace, which is not talked to.
+    Stranger,
+    /// A livelet, which has been asked for the socket.
+    Asked(Conversation),
+}
 
 /// A conversation with the holder of an address.
 #[derive(Debug)]
-pub(crate) struct Asking {
+pub(crate) struct Conversation {
     channel: Channel,
     address: SocketAddr,
 }
 
 /// What the holder says.
 #[derive(Debug)]
-pub(crate) enum Answer {
-    /// It is healthy and keeps the socket; the asker is in line for it.
-    Healthy { pid: i32, seconds: u64 },
-    /// The socket is there to be accepted.
-    Offered { socket: OwnedFd, pid: i32 },
-    /// It has closed, or is not what may be talked to.
+pub(crate) enum Reply {
+    /// It keeps the socket for now; livelet is in line for it.
+    Healthy(Livelet),
+    /// The socket can be taken.
+    Offered(OfferedSocket),
+    /// It has closed the channel, or does not follow the protocol.
     Refused,
 }
 
-/// A socket that is the asker's as soon as it takes it.
+/// A livelet that serves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Livelet {
+    pub(crate) pid: i32,
+    /// Seconds since it began to serve.
+    pub(crate) seconds: u64,
+}
+
+/// A socket that the livelet with this pid offers.
 #[derive(Debug)]
-pub(crate) struct Offer {
-    channel: Channel,
-    socket: TcpListener,
+pub(crate) struct OfferedSocket {
+    socket: OwnedFd,
     pid: i32,
 }
 
-/// The holder before, which may still have the rendezvous.
+/// Asks the holder of an address for its socket.
+pub(crate) fn ask(address: SocketAddr, takeover: bool, closer: &Rc<Closer>) -> Contact {
+    if !closer.has_room() {
+        return Contact::Stranger;
+    }
+    let Ok(channel) = Channel::connect(address) else {
+        return Contact::Absent;
+    };
+    if !channel.is_trusted() {
+        closer.close(vec![channel.into_socket()]);
+        return Contact::Stranger;
+    }
+    let pid = getpid().as_raw_pid();
+    match channel.send(Message::Ask { pid, takeover }, None) {
+        Ok(()) => Contact::Asked(Conversation { channel, address }),
+        Err(_) => Contact::Absent,
+    }
+}
+
+impl Conversation {
+    /// Waits for what the holder says next.
+    pub(crate) async fn reply(&self) -> Reply {
+        let Some(Received {
+            message,
+            descriptor,
+        }) = self.channel.receive().await
+        else {
+            return Reply::Refused;
+        };
+        match (message, descriptor) {
+            (Message::Healthy { pid, seconds }, _) if self.channel.confirms(pid) => {
+                Reply::Healthy(Livelet { pid, seconds })
+            }
+            (Message::Offer { pid }, Some(socket))
+                if self.channel.confirms(pid) && listens_on(&socket, self.address) =>
+            {
+                Reply::Offered(OfferedSocket { socket, pid })
+            }
+            _ => Reply::Refused,
+        }
+    }
+
+    /// Returns the offer that ends the conversation.
+    pub(crate) fn into_offer(self, offered: OfferedSocket) -> Offer {
+        Offer {
+            channel: self.channel,
+            offered,
+        }
+    }
+}
+
+/// A socket that is livelet's own once it is taken.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    channel: Channel,
+    offered: OfferedSocket,
+}
+
+/// A socket that was taken, and the livelet that had it.
+#[derive(Debug)]
+pub(crate) struct TakenOver {
+    pub(crate) socket: TcpListener,
+    pub(crate) from: Predecessor,
+}
+
+/// The livelet that had the socket, and may still have the rendezvous.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
+    pub(crate) pid: i32,
     channel: Channel,
 }
 
-impl Asking {
-    /// Asks whoever is at the rendezvous of an address; `None` where nobody is. Another user's process is told nothing.
-    pub(crate) fn begin(address: SocketAddr, takeover: bool) -> Option<Asking> {
-        let channel = Channel::connect(address).ok()?;
-        if channel.is_of_own_user() {
-            let pid = getpid().as_raw_pid();
-            channel.send(Message::Ask { pid, takeover }).ok()?;
-        }
-        Some(Asking { channel, address })
-    }
-
-    /// Waits for what the holder says next.
-    pub(crate) async fn answer(&self) -> Answer {
-        if !self.channel.is_of_own_user() {
-            return Answer::Refused;
-        }
-        match self.channel.receive().await {
-            Some((Message::Healthy { pid, seconds }, _)) if self.channel.is_peer(pid) => {
-                Answer::Healthy { pid, seconds }
-            }
-            Some((Message::Offer { pid }, Some(socket)))
-                if self.channel.is_peer(pid) && listens_on(&socket, self.address) =>
-            {
-                Answer::Offered { socket, pid }
-            }
-            _ => Answer::Refused,
-        }
-    }
-
-    /// Ends the conversation with an offer.
-    pub(crate) fn accept(self, socket: OwnedFd, pid: i32) -> Offer {
-        Offer {
-            channel: self.channel,
-            socket: socket.into(),
-            pid,
-        }
-    }
-}
-
 impl Offer {
-    /// The holder.
-    pub(crate) fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// Takes the socket; `None` where the offer has lapsed.
-    pub(crate) fn take(self) -> Option<(TcpListener, Predecessor)> {
-        let Offer {
-            channel, socket, ..
-        } = self;
-        let is_ours = channel.send(Message::Taken).is_ok()
-            // Where it can't be sent and the holder did not withdraw, the holder has died.
-            || !matches!(channel.received(), Some((Message::Withdrawn, _)));
-        is_ours.then_some((socket, Predecessor { channel }))
+    /// Takes the socket. Returns `None` if the offer has lapsed.
+    pub(crate) fn take(self) -> Option<TakenOver> {
+        let Offer { channel, offered } = self;
+        let is_withdrawn = || {
+            let received = channel.received();
+            received.is_some_and(|received| received.message == Message::Withdrawn)
+        };
+        // If `Taken` can't be sent and the holder has not withdrawn the offer, the holder has died.
+        let is_own = channel.send(Message::Taken, None).is_ok() || !is_withdrawn();
+        is_own.then_some(TakenOver {
+            socket: offered.socket.into(),
+            from: Predecessor {
+                pid: offered.pid,
+                channel,
+            },
+        })
     }
 }
 
@@ -106,8 +155,7 @@ impl Predecessor {
     }
 }
 
-/// Whether it is what was asked for, and can be accepted from without waiting: whoever is at the rendezvous could send
-/// anything.
+/// Returns `true` if `socket` is what was asked for, and can be accepted from without waiting.
 fn listens_on(socket: &OwnedFd, address: SocketAddr) -> bool {
     let socket = SockRef::from(socket);
     let local = socket.local_addr();

@@ -15,14 +15,18 @@ use std::str::FromStr;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::handover::Livelet;
+use crate::log;
+use port_owner::{HoldingSocket, Owner};
+
 pub(crate) use inherited::{Inherited, PassedOn, Sharing, take as take_inherited};
 pub(crate) use wait::{Found, Wait, find};
 
-/// How many connections the kernel may hold before they are accepted; it takes the lesser of this and
-/// net.core.somaxconn (listen(2)).
+/// Most connections that the kernel keeps until they are accepted. It takes the lesser of this and net.core.somaxconn
+/// (listen(2)).
 const BACKLOG: i32 = 1024;
 
-/// Where to listen.
+/// An address to listen on, as `--listen` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
     /// Every address of the machine, IPv6 and IPv4 on one socket; IPv4 alone where there is no IPv6.
@@ -32,7 +36,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// The port; 0 takes a free one.
+    /// Returns the port; 0 takes a free one.
     #[must_use]
     pub fn port(&self) -> u16 {
         match self {
@@ -41,7 +45,7 @@ impl Listen {
         }
     }
 
-    /// Whether one socket for each is one too many: the second could never be bound.
+    /// Returns `true` if the second of two sockets, one for each, could never be bound.
     pub(crate) fn overlaps(&self, other: &Listen) -> bool {
         let address = |listen: &Listen| match *listen {
             Listen::Port(port) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
@@ -62,7 +66,7 @@ fn covers(ip: IpAddr, other: IpAddr) -> bool {
 impl FromStr for Listen {
     type Err = ();
 
-    /// `9090`, `:9090`, `127.0.0.1:9090` or `[::1]:9090`.
+    /// Parses `9090`, `:9090`, `127.0.0.1:9090` or `[::1]:9090`.
     fn from_str(text: &str) -> Result<Listen, ()> {
         let port = text.strip_prefix(':').unwrap_or(text);
         if port.bytes().all(|b| b.is_ascii_digit()) {
@@ -72,7 +76,7 @@ impl FromStr for Listen {
     }
 }
 
-/// Why an address could not be listened on.
+/// The reason why an address could not be listened on.
 #[derive(Debug)]
 pub struct ListenError {
     address: SocketAddr,
@@ -80,87 +84,84 @@ pub struct ListenError {
     held_by: HeldBy,
 }
 
-/// Who listens on an address already.
+/// What holds an address already.
 #[derive(Debug)]
 enum HeldBy {
-    /// Not looked for, or /proc has nothing that listens there.
+    /// Not looked for, or /proc shows no socket there.
     Unknown,
-    /// A livelet that serves.
-    Livelet {
-        pid: i32,
-        command: String,
-        seconds: u64,
+    /// A livelet that serves, and its command line.
+    Livelet { livelet: Livelet, command: String },
+    /// A socket of another program, or of a livelet that did not reply; and its process, if /proc shows it.
+    Socket {
+        socket: Box<HoldingSocket>,
+        owner: Option<Owner>,
     },
-    /// Another program, or a livelet that could not be asked, and where it listens.
-    Process {
-        pid: i32,
-        command: String,
-        address: SocketAddr,
-    },
-    /// A process that /proc does not show, of this uid.
-    User(u32),
 }
 
 impl ListenError {
-    /// Somebody listens there already.
+    /// Returns `true` if another socket has the address.
     fn is_held(&self) -> bool {
         Errno::from_io_error(&self.cause) == Some(Errno::ADDRINUSE)
+    }
+
+    fn remedy(&self) -> &'static str {
+        match (&self.held_by, Errno::from_io_error(&self.cause)) {
+            (HeldBy::Livelet { .. }, _) => "--takeover replaces it",
+            (HeldBy::Socket { socket, .. }, _) if socket.peer.is_some() => {
+                "net.ipv4.ip_local_reserved_ports keeps a port from that"
+            }
+            (_, Some(Errno::ADDRINUSE)) => {
+                "--bind-wait waits longer, --listen takes another address"
+            }
+            (_, Some(Errno::ACCESS)) => "ports under 1024 are for root; see --listen",
+            _ => "--listen takes another address",
+        }
     }
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ListenError {
-            address,
-            cause,
-            held_by,
-        } = self;
+        let address = self.address;
         write!(f, "listen: {address}: ")?;
-        match held_by {
-            HeldBy::Livelet {
-                pid,
-                command,
-                seconds,
-            } => {
-                return write!(
+        match &self.held_by {
+            HeldBy::Livelet { livelet, command } => {
+                let Livelet { pid, seconds } = livelet;
+                write!(
                     f,
-                    "held by a healthy livelet, pid {pid} ({command}), for {seconds}s; --takeover replaces it"
-                );
+                    "held by a healthy livelet, pid {pid} ({command}), for {seconds}s"
+                )?;
             }
-            HeldBy::Process {
-                pid,
-                command,
-                address: held,
-            } => {
-                write!(f, "held by pid {pid} ({command})")?;
-                if held != address {
-                    write!(f, ", which listens on {held}")?;
+            HeldBy::Socket { socket, owner } => {
+                match owner {
+                    Some(Owner { pid, command }) => write!(f, "held by pid {pid} ({command})")?,
+                    // A closed connection belongs to no process.
+                    None if socket.inode == 0 => f.write_str("held by the kernel")?,
+                    None => {
+                        let uid = socket.uid;
+                        write!(f, "held by a process of uid {uid} that /proc does not show")?;
+                    }
                 }
-            }
-            HeldBy::User(uid) => {
-                write!(f, "held by a process of uid {uid} that /proc does not show")?
+                if let Some(peer) = socket.peer {
+                    write!(f, ", as the local port of a connection to {peer}")?;
+                } else if socket.address != address {
+                    write!(f, ", which listens on {}", socket.address)?;
+                }
             }
             HeldBy::Unknown if self.is_held() => {
                 f.write_str("held by a process that /proc does not show")?;
             }
-            HeldBy::Unknown => write!(f, "{cause}")?,
+            HeldBy::Unknown => log::Cause(&self.cause).fmt(f)?,
         }
-        match Errno::from_io_error(cause) {
-            Some(Errno::ADDRINUSE) => {
-                f.write_str("; --bind-wait waits longer, --listen takes another address")
-            }
-            Some(Errno::ACCESS) => f.write_str("; ports under 1024 are for root; see --listen"),
-            _ => f.write_str("; --listen takes another address"),
-        }
+        write!(f, "; {}", self.remedy())
     }
 }
 
 impl std::error::Error for ListenError {}
 
-/// Binds and listens. With `reuse_port` other sockets that also set SO_REUSEPORT may share the port.
+/// Binds an address and listens there. With `reuse_port` other sockets that also set SO_REUSEPORT may share the port.
 ///
 /// # Errors
-/// What socket(2), bind(2) or listen(2) failed with, and the address.
+/// Returns the error of socket(2), bind(2) or listen(2), and the address.
 fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> {
     let open = |address: SocketAddr| {
         socket(address, reuse_port).map_err(|cause| ListenError {
@@ -178,7 +179,8 @@ fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> 
     }
 }
 
-/// A kernel without IPv6 has no such address family; some sandboxes have the family and no address in it.
+/// Returns `true` if the error says that there is no IPv6: the kernel lacks the address family, or a sandbox has the family
+/// and no address in it.
 fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

@@ -1,10 +1,11 @@
-//! The process that listens on an address, from /proc (proc(5)).
+//! The socket that keeps another one from an address, and its process, from /proc (proc(5)).
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The command line of a process, its arguments separated by spaces; its name where it hides that, `?` where it is gone.
-pub(crate) fn command(pid: i32) -> String {
+/// Returns the command line of a process, its arguments separated by spaces. Returns its name if it hides the command line,
+/// and `?` if it has gone.
+pub(super) fn command(pid: i32) -> String {
     let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let text = |bytes: Vec<u8>| {
         String::from_utf8_lossy(&bytes)
@@ -16,41 +17,75 @@ pub(crate) fn command(pid: i32) -> String {
     named.unwrap_or_else(|| "?".to_string())
 }
 
-/// A socket that listens.
+/// A socket that listens, or that has a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Socket {
-    pub(crate) address: SocketAddr,
-    pub(crate) uid: u32,
-    pub(crate) inode: u64,
+pub(super) struct HoldingSocket {
+    pub(super) address: SocketAddr,
+    /// Other end of the connection; `None` if the socket listens.
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) uid: u32,
+    /// 0 if no process has the socket open.
+    pub(super) inode: u64,
 }
 
-/// The socket whose listening keeps another one from this address.
-pub(crate) fn listening_socket(address: SocketAddr) -> Option<Socket> {
+/// A process that has a socket open.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) pid: i32,
+    pub(super) command: String,
+}
+
+/// Returns the socket that keeps another one from this address: one that listens, else one whose connection has it as its
+/// local port (ip(7), ip_local_port_range).
+pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
         .map(|path| fs::read_to_string(path).unwrap_or_default());
     let sockets = tables
         .iter()
         .flat_map(|table| table.lines())
-        .filter_map(listening);
-    let overlaps = |held: &Socket| {
-        let (held, wanted) = (held.address.ip(), address.ip());
+        .filter_map(parse_row);
+    let overlaps = |held: &HoldingSocket| {
+        let (held, wanted) = (
+            held.address.ip().to_canonical(),
+            address.ip().to_canonical(),
+        );
         held == wanted || held.is_unspecified() || wanted.is_unspecified()
     };
     sockets
         .filter(|held| held.address.port() == address.port() && overlaps(held))
-        .max_by_key(|held| held.address == address)
+        .max_by_key(|held| {
+            (
+                held.peer.is_none(),
+                held.address == address,
+                held.inode != 0,
+            )
+        })
 }
 
-/// A row of /proc/net/tcp or tcp6, if its socket listens.
-fn listening(row: &str) -> Option<Socket> {
+/// Parses a row of /proc/net/tcp or tcp6. Returns `None` for the title, and in states that keep no address.
+fn parse_row(row: &str) -> Option<HoldingSocket> {
+    const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
+    /// A connection that has not been accepted; the listening socket has a row of its own.
+    const NEW_SYN_RECV: &str = "0C";
     let mut fields = row.split_ascii_whitespace();
-    let (ip, port) = fields.nth(1)?.split_once(':')?;
-    if fields.nth(1)? != LISTEN {
+    let address = parse_address(fields.nth(1)?)?;
+    let peer = parse_address(fields.next()?)?;
+    let state = fields.next()?;
+    if matches!(state, TIME_WAIT | NEW_SYN_RECV) {
         return None;
     }
-    let uid = fields.nth(3)?.parse().ok()?;
-    let inode = fields.nth(1)?.parse().ok()?;
+    Some(HoldingSocket {
+        address,
+        peer: (state != LISTEN).then_some(peer),
+        uid: fields.nth(3)?.parse().ok()?,
+        inode: fields.nth(1)?.parse().ok()?,
+    })
+}
+
+/// Parses an address and a port, both in hexadecimal digits.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     // Each 32 bits are printed as the number that their bytes, in network order, are on this machine.
     let word = |at: usize| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok();
@@ -63,16 +98,12 @@ fn listening(row: &str) -> Option<Socket> {
             .fold(0, |bits, word| bits << 32 | u128::from(u32::from_be(*word)));
         Ipv6Addr::from_bits(bits).into()
     };
-    Some(Socket {
-        address: SocketAddr::new(ip, port),
-        uid,
-        inode,
-    })
+    Some(SocketAddr::new(ip, port))
 }
 
-/// A process that has the socket open, where /proc shows that: one's own, or anybody's for root.
-pub(crate) fn owner(inode: u64) -> Option<i32> {
-    let link = format!("socket:[{inode}]");
+/// Returns a process that has the socket open, if /proc shows it: to root every one, to others their own.
+pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
+    let link = format!("socket:[{}]", socket.inode);
     let has_it = |pid: &i32| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()
@@ -81,7 +112,11 @@ pub(crate) fn owner(inode: u64) -> Option<i32> {
             fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
         })
     };
-    processes().find(has_it)
+    let pid = processes().find(has_it)?;
+    Some(Owner {
+        pid,
+        command: command(pid),
+    })
 }
 
 /// Returns the processes that /proc lists.
@@ -93,7 +128,7 @@ fn processes() -> impl Iterator<Item = i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn a_listening_socket_and_its_owner() {
@@ -102,27 +137,43 @@ mod tests {
                 continue;
             };
             let address = listener.local_addr().unwrap();
-            let socket = listening_socket(address).unwrap();
-            assert_eq!(socket.address, address);
-            assert_eq!(owner(socket.inode), Some(std::process::id() as i32));
+            let socket = holding_socket(address).unwrap();
+            assert_eq!((socket.address, socket.peer), (address, None));
+            assert_eq!(
+                owner(socket).map(|owner| owner.pid),
+                Some(std::process::id() as i32)
+            );
             drop(listener);
             // A child that another test is just starting has it open until it executes its program.
-            while listening_socket(address).is_some() {
+            while holding_socket(address).is_some() {
                 std::thread::yield_now();
             }
         }
     }
 
     #[test]
-    fn rows_of_other_states_are_no_listeners() {
+    fn a_connection_holds_its_local_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = holding_socket(client.local_addr().unwrap()).unwrap();
+        assert_eq!(socket.peer, Some(listener.local_addr().unwrap()));
+        assert_eq!(owner(socket).unwrap().pid, std::process::id() as i32);
+    }
+
+    #[test]
+    fn rows_of_the_table() {
         let row = "  1: 0100007F:1F90 0100007F:A2B4 01 00000000:00000000 00:00000000 00000000  1000  0 77 1 0 20 4 30 10 -1";
-        assert_eq!(listening(row), None);
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let connected = parse_row(row).unwrap();
+        assert_eq!(connected.address, local(8080));
+        assert_eq!(connected.peer, Some(local(41652)));
+        assert_eq!((connected.uid, connected.inode), (1000, 77));
         let listens = row.replace(" 01 0000", " 0A 0000");
-        let socket = listening(&listens).unwrap();
-        assert_eq!(socket.address, SocketAddr::from(([127, 0, 0, 1], 8080)));
-        assert_eq!((socket.uid, socket.inode), (1000, 77));
+        assert_eq!(parse_row(&listens).unwrap().peer, None);
+        let waits = row.replace(" 01 0000", " 06 0000");
+        assert_eq!(parse_row(&waits), None);
         for cut in 0..60 {
-            assert_eq!(listening(&listens[..cut]), None);
+            assert_eq!(parse_row(&listens[..cut]), None);
         }
     }
 

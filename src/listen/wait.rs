@@ -1,71 +1,85 @@
-//! Getting every address, from whoever has it now.
+//! Getting a listening socket for every address, from the process that has it now.
 //!
-//! All or nothing: an address that is free is not kept while another one is waited for, so that no connection queues at a
-//! livelet that may still give up.
+//! All or nothing: a free address is not kept while another one is waited for, so that no connection queues at a livelet
+//! that may still give up.
 
 use std::iter::once;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use smol::future::or;
 
 use super::{HeldBy, Listen, ListenError, listen, port_owner};
+use crate::close::Closer;
 use crate::duration::Human;
-use crate::handover::{Answer, Asking, Offer, SILENCE};
+use crate::handover::{self, Contact, Conversation, Livelet, Offer, REPLY_LIMIT, Reply};
 use crate::log;
 use crate::runtime::Timer;
 
-/// How often a held port is tried: it is taken within twice this after it has become free.
+/// Time between two tries of a held port: it is bound within twice this after it has become free.
 const RETRY: Duration = Duration::from_millis(10);
-/// How long a holder that does not answer is not asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How long one that closes is not: it may have handed the socket over, and its successor is there in a moment.
+/// Time until a livelet that has refused is asked again: it may have handed the socket over, and its successor is there in
+/// a moment.
 const ASK_SOON: Duration = Duration::from_millis(20);
-/// How often it is asked again that soon.
-const REFUSALS: u32 = 10;
+/// Number of refusals after which it is asked less often.
+const SOON_REFUSALS: u32 = 10;
+/// Time until it is asked again then.
+const ASK_LATER: Duration = Duration::from_secs(1);
 
-/// How to get what somebody else holds.
+/// How to get an address that another process holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
-    /// How long to wait for it.
+    /// Time to wait for it.
     pub(crate) limit: Duration,
-    /// Replace a healthy livelet.
+    /// A healthy livelet is replaced.
     pub(crate) takeover: bool,
-    /// Share ports: then nobody has to go, and nobody is asked to.
+    /// Ports are shared, so no other process has to leave and none is asked to.
     pub(crate) reuse_port: bool,
 }
 
-/// A listening socket that is to be had.
+/// A listening socket that can be had.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The port was free.
     Bound(TcpListener),
-    /// Another livelet offers its own: it has to be taken at once, or the offer lapses.
+    /// Another livelet offers its own socket. The offer lapses unless it is taken at once.
     Offered(Offer),
 }
 
-/// Gets a listening socket for each address, in their order.
+/// What the log has said of a held address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Announced {
+    Livelet,
+    OtherProgram,
+}
+
+/// Gets a listening socket for each address, in the order of `addresses`.
 ///
 /// # Errors
-/// An address can't be listened on, or was held for longer than the wait.
-pub(crate) async fn find(addresses: &[Listen], wait: Wait) -> Result<Vec<Found>, ListenError> {
-    let since = Instant::now();
-    let mut announced = None;
-    // The one that is held is waited for before anything is opened for the others.
+/// Returns an error if an address can't be listened on, or was held for longer than the wait.
+pub(crate) async fn find(
+    addresses: &[Listen],
+    wait: Wait,
+    closer: &Rc<Closer>,
+) -> Result<Vec<Found>, ListenError> {
+    let mut search = Search {
+        wait,
+        closer: Rc::clone(closer),
+        deadline: Instant::now() + wait.limit,
+        announced: None,
+    };
+    // The address that is held is waited for before a socket is opened for the others.
     let mut held = 0;
     'again: loop {
-        let mut found: Vec<(usize, Found)> = Vec::new();
+        let mut found: Vec<Option<Found>> = addresses.iter().map(|_| None).collect();
         let others = (0..addresses.len()).filter(|&index| index != held);
         for index in once(held).chain(others) {
-            let Some(&address) = addresses.get(index) else {
+            let (Some(&address), Some(place)) = (addresses.get(index), found.get_mut(index)) else {
                 continue;
             };
-            let patience = Patience {
-                until: (index == held).then(|| since + wait.limit),
-                announced: &mut announced,
-            };
-            match find_one(address, wait, patience).await {
-                Ok(socket) => found.push((index, socket)),
+            match search.find_one(address, index == held).await {
+                Ok(socket) => *place = Some(socket),
                 Err(error) if index != held && error.is_held() => {
                     held = index;
                     continue 'again;
@@ -73,137 +87,144 @@ pub(crate) async fn find(addresses: &[Listen], wait: Wait) -> Result<Vec<Found>,
                 Err(error) => return Err(error),
             }
         }
-        found.sort_unstable_by_key(|&(index, _)| index);
-        return Ok(found.into_iter().map(|(_, socket)| socket).collect());
+        return Ok(found.into_iter().flatten().collect());
     }
 }
 
-/// How long one address is waited for.
-struct Patience<'a> {
-    /// None: no longer than a holder takes to answer.
-    until: Option<Instant>,
-    /// What was said to be waited for last: a healthy livelet, or something else.
-    announced: &'a mut Option<bool>,
+/// The conversation with the livelet that holds an address.
+struct InLine {
+    conversation: Conversation,
+    since: Instant,
+    /// `None` until it has replied.
+    livelet: Option<Livelet>,
 }
 
-/// What is known of a livelet that may hold the address.
-enum Holder {
-    /// There is none.
-    Absent,
-    /// It was asked then, and has not answered.
-    Asked(Asking, Instant),
-    /// It serves, for so many seconds, and livelet is in line for its socket.
-    Healthy(Asking, i32, u64),
-    /// It is there and did not answer in time, or did not want to; when to ask again.
-    Silent(Instant),
-}
-
-async fn find_one(
-    address: Listen,
+/// The search for sockets, and what the log has said of it.
+struct Search {
     wait: Wait,
-    patience: Patience<'_>,
-) -> Result<Found, ListenError> {
-    let mut holder = Holder::Absent;
-    let mut refusals = 0;
-    loop {
-        let mut error = match listen(address, wait.reuse_port) {
-            Ok(socket) => return Ok(Found::Bound(socket)),
-            Err(error) if !error.is_held() => return Err(error),
-            Err(error) => error,
-        };
-        let now = Instant::now();
-        match holder {
-            Holder::Absent => holder = ask(error.address, wait, now),
-            Holder::Asked(_, since) if now >= since + SILENCE => {
-                holder = Holder::Silent(now + ASK_AGAIN);
-            }
-            Holder::Silent(until) if now >= until => {
-                holder = ask(error.address, wait, now);
-            }
-            _ => {}
-        }
-        let is_late = patience.until.is_none_or(|until| now >= until);
-        let is_known = !matches!(holder, Holder::Asked(..));
-        let is_healthy = Some(matches!(holder, Holder::Healthy(..)));
-        if is_known && (is_late || *patience.announced != is_healthy) {
-            error.held_by = holder.description(error.address);
-            if is_late {
-                return Err(error);
-            }
-            *patience.announced = is_healthy;
-            log::notice(format_args!("{error}; waiting up to {}", Human(wait.limit)));
-        }
-        holder = match holder {
-            Holder::Asked(asking, since) => match answer(&asking).await {
-                None => Holder::Asked(asking, since),
-                Some(Answer::Healthy { pid, seconds }) => Holder::Healthy(asking, pid, seconds),
-                Some(Answer::Offered { socket, pid }) => {
-                    return Ok(Found::Offered(asking.accept(socket, pid)));
+    closer: Rc<Closer>,
+    deadline: Instant,
+    announced: Option<Announced>,
+}
+
+impl Search {
+    /// Gets a socket for one address. If `waits`, waits for a held address until the deadline, else only until its holder
+    /// has had the time to reply.
+    async fn find_one(&mut self, address: Listen, waits: bool) -> Result<Found, ListenError> {
+        let mut line: Option<InLine> = None;
+        let mut ask_at = Instant::now();
+        let mut refusals = 0;
+        loop {
+            let error = match listen(address, self.wait.reuse_port) {
+                Err(error) if error.is_held() => error,
+                outcome => return outcome.map(Found::Bound),
+            };
+            let now = Instant::now();
+            if line.is_none() && now >= ask_at && !self.wait.reuse_port {
+                match handover::ask(error.address, self.wait.takeover, &self.closer) {
+                    Contact::Asked(conversation) => line = Some(InLine::new(conversation, now)),
+                    Contact::Stranger => ask_at = now + ASK_LATER,
+                    Contact::Absent => {}
                 }
-                Some(Answer::Refused) => {
+            }
+            let is_late = !waits || now >= self.deadline;
+            self.announce(error, line.as_ref(), now, is_late)?;
+            let Some(mut asked) = line.take() else {
+                Timer::after(RETRY).await;
+                continue;
+            };
+            match asked.reply().await {
+                None => line = Some(asked),
+                Some(Reply::Healthy(livelet)) => {
+                    asked.livelet = Some(livelet);
+                    line = Some(asked);
+                }
+                Some(Reply::Offered(socket)) => {
+                    return Ok(Found::Offered(asked.conversation.into_offer(socket)));
+                }
+                Some(Reply::Refused) => {
                     refusals += 1;
-                    let pause = if refusals > REFUSALS {
-                        ASK_AGAIN
+                    let pause = if refusals > SOON_REFUSALS {
+                        ASK_LATER
                     } else {
                         ASK_SOON
                     };
-                    Holder::Silent(now + pause)
+                    ask_at = now + pause;
                 }
-            },
-            Holder::Healthy(asking, pid, seconds) => match answer(&asking).await {
-                None => Holder::Healthy(asking, pid, seconds),
-                Some(Answer::Offered { socket, pid }) => {
-                    return Ok(Found::Offered(asking.accept(socket, pid)));
-                }
-                // It is gone, or another asker was before this one.
-                Some(_) => Holder::Absent,
-            },
-            Holder::Absent | Holder::Silent(_) => {
-                Timer::after(RETRY).await;
-                holder
             }
+        }
+    }
+
+    /// Logs what is waited for, unless the log has said it.
+    ///
+    /// # Errors
+    /// Returns the error, with what holds the address, if it is too late to wait.
+    fn announce(
+        &mut self,
+        mut error: ListenError,
+        line: Option<&InLine>,
+        now: Instant,
+        is_late: bool,
+    ) -> Result<(), ListenError> {
+        if line.is_some_and(|line| line.may_still_reply(now)) {
+            return Ok(());
+        }
+        let livelet = line.and_then(|line| line.livelet);
+        let announced = match livelet {
+            Some(_) => Announced::Livelet,
+            None => Announced::OtherProgram,
         };
+        if is_late || self.announced != Some(announced) {
+            error.held_by = held_by(error.address, livelet);
+            if is_late {
+                return Err(error);
+            }
+            self.announced = Some(announced);
+            let limit = Human(self.wait.limit);
+            log::notice(format_args!("{error}; waiting up to {limit}"));
+        }
+        Ok(())
     }
 }
 
-fn ask(address: SocketAddr, wait: Wait, now: Instant) -> Holder {
-    let asking = (!wait.reuse_port)
-        .then(|| Asking::begin(address, wait.takeover))
-        .flatten();
-    asking.map_or(Holder::Absent, |asking| Holder::Asked(asking, now))
-}
-
-/// What the holder says before it is time to try the port again.
-async fn answer(asking: &Asking) -> Option<Answer> {
-    let said = async { Some(asking.answer().await) };
-    let retry = async {
-        Timer::after(RETRY).await;
-        None
-    };
-    or(said, retry).await
-}
-
-impl Holder {
-    /// For the message that names it.
-    fn description(&self, address: SocketAddr) -> HeldBy {
-        if let Holder::Healthy(_, pid, seconds) = *self {
-            let command = port_owner::command(pid);
-            return HeldBy::Livelet {
-                pid,
-                command,
-                seconds,
-            };
+impl InLine {
+    fn new(conversation: Conversation, since: Instant) -> InLine {
+        InLine {
+            conversation,
+            since,
+            livelet: None,
         }
-        let Some(socket) = port_owner::listening_socket(address) else {
-            return HeldBy::Unknown;
+    }
+
+    /// Returns `true` until the holder has replied, or counts as another program because it has not.
+    fn may_still_reply(&self, now: Instant) -> bool {
+        self.livelet.is_none() && now < self.since + REPLY_LIMIT
+    }
+
+    /// Waits for the next reply, until it is time to try the port again.
+    async fn reply(&self) -> Option<Reply> {
+        let reply = async { Some(self.conversation.reply().await) };
+        let retry = async {
+            Timer::after(RETRY).await;
+            None
         };
-        match port_owner::owner(socket.inode) {
-            Some(pid) => HeldBy::Process {
-                pid,
-                command: port_owner::command(pid),
-                address: socket.address,
-            },
-            None => HeldBy::User(socket.uid),
-        }
+        or(reply, retry).await
+    }
+}
+
+/// Returns what holds an address: the livelet that has replied, or what /proc shows.
+fn held_by(address: SocketAddr, livelet: Option<Livelet>) -> HeldBy {
+    if let Some(livelet) = livelet {
+        return HeldBy::Livelet {
+            livelet,
+            command: port_owner::command(livelet.pid),
+        };
+    }
+    let Some(socket) = port_owner::holding_socket(address) else {
+        return HeldBy::Unknown;
+    };
+    HeldBy::Socket {
+        owner: port_owner::owner(socket),
+        socket: Box::new(socket),
     }
 }

@@ -112,6 +112,11 @@ impl<T: AsFd> Source<T> {
         &self.io
     }
 
+    /// Returns the wrapped descriptor, which stays registered until it is closed.
+    pub(crate) fn into_inner(self) -> T {
+        self.io
+    }
+
     /// Returns the wrapped descriptor for a call that changes it.
     pub(crate) fn get_mut(&mut self) -> &mut T {
         &mut self.io

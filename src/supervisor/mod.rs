@@ -23,7 +23,7 @@ use smol::future::{or, yield_now};
 use crate::check::{Check, Kind};
 use crate::config::Config;
 use crate::exit_code;
-use crate::handover::{Holder, Listener, Predecessor, Taken};
+use crate::handover::{Holder, Listener, Predecessor, Taken, TakenOver};
 use crate::health::Snapshot;
 use crate::http::server::Server;
 use crate::listen::{self, Found, Inherited, Listen, ListenError, PassedOn, Sharing, Wait};
@@ -121,7 +121,7 @@ struct Listening {
 enum Origin {
     Bound,
     Inherited,
-    TakenOver { pid: i32, from: Predecessor },
+    TakenOver(Predecessor),
 }
 
 /// The process: the only one that changes its state.
@@ -266,16 +266,13 @@ impl<'c> Process<'c> {
                         socket,
                         origin: Origin::Bound,
                     }),
-                    Found::Offered(offer) => {
-                        let pid = offer.pid();
-                        match offer.take() {
-                            Some((socket, from)) => sockets.push(Listening {
-                                socket,
-                                origin: Origin::TakenOver { pid, from },
-                            }),
-                            None => lapsed.push(address),
-                        }
-                    }
+                    Found::Offered(offer) => match offer.take() {
+                        Some(TakenOver { socket, from }) => sockets.push(Listening {
+                            socket,
+                            origin: Origin::TakenOver(from),
+                        }),
+                        None => lapsed.push(address),
+                    },
                 }
             }
             missing = lapsed;
@@ -293,7 +290,8 @@ impl<'c> Process<'c> {
             Signals(Vec<Arrived>),
             Found(Result<Vec<Found>, ListenError>),
         }
-        let mut found = pin!(listen::find(addresses, wait));
+        let closer = Rc::clone(self.holder.closer());
+        let mut found = pin!(listen::find(addresses, wait, &closer));
         loop {
             let signalled = async { Happened::Signals(self.signals.next().await) };
             let found = async { Happened::Found(found.as_mut().await) };
@@ -408,7 +406,8 @@ impl<'c> Process<'c> {
                     }
                     String::new()
                 }
-                Origin::TakenOver { pid, from } => {
+                Origin::TakenOver(from) => {
+                    let pid = from.pid;
                     self.holder.answer_for(&listener, Some(from));
                     format!(" (taken over from pid {pid})")
                 }

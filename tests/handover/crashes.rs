@@ -97,7 +97,7 @@ fn a_socket_that_was_taken_is_the_takers() {
 }
 
 #[test]
-fn who_is_not_understood_or_lies_about_itself_is_refused() {
+fn rejects_malformed_or_spoofed_handover_requests() {
     let pid = std::process::id();
     let long = format!("livelet 1 ask pid={pid} takeover=1 {}", "x".repeat(600));
     let messages = [
@@ -248,7 +248,7 @@ fn a_worker_that_was_started_for_a_lapsed_offer_is_stopped_like_any_other() {
 }
 
 #[test]
-fn what_is_offered_has_to_be_the_socket_that_was_asked_for() {
+fn an_offered_socket_must_be_the_one_that_was_asked_for() {
     let own = std::process::id();
     let (socket, addr, rendezvous) = played_holder();
     let elsewhere = TcpListener::bind(ADDR).unwrap();
