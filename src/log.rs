@@ -1,16 +1,28 @@
 //! Lines on stderr, `livelet: what: object: cause` each.
 //!
-//! Nothing here stops the program: a closed stderr is ignored, and a line that a full pipe has no room for is dropped,
-//! since a reader that stopped reading must not stop the probes.
+//! Nothing here stops the program, because a reader that stopped reading must not stop the probes. A closed stderr is
+//! ignored, and a line that finds no room is dropped.
+//!
+//! A write(2) to a terminal or a pipe may wait even though poll(2) has reported room: the terminal has less room than the
+//! line needs, or the worker has filled the pipe meanwhile. Both are opened anew, in non-blocking mode. O_NONBLOCK on the
+//! stderr that livelet got would be seen by each process that shares it.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::net::{SendFlags, send};
+use rustix::termios::isatty;
 
-/// The longest line, in bytes; under PIPE_BUF, so that a line goes into a pipe whole or not at all (pipe(7)).
+/// Most bytes of a line. It is under PIPE_BUF, so that a line goes into a pipe whole or not at all (pipe(7)).
 const MAX_LINE: usize = 2048;
+
+/// Stderr under a path that can be opened (proc(5)).
+const STDERR: &str = "/proc/self/fd/2";
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +68,8 @@ pub fn detail(message: fmt::Arguments<'_>) {
 }
 
 /// Text of a system error as messages show it: without `(os error N)`, which [`io::Error`] adds.
-pub(crate) struct Cause<'e>(pub(crate) &'e io::Error);
+#[derive(Debug)]
+pub struct Cause<'e>(pub &'e io::Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,10 +83,76 @@ fn line(message: fmt::Arguments<'_>) {
     // Fails only to end an overlong line early.
     let _ = line.write_fmt(message);
     line.0.push('\n');
-    let stderr = io::stderr();
-    let mut writable = [PollFd::new(&stderr, PollFlags::OUT)];
-    if poll(&mut writable, Some(&Timespec::default())) == Ok(1) {
-        let _ = stderr.lock().write_all(line.0.as_bytes());
+    let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
+    output.write(line.0);
+}
+
+/// Closes what was opened for stderr, so that its readers see the end of the file once stderr is closed too.
+pub(crate) fn close() {
+    let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
+    output.kind = Some(Kind::Polled);
+}
+
+static OUTPUT: Mutex<Output> = Mutex::new(Output {
+    kind: None,
+    is_cut: false,
+});
+
+/// The way to stderr.
+struct Output {
+    /// `None` until the first line.
+    kind: Option<Kind>,
+    /// The last line was written in part.
+    is_cut: bool,
+}
+
+enum Kind {
+    /// A terminal or a pipe, opened anew.
+    Reopened(OwnedFd),
+    Socket,
+    /// Anything else. A terminal or pipe that may not be opened is among it: another user's.
+    Polled,
+}
+
+impl Output {
+    fn write(&mut self, mut line: String) {
+        if self.is_cut {
+            line.insert(0, '\n');
+        }
+        let bytes = line.as_bytes();
+        let stderr = io::stderr();
+        let written = match self.kind.get_or_insert_with(Kind::of_stderr) {
+            Kind::Reopened(file) => rustix::io::write(file, bytes),
+            Kind::Socket => send(&stderr, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            Kind::Polled => {
+                let mut writable = [PollFd::new(&stderr, PollFlags::OUT)];
+                match poll(&mut writable, Some(&Timespec::default())) {
+                    Ok(1) => rustix::io::write(&stderr, bytes),
+                    _ => Ok(0),
+                }
+            }
+        };
+        match written {
+            Ok(count) if count > 0 => self.is_cut = count < bytes.len(),
+            _ => {}
+        }
+    }
+}
+
+impl Kind {
+    fn of_stderr() -> Kind {
+        let stderr = io::stderr();
+        let stderr = stderr.as_fd();
+        let kind = fstat(stderr).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let is_terminal = isatty(stderr);
+        match kind {
+            Ok(FileType::Socket) => Kind::Socket,
+            Ok(kind) if is_terminal || kind == FileType::Fifo => {
+                let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+                open(STDERR, flags, Mode::empty()).map_or(Kind::Polled, Kind::Reopened)
+            }
+            _ => Kind::Polled,
+        }
     }
 }
 

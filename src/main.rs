@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::Install(path)) => install::install(&path)
             .map(|()| 0)
-            .map_err(|message| (exit_code::FAILURE, message)),
+            .map_err(|error| (exit_code::FAILURE, error.to_string())),
         Ok(Command::Help) => print(&cli::help()),
         Ok(Command::Version) => print(cli::VERSION),
         Err(error) => Err((exit_code::FAILURE, error.to_string())),
@@ -44,5 +44,10 @@ fn print(text: &str) -> Result<u8, (u8, String)> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .map(|()| 0)
-        .map_err(|error| (exit_code::FAILURE, format!("stdout: cannot write: {error}")))
+        .map_err(|error| {
+            (
+                exit_code::FAILURE,
+                format!("stdout: cannot write: {}", log::Cause(&error)),
+            )
+        })
 }

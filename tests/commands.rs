@@ -12,7 +12,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -355,9 +355,13 @@ fn install_writes_itself_whole_or_not_at_all() {
     assert_eq!(fs::read(&path).unwrap(), own);
     let before = fs::read_dir(&directory).unwrap().count();
     assert_eq!(before, 2, "more than livelet and other");
-    fs::create_dir(directory.join("sub")).unwrap();
+    symlink("nowhere", directory.join("dangling")).unwrap();
     for (bad, named) in [
-        (directory.join("sub"), "sub"),
+        (
+            directory.join("dangling"),
+            "dangling: is a symlink to nothing",
+        ),
+        (directory.join("none/"), "none/: names neither"),
         (directory.join("none/livelet"), "none/livelet"),
         (path.join("x"), "livelet/x"),
         (PathBuf::from("/proc/livelet"), "/proc/livelet"),
@@ -370,4 +374,50 @@ fn install_writes_itself_whole_or_not_at_all() {
     assert_eq!(fs::read_dir(&directory).unwrap().count(), before + 1);
     fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
     fs::remove_dir_all(directory).unwrap();
+}
+
+/// As cp(1) does: `/bin` is a symlink to `usr/bin` on a merged-usr system.
+#[test]
+fn install_writes_into_a_directory_and_through_symlinks() {
+    let directory = directory();
+    let at = |name: &str| directory.join(name);
+    let own = fs::read(binary()).unwrap();
+    let install = |path: &PathBuf| {
+        let output = finish(livelet().arg("install").arg(path), SOON);
+        assert!(output.status.success(), "{path:?}: {output:?}");
+    };
+    fs::create_dir_all(at("usr/bin")).unwrap();
+    symlink("usr/bin", at("bin")).unwrap();
+    install(&at("bin"));
+    assert!(at("bin").is_symlink());
+    assert_eq!(fs::read(at("usr/bin/livelet")).unwrap(), own);
+    fs::remove_file(at("usr/bin/livelet")).unwrap();
+    install(&at("usr/bin/"));
+    assert_eq!(fs::read(at("usr/bin/livelet")).unwrap(), own);
+    // A symlink to a file, in another directory.
+    fs::write(at("usr/old"), "old").unwrap();
+    symlink("../usr/old", at("usr/link")).unwrap();
+    install(&at("usr/link"));
+    assert!(at("usr/link").is_symlink());
+    assert_eq!(fs::read(at("usr/old")).unwrap(), own);
+    assert_eq!(fs::read_dir(at("usr")).unwrap().count(), 3);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn install_without_proc_says_so() {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.arg("mount -t tmpfs tmpfs /proc && exec \"$0\" install /tmp/livelet-never");
+    let output = finish(command.arg(binary()), SOON);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{stderr}");
+    assert_eq!(
+        stderr,
+        "livelet: install: /tmp/livelet-never: cannot read livelet: /proc/self/exe: \
+         No such file or directory; is /proc mounted?\n"
+    );
 }

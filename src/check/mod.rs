@@ -186,16 +186,7 @@ pub(crate) async fn run(kind: &Kind, start: SystemTime, look: &Arc<Look>) -> Res
 
 /// An error without its number.
 fn said(cause: &std::io::Error) -> String {
-    let mut text = cause.to_string();
-    // `... (os error 2)`
-    if cause.raw_os_error().is_some() {
-        text.truncate(
-            text.rfind('(')
-                .map(|at| at.saturating_sub(1))
-                .unwrap_or(text.len()),
-        );
-    }
-    text
+    crate::log::Cause(cause).to_string()
 }
 
 #[cfg(test)]

@@ -1,45 +1,113 @@
-//! `livelet install`: its own executable as a file, for an init container that hands it to an image which can't be
+//! `livelet install`: writes livelet's own executable, for an init container that hands it to an image which can't be
 //! rebuilt.
 
+use std::error::Error;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Writes the running executable to `path`, mode 0755: beside it first, then in its place, so that nobody ever sees half
-/// of it and one that runs is not written to.
-///
-/// # Errors
-/// What failed, on which file; one line for stderr. `path` is as it was.
-pub fn install(path: &Path) -> Result<(), String> {
-    let failed =
-        |what: &str, cause: io::Error| format!("install: {}: {what}: {cause}", path.display());
-    let Some(name) = path.file_name() else {
-        return Err(format!("install: {}: names no file", path.display()));
-    };
-    // Hidden, and of no name that anything else has: as PID 1 it would be `livelet.1`, a page of the manual.
-    let mut beside = OsString::from(".");
-    beside.push(name);
-    beside.push(format!(".{}", std::process::id()));
-    let beside = path.with_file_name(beside);
-    let outcome = write(&beside)
-        .map_err(|cause| failed("cannot write beside it", cause))
-        .and_then(|()| {
-            fs::rename(&beside, path).map_err(|cause| failed("cannot replace it", cause))
-        });
-    if outcome.is_err() {
-        // It may never have come to be.
-        let _ = fs::remove_file(&beside);
-    }
-    outcome
+use crate::log;
+
+/// The running executable (proc(5)).
+const OWN: &str = "/proc/self/exe";
+/// Name of the file in a directory that is installed into.
+const NAME: &str = "livelet";
+
+/// The reason why nothing was installed; the destination is as it was.
+#[derive(Debug)]
+pub struct InstallError {
+    path: PathBuf,
+    reason: Reason,
 }
 
-fn write(path: &Path) -> io::Result<()> {
-    let own = fs::read("/proc/self/exe")?;
-    // One that was killed halfway left its own: as PID 1 of every try it would be in its own way.
+#[derive(Debug)]
+enum Reason {
+    NotAFile,
+    DanglingSymlink,
+    NoExecutable(io::Error),
+    NotWritten(io::Error),
+    NotReplaced(io::Error),
+}
+
+impl fmt::Display for InstallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = log::Cause;
+        write!(f, "install: {}: ", self.path.display())?;
+        match &self.reason {
+            Reason::NotAFile => f.write_str("names neither a directory nor a file"),
+            Reason::DanglingSymlink => f.write_str("is a symlink to nothing"),
+            Reason::NoExecutable(error) => {
+                write!(f, "cannot read livelet: {OWN}: {}", cause(error))?;
+                if error.kind() == io::ErrorKind::NotFound {
+                    f.write_str("; is /proc mounted?")?;
+                }
+                Ok(())
+            }
+            Reason::NotWritten(error) => write!(f, "cannot write beside it: {}", cause(error)),
+            Reason::NotReplaced(error) => write!(f, "cannot replace it: {}", cause(error)),
+        }
+    }
+}
+
+impl Error for InstallError {}
+
+/// Writes the running executable to `path` with mode 0755, or into `path` if it is a directory. Symlinks are followed, as
+/// by cp(1). The file is written beside `path` and then renamed: it is never seen half, and one that runs is not written to.
+///
+/// # Errors
+/// Returns an error if the executable can't be read, or the file can't be written or renamed.
+pub fn install(path: &Path) -> Result<(), InstallError> {
+    let failed = |path: &Path, reason| InstallError {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let path = &destination(path).map_err(|reason| failed(path, reason))?;
+    let own = fs::read(OWN).map_err(|error| failed(path, Reason::NoExecutable(error)))?;
+    let beside = beside(path).ok_or_else(|| failed(path, Reason::NotAFile))?;
+    let outcome = write(&beside, &own)
+        .map_err(Reason::NotWritten)
+        .and_then(|()| fs::rename(&beside, path).map_err(Reason::NotReplaced));
+    outcome.map_err(|reason| {
+        // It may not exist.
+        let _ = fs::remove_file(&beside);
+        failed(path, reason)
+    })
+}
+
+/// Returns the file that is to be written.
+fn destination(path: &Path) -> Result<PathBuf, Reason> {
+    let path = if path.is_dir() {
+        path.join(NAME)
+    } else if path.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(Reason::NotAFile);
+    } else {
+        path.to_path_buf()
+    };
+    match fs::canonicalize(&path) {
+        Ok(file) => Ok(file),
+        Err(_) if path.is_symlink() => Err(Reason::DanglingSymlink),
+        // It does not exist yet, or the write says what is wrong.
+        Err(_) => Ok(path),
+    }
+}
+
+/// Returns the path under which a file is written first. It is hidden, and nothing else has such a name: `livelet.1` would
+/// be a page of the manual.
+fn beside(path: &Path) -> Option<PathBuf> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name()?);
+    name.push(format!(".{}", std::process::id()));
+    Some(path.with_file_name(name))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A try that was killed has left its file, and as PID 1 each try has the same name for it.
     match fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new()
@@ -47,7 +115,7 @@ fn write(path: &Path) -> io::Result<()> {
         .create_new(true)
         .mode(0o700)
         .open(path)?;
-    file.write_all(&own)?;
+    file.write_all(bytes)?;
     file.set_permissions(Permissions::from_mode(0o755))?;
     // A full disk may only show here.
     file.sync_all()

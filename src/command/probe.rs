@@ -15,6 +15,7 @@ use smol::LocalExecutor;
 use crate::check::{self, Kind, Url};
 use crate::duration::Human;
 use crate::listen::Listen;
+use crate::log;
 use crate::runtime::{self, Timer};
 
 /// The most that is printed of an answer, in bytes.
@@ -67,7 +68,7 @@ pub fn probe(probe: &Probe, in_colours: bool) -> (bool, Vec<u8>) {
     };
     let asked = or(ask(&probe.target, in_colours), late);
     let (holds, said) = runtime::block_on(&LocalExecutor::new(), asked).unwrap_or_else(|cause| {
-        let said = format!("epoll: {cause}\n");
+        let said = format!("epoll: {}\n", log::Cause(&cause));
         (false, said.into_bytes())
     });
     if in_colours {

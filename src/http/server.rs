@@ -200,7 +200,7 @@ impl Server {
     /// descriptors or memory, a connection here is evicted, because it may have what is missing. If that can't help, or
     /// after too many errors in a row, accepting backs off.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
-        log::detail(format_args!("accept: {error}"));
+        log::detail(format_args!("accept: {}", log::Cause(error)));
         let may_help = match Errno::from_io_error(error) {
             Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => self.evict_one(),

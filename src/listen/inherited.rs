@@ -106,17 +106,23 @@ pub(crate) fn take(sharing: Sharing) -> io::Result<Inherited> {
         .into_iter()
         .partition(|descriptor| sharing.is_workers(descriptor.name.as_deref()));
     let mut inherited = Inherited::default();
+    let mut refused = Vec::new();
     let has_own = !own.is_empty();
     for Descriptor { number, .. } in own {
         match claim(number).and_then(|socket| prepare(&socket, FIRST + count)) {
             Ok(socket) => inherited.own.push(socket),
-            Err(cause) => log::notice(format_args!("inherit: descriptor {number}: {cause}")),
+            Err(cause) => refused.push((number, cause)),
         }
+    }
+    inherited.passed_on = pass_on(workers, names.is_some())?;
+    // Not sooner: the log opens a descriptor.
+    for (number, cause) in refused {
+        let cause = log::Cause(&cause);
+        log::notice(format_args!("inherit: descriptor {number}: {cause}"));
     }
     if has_own && inherited.own.is_empty() {
         return Err(io::Error::other("no listening TCP socket among them"));
     }
-    inherited.passed_on = pass_on(workers, names.is_some())?;
     Ok(inherited)
 }
 

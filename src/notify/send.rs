@@ -8,6 +8,8 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use crate::log;
+
 /// Reason why a message could not be sent.
 #[derive(Debug)]
 pub enum NotifyError {
@@ -23,6 +25,7 @@ impl fmt::Display for NotifyError {
         match self {
             NotifyError::NoSocket => f.write_str("not set; no supervisor waits for a message"),
             NotifyError::Send(socket, cause) => {
+                let cause = log::Cause(cause);
                 write!(f, "{}: {cause}", socket.to_string_lossy())
             }
         }

@@ -103,6 +103,7 @@ impl Reader {
     ) {
         loop {
             if let Err(cause) = self.socket.readable().await {
+                let cause = log::Cause(&cause);
                 return log::notice(format_args!("notify: socket: cannot be read: {cause}"));
             }
             for _ in 0..MESSAGES {

@@ -43,6 +43,7 @@ impl Upstream {
             return;
         };
         let name = socket.to_string_lossy();
+        let cause = log::Cause(&cause);
         let line = format_args!("notify: supervisor: {name}: message dropped: {cause}");
         if self.has_failed.replace(true) {
             log::detail(line);

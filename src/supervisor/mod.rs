@@ -75,7 +75,7 @@ impl fmt::Display for RunError {
         match self {
             RunError::Listen(error) => error.fmt(f),
             RunError::Spawn(error) => error.fmt(f),
-            RunError::System(what, cause) => write!(f, "start: {what}: {cause}"),
+            RunError::System(what, cause) => write!(f, "start: {what}: {}", log::Cause(cause)),
         }
     }
 }
@@ -360,6 +360,7 @@ impl<'c> Process<'c> {
             Ok(socket) => Ok(Some(socket)),
             Err(cause) if is_checked => Err(RunError::System(NOTIFY_SOCKET, cause)),
             Err(cause) => {
+                let cause = log::Cause(&cause);
                 log::notice(format_args!("notify: socket: the worker has none: {cause}"));
                 Ok(None)
             }
@@ -432,7 +433,7 @@ impl<'c> Process<'c> {
         self.responder.publish(Snapshot {
             has_worker: self.has_worker(),
             is_stopping: self.lifecycle.is_stopping(),
-            has_worker_ended: self.lifecycle.worker_has_ended(),
+            has_worker_failed: self.lifecycle.worker_has_failed(),
             pid: self
                 .tree
                 .worker()
@@ -661,4 +662,5 @@ fn close_output() {
     let Ok((_, nowhere)) = pipe() else { return };
     let _ = dup2_stdout(&nowhere);
     let _ = dup2_stderr(&nowhere);
+    log::close();
 }

@@ -18,6 +18,7 @@ use rustix::process::Pid;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::exit_code::{self, ended_by};
+use crate::log;
 use crate::signal::{self, Mask};
 
 use environment::Environment;
@@ -60,7 +61,8 @@ impl SpawnError {
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let program = self.program.to_string_lossy();
-        write!(f, "worker: {program}: cannot start it: {}", self.cause)?;
+        let cause = log::Cause(&self.cause);
+        write!(f, "worker: {program}: cannot start it: {cause}")?;
         let is_bare = !self.program.as_bytes().contains(&b'/');
         if is_bare && self.exit_code() == exit_code::NOT_FOUND {
             f.write_str("; it is in no directory of PATH")?;

@@ -372,6 +372,7 @@ impl Tree {
             let _ = kill(-1, signal);
         } else if self.refused.replace(Some(signal)) != Some(signal) {
             let name = signal::name(signal);
+            let cause = log::Cause(cause);
             log::notice(format_args!(
                 "worker: processes it left: cannot send {name}: /proc: {cause}"
             ));
@@ -391,7 +392,8 @@ impl Tree {
         } else {
             ""
         };
-        let cause = io::Error::from(cause).kind();
+        let cause = io::Error::from(cause);
+        let cause = log::Cause(&cause);
         log::notice(format_args!(
             "worker: pid {pid}: cannot send {name}: {cause}{remedy}"
         ));

@@ -225,8 +225,8 @@ fn a_signal_that_cannot_be_sent_is_said() {
         let pid = place.pid(&livelet);
         let worker = descendants(pid)[0];
         send(pid, "TERM");
-        livelet.wait_until_said("cannot send TERM: permission denied; ");
-        livelet.wait_until_said("cannot send KILL: permission denied; ");
+        livelet.wait_until_said("cannot send TERM: Operation not permitted; ");
+        livelet.wait_until_said("cannot send KILL: Operation not permitted; ");
         assert_eq!(
             livelet.said.matches("CAP_KILL").count(),
             2,

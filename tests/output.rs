@@ -1,0 +1,137 @@
+//! What livelet says goes to stderr, and a stderr that takes nothing stops nothing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Action, tcflow};
+use support::{KillOnDrop, livelet, probe, send, wait_for, wait_until_listening};
+
+/// A terminal: the end that a terminal emulator or `docker run -t` has, and the end of the program.
+fn terminal() -> (File, File) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let emulator = openpt(flags).unwrap();
+    grantpt(&emulator).unwrap();
+    unlockpt(&emulator).unwrap();
+    let path = ptsname(&emulator, Vec::new()).unwrap();
+    let mut options = File::options();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC);
+    (
+        emulator.into(),
+        options.open(path.to_str().unwrap()).unwrap(),
+    )
+}
+
+/// Says a few lines a request.
+fn verbose() -> Command {
+    let mut command = livelet();
+    command
+        .args(["--listen", "127.0.0.1:0", "--verbose"])
+        .stdout(Stdio::null());
+    command
+}
+
+/// Probes until more has been said than any stderr holds, then stops livelet.
+fn assert_not_held(mut livelet: KillOnDrop, case: &str) {
+    let addr = wait_until_listening(livelet.0.id());
+    for _ in 0..4000 {
+        assert_eq!(probe(addr, "/livez").status, 200, "{case}");
+    }
+    send(livelet.0.id(), "TERM");
+    assert_eq!(wait(&mut livelet.0), Some(0), "{case}");
+}
+
+fn wait(child: &mut Child) -> Option<i32> {
+    let mut status = None;
+    wait_for("its end", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap().code()
+}
+
+#[test]
+fn a_terminal_that_is_not_read_holds_nothing() {
+    let (emulator, line) = terminal();
+    let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
+    assert_not_held(livelet, "not read");
+    // Lines may be missing or cut, and none begins within another one.
+    let mut said = 0;
+    for line in BufReader::new(emulator).lines().map_while(Result::ok) {
+        assert!(
+            "livelet: ".starts_with(&line) || line.starts_with("livelet: "),
+            "{line:?}"
+        );
+        assert_eq!(line.matches("livelet: ").count().max(1), 1, "{line:?}");
+        said += 1;
+    }
+    assert!(said > 100, "{said} lines");
+}
+
+#[test]
+fn a_terminal_that_is_stopped_holds_nothing() {
+    let (_emulator, line) = terminal();
+    let stopped = line.try_clone().unwrap();
+    let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
+    wait_until_listening(livelet.0.id());
+    // As Ctrl-S does.
+    tcflow(&stopped, Action::OOff).unwrap();
+    assert_not_held(livelet, "stopped");
+}
+
+#[test]
+fn a_terminal_that_the_worker_fills_holds_nothing() {
+    let (_emulator, line) = terminal();
+    let mut command = verbose();
+    command.args(["--", "yes"]);
+    command.stdout(line.try_clone().unwrap()).stderr(line);
+    let mut livelet = KillOnDrop(command.spawn().unwrap());
+    let addr = wait_until_listening(livelet.0.id());
+    for _ in 0..1000 {
+        assert_eq!(probe(addr, "/livez").status, 200);
+    }
+    send(livelet.0.id(), "TERM");
+    assert_eq!(wait(&mut livelet.0), Some(143));
+}
+
+#[test]
+fn a_pipe_or_a_socket_that_is_not_read_holds_nothing() {
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let livelet = KillOnDrop(verbose().stderr(writer).spawn().unwrap());
+    assert_not_held(livelet, "pipe");
+    let (_reader, writer) = UnixStream::pair().unwrap();
+    let writer = std::os::fd::OwnedFd::from(writer);
+    let livelet = KillOnDrop(verbose().stderr(writer).spawn().unwrap());
+    assert_not_held(livelet, "socket");
+}
+
+/// O_NONBLOCK belongs to the open file description, which the worker and the shell share with livelet.
+#[test]
+fn the_flags_of_stderr_are_not_changed() {
+    let (_emulator, line) = terminal();
+    let (_reader, writer) = std::io::pipe().unwrap();
+    for stderr in [std::os::fd::OwnedFd::from(line), writer.into()] {
+        let before = rustix::fs::fcntl_getfl(&stderr).unwrap();
+        let shared = stderr.try_clone().unwrap();
+        let mut livelet = KillOnDrop(verbose().stderr(stderr).spawn().unwrap());
+        let addr = wait_until_listening(livelet.0.id());
+        assert_eq!(probe(addr, "/livez").status, 200);
+        assert_eq!(rustix::fs::fcntl_getfl(&shared).unwrap(), before);
+        send(livelet.0.id(), "TERM");
+        assert_eq!(wait(&mut livelet.0), Some(0));
+    }
+}
