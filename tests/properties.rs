@@ -109,7 +109,7 @@ impl Simulated {
         Snapshot {
             has_worker: self.plan.has_worker,
             is_stopping: self.lifecycle.is_stopping(),
-            has_worker_ended: self.lifecycle.worker_has_ended(),
+            has_worker_failed: self.lifecycle.worker_has_failed(),
             pid: 1,
         }
     }
@@ -419,7 +419,7 @@ fn answers_say_what_their_lines_do() {
         let snapshot = Snapshot {
             has_worker: random.below(2) > 0,
             is_stopping: random.below(2) > 0,
-            has_worker_ended: random.below(4) == 0,
+            has_worker_failed: random.below(4) == 0,
             pid: 1,
         };
         let mut report = Report::own(question.endpoint, snapshot);

@@ -31,8 +31,8 @@ pub struct Snapshot {
     pub has_worker: bool,
     /// A stop has begun: not ready any more, but alive.
     pub is_stopping: bool,
-    /// The worker has ended.
-    pub has_worker_ended: bool,
+    /// The worker has ended by itself, and not because a stop was asked for.
+    pub has_worker_failed: bool,
     /// Process id of the worker, or of livelet if it has none.
     pub pid: u32,
 }
@@ -98,7 +98,7 @@ impl<'a> Report<'a> {
         } else {
             "livelet"
         };
-        let mut checks = vec![own(name, snapshot.has_worker_ended, "it has ended")];
+        let mut checks = vec![own(name, snapshot.has_worker_failed, "it has ended")];
         if endpoint == Endpoint::Ready {
             checks.push(own("shutdown", snapshot.is_stopping, "livelet is stopping"));
         }

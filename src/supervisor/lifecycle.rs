@@ -280,13 +280,15 @@ impl Lifecycle {
         !matches!(self.state, State::Starting { .. } | State::Ready)
     }
 
-    /// Returns `true` once the worker has ended. After a stop was asked for, leftovers count as the worker.
+    /// Returns `true` once the worker has ended by itself. The end that a stop asked for is no failure.
     #[must_use]
-    pub fn worker_has_ended(&self) -> bool {
+    pub fn worker_has_failed(&self) -> bool {
         match self.state {
-            State::Leftovers(ended, _) => !ended.after_stop,
-            State::Killing { ended, .. } => ended.is_some_and(|ended| !ended.after_stop),
-            State::Draining { .. } | State::Parting { .. } | State::Exited => self.plan.has_worker,
+            State::Leftovers(ended, _)
+            | State::Draining { ended, .. }
+            | State::Killing {
+                ended: Some(ended), ..
+            } => !ended.after_stop,
             _ => false,
         }
     }
@@ -1147,28 +1149,44 @@ mod tests {
             has_earlier_children: true,
             ..with_grace()
         });
-        let mut then = |event, deadline, draining, is_stopping, has_ended| {
+        let mut then = |event, deadline, draining, is_stopping| {
             lifecycle.step(event, now);
             assert_eq!(lifecycle.deadline(), deadline, "{event:?}");
             assert_eq!(lifecycle.draining(), draining, "{event:?}");
             assert_eq!(lifecycle.is_stopping(), is_stopping, "{event:?}");
-            assert_eq!(lifecycle.worker_has_ended(), has_ended, "{event:?}");
+            assert!(!lifecycle.worker_has_failed(), "{event:?}");
         };
-        then(WorkerStarted, None, None, false, false);
-        then(Listening, None, None, false, false);
-        then(got(TERM), at(1000), None, true, false);
-        then(got(TERM), at(2000), None, true, false);
-        then(worker_left_others(0), at(2000), None, true, false);
-        then(NoneLeft, at(5000), Some(Draining::Older), true, true);
-        then(
-            OlderFinished,
-            at(5000),
-            Some(Draining::Successors),
-            true,
-            true,
-        );
-        then(Alone, at(5000), Some(Draining::Queue), true, true);
-        then(Drained, at(5000), None, true, true);
-        then(Childless, None, None, true, true);
+        then(WorkerStarted, None, None, false);
+        then(Listening, None, None, false);
+        then(got(TERM), at(1000), None, true);
+        then(got(TERM), at(2000), None, true);
+        then(worker_left_others(0), at(2000), None, true);
+        then(NoneLeft, at(5000), Some(Draining::Older), true);
+        then(OlderFinished, at(5000), Some(Draining::Successors), true);
+        then(Alone, at(5000), Some(Draining::Queue), true);
+        then(Drained, at(5000), None, true);
+        then(Childless, None, None, true);
+    }
+
+    #[test]
+    fn a_worker_that_ends_by_itself_has_failed_and_one_that_was_stopped_has_not() {
+        for (events, expected) in [
+            (&[][..], false),
+            (&[worker_ended(0)], true),
+            (&[worker_left_others(0)], true),
+            (&[worker_left_others(0), NoneLeft], true),
+            (&[got(TERM)], false),
+            (&[got(TERM), worker_ended(0)], false),
+            (&[Replaced, worker_ended(0)], false),
+            (&[Unhealthy, worker_ended(0)], false),
+            (&[got(TERM), worker_left_others(0)], false),
+            (&[got(TERM), worker_left_others(0), NoneLeft], false),
+        ] {
+            let mut lifecycle = Lifecycle::new(companion());
+            for &event in [WorkerStarted, Listening].iter().chain(events) {
+                lifecycle.step(event, Instant::now());
+            }
+            assert_eq!(lifecycle.worker_has_failed(), expected, "{events:?}");
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! From TERM to the end, probed from outside while it happens.
 
+use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Livelet, SOON, descendants, is_alive, livelet, probe, send, wait_for, wait_until_draining,
+    Livelet, SOON, descendants, is_alive, livelet, probe, read_response, send, wait_for,
+    wait_until_draining, wait_until_read,
 };
 
 fn start(args: &[&str], script: &str) -> Livelet {
@@ -42,6 +45,51 @@ fn it_serves_until_the_worker_has_ended() {
     livelet.signal("USR1");
     assert_eq!(livelet.wait(SOON).code(), Some(9));
     assert!(std::net::TcpStream::connect(addr).is_err());
+}
+
+/// The check fails as soon as the worker is gone, like one of the worker's port.
+#[test]
+fn a_restart_with_a_successor_in_line_fails_no_liveness_probe() {
+    let [old_runs, new_runs] = ["old", "new"].map(|which| {
+        let name = format!("livelet-{which}-runs-{}", std::process::id());
+        std::env::temp_dir().join(name)
+    });
+    let script = "touch \"$0\"; trap 'rm -f \"$0\"; exit 0' TERM; while :; do sleep 0.01; done";
+    let command = |listen: &str, runs: &Path| {
+        let mut command = livelet();
+        command.args(["--listen", listen, "--live"]);
+        command.arg(format!("file:{}", runs.display()));
+        command.args(["--", "sh", "-c", script]).arg(runs);
+        command
+    };
+    let mut old = Livelet::spawn(&mut command("127.0.0.8:0", &old_runs));
+    old.wait_until_ready(1);
+    let addr = old.addr();
+    wait_for("liveness", || probe(addr, "/livez").status == 200);
+    // The new worker is alive from its first moment.
+    std::fs::write(&new_runs, "").unwrap();
+    let mut new = Livelet::spawn(&mut command(&addr.to_string(), &new_runs));
+    new.wait_until_said("--takeover replaces it");
+    // An unfinished request keeps the old livelet in its drain.
+    let mut unfinished = old.connect();
+    unfinished.write_all(b"GET /livez HTTP/1.1\r\nHo").unwrap();
+    wait_until_read(&unfinished);
+    old.signal("TERM");
+    old.wait_until_said(": exited with code 0");
+    assert!(!old_runs.exists());
+    for _ in 0..20 {
+        let response = probe(addr, "/livez");
+        assert_eq!(response.status, 200, "{}", response.body);
+        assert_eq!(probe(addr, "/livez/worker").status, 200);
+    }
+    unfinished.write_all(b"st: test\r\n\r\n").unwrap();
+    let response = read_response(&mut unfinished);
+    assert_eq!(response.status, 200, "{}", response.body);
+    new.wait_until_ready(1);
+    assert_eq!(old.wait(SOON).code(), Some(0));
+    new.signal("TERM");
+    assert_eq!(new.wait(SOON).code(), Some(0));
+    assert!(!new_runs.exists());
 }
 
 #[test]
