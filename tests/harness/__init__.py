@@ -25,6 +25,21 @@ LIVELET = os.path.abspath(os.environ.get("LIVELET_BIN", STATIC))
 SOON = 60
 
 
+def reset_signals():
+    """Gives signals that are inherited as ignored or blocked their default, for what the scripts start.
+
+    nohup ignores HUP. A shell without job control ignores INT and QUIT of what it starts with `&`.
+    """
+    own = {signal.SIGPIPE, signal.SIGXFSZ}  # Python ignores them itself, and resets them for its children
+    for number in signal.Signals:
+        if number not in own and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+reset_signals()
+
+
 def environment(**more):
     """Without what would change livelet's own configuration."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LIVELET_")}
