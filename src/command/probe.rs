@@ -48,7 +48,7 @@ pub fn address_of(listen: Listen) -> SocketAddr {
     }
 }
 
-/// Whether stdout is a terminal that shows colours, to somebody who wants them (https://no-color.org).
+/// Returns whether stdout is a terminal that shows colours, unless `NO_COLOR` is set (<https://no-color.org>).
 #[must_use]
 pub fn has_colours() -> bool {
     let value = |name| env::var_os(name).unwrap_or_default();
