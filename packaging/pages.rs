@@ -60,7 +60,7 @@ const CHECKS: [(&str, bool, &str); 8] = [
 ];
 
 /// The man page's text for each option.
-const TEXTS: [(&str, &str); 20] = [
+const TEXTS: [(&str, &str); 21] = [
     (
         "listen",
         "Where to listen: `9090`, `:9090`, `127.0.0.1:9090` or `[::1]:9090`. Repeatable. A bare port is IPv6 and IPv4 on \
@@ -73,6 +73,10 @@ const TEXTS: [(&str, &str); 20] = [
     (
         "ready",
         "What has to hold for readiness beside the worker's running: see CHECKS. Repeatable.",
+    ),
+    (
+        "path",
+        "Serves an endpoint at one more path, `/up=live`, for a prober whose path can't be chosen; repeatable",
     ),
     (
         "check-timeout",
@@ -384,7 +388,8 @@ The supervisor that the worker's messages are passed on to, and that
 is sent to if the worker does not send it.
 .TP
 .B WATCHDOG_USEC
-Limit of the supervisor, which is passed on to the worker; without a worker livelet sends
+Limit of the supervisor, which is passed on to the worker. Without a worker
+livelet sends
 .B WATCHDOG=1
 itself while liveness passes.
 .SH EXIT STATUS
