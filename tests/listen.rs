@@ -47,6 +47,33 @@ fn a_port_is_taken_as_soon_as_another_program_frees_it() {
     assert_eq!(new.said.lines().count(), 1, "{}", new.said);
 }
 
+/// An outgoing connection takes any free port of `net.ipv4.ip_local_port_range`, and 9090 may be in it.
+#[test]
+fn a_connection_that_holds_the_port_is_named_with_its_peer() {
+    let server = TcpListener::bind("127.0.0.10:0").unwrap();
+    let peer = server.local_addr().unwrap();
+    let client = TcpStream::connect(peer).unwrap();
+    let port = client.local_addr().unwrap().port();
+    for listen in [format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}")] {
+        let mut command = livelet();
+        command.args(["--listen", &listen, "--bind-wait", "0s"]);
+        let output = finish(&mut command, SOON);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(125), "{stderr}");
+        let holder = format!(
+            "livelet: listen: {listen}: held by pid {} (",
+            std::process::id()
+        );
+        assert!(stderr.starts_with(&holder), "{stderr}");
+        let role = format!("), as the local port of a connection to {peer}; ");
+        assert!(stderr.contains(&role), "{stderr}");
+        assert!(
+            stderr.contains("net.ipv4.ip_local_reserved_ports"),
+            "{stderr}"
+        );
+    }
+}
+
 #[test]
 fn a_signal_ends_the_wait() {
     let other = TcpListener::bind(ADDR).unwrap();
