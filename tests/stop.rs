@@ -10,7 +10,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use support::{
@@ -325,11 +325,7 @@ fn a_closed_stderr_stops_nothing() {
         let mut stream = connect(addr);
         stream.write_all(HALF).unwrap();
         wait_until_read(&stream);
-        let status = Command::new("kill")
-            .args(["-s", "TERM", &child.0.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(status.success());
+        support::send(child.0.id(), "TERM");
         wait_until_draining(addr);
         stream.write_all(&REQUEST[HALF.len()..]).unwrap();
         assert_eq!(read_response(&mut stream).status, 200, "{args:?}");

@@ -535,8 +535,9 @@ pub fn send_to_group(leader: u32, signal: &str) {
 }
 
 fn send_to(target: &str, signal: &str) {
-    let kill = Command::new("kill")
-        .args(["-s", signal, "--", target])
+    // The shell's own: a minimal Debian has no program of that name.
+    let kill = Command::new("sh")
+        .args(["-c", r#"kill -s "$1" -- "$2""#, "sh", signal, target])
         .status();
     assert!(kill.unwrap().success());
 }
