@@ -6,6 +6,7 @@ use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use libc::{SIGCHLD, SIGHUP};
 use rustix::io::read;
@@ -15,8 +16,11 @@ use signal_hook::iterator::exfiltrator::SignalOnly;
 use smol::future::or;
 
 use super::lifecycle::RESPONDER_STOPS;
-use crate::runtime::Source;
+use crate::runtime::{Source, Timer};
 use crate::signal::{Mask, is_hangup_ignored};
+
+/// Time between two looks for signals if they can't be waited for: short enough for a stop, long enough to cost nothing.
+const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +89,10 @@ impl Signals {
                 None => pending().await,
             }
         };
-        // An error here is of no use: the signals are looked at in any case.
-        let _ = or(self.handled.readable(), others).await;
+        if or(self.handled.readable(), others).await.is_err() {
+            // epoll refuses the descriptor (ENOSPC, ENOMEM): signals are looked for every now and then.
+            Timer::after(BACK_OFF).await;
+        }
         let handled = self.handled.get_mut().0.pending();
         let mut arrived: Vec<Arrived> = handled
             .map(|signal| Arrived { signal, sender: 0 })
