@@ -74,7 +74,12 @@ pub struct Cause<'e>(pub &'e io::Error);
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.to_string();
-        f.write_str(text.split(" (os error").next().unwrap_or_default())
+        let number = self.0.raw_os_error().and_then(|_| text.rfind('('));
+        f.write_str(
+            text.get(..number.unwrap_or(text.len()))
+                .unwrap_or_default()
+                .trim_end(),
+        )
     }
 }
 
