@@ -407,10 +407,10 @@ fn install_writes_into_a_directory_and_through_symlinks() {
 #[test]
 fn install_without_proc_says_so() {
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c"]);
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
     }
+    command.args(["--mount", "sh", "-c"]);
     command.arg("mount -t tmpfs tmpfs /proc && exec \"$0\" install /tmp/livelet-never");
     let output = finish(command.arg(binary()), SOON);
     let stderr = String::from_utf8(output.stderr).unwrap();

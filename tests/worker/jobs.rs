@@ -180,13 +180,14 @@ fn one_term_is_one_term_for_each_worker_and_its_job_is_finished() {
 #[test]
 fn a_watcher_that_signals_every_process_of_the_tree_stops_the_job_once() {
     // `once` as in Node: the handler is gone when the program has been told.
-    let worker = "import os, signal, time\n\
-        def say(line):\n    open(os.environ['LINES'], 'a').write(line + '\\n')\n\
-        def told(*_):\n    signal.signal(signal.SIGTERM, signal.SIG_DFL); say('TERM'); time.sleep(0.5); say('done'); os._exit(0)\n\
-        signal.signal(signal.SIGTERM, told); say('ready')\n\
-        while True: time.sleep(1)";
-    let direct = ["python3", "-c", worker];
-    let behind_a_shell = ["sh", "-c", r#"python3 -c "$WORKER"; true"#];
+    let worker = r"sub say_to_test { open my $lines, '>>', $ENV{LINES}; print $lines qq($_[0]\n); close $lines; }
+        $SIG{TERM} = sub {
+            $SIG{TERM} = 'DEFAULT'; say_to_test('TERM'); select(undef, undef, undef, 0.5); say_to_test('done'); exit 0;
+        };
+        say_to_test('ready'); sleep 1 while 1;";
+    // Perl is on every Debian.
+    let direct = ["perl", "-e", worker];
+    let behind_a_shell = ["sh", "-c", r#"perl -e "$WORKER"; true"#];
     for (form, code) in [(&direct, 0), (&behind_a_shell, 143)] {
         let lines = Lines::new("watcher");
         let mut command = livelet();

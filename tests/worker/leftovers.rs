@@ -391,18 +391,17 @@ fn signals_of_the_terminal_are_not_said() {
 #[test]
 fn the_worker_alone_is_signalled_when_it_has_left_its_group() {
     // The worker goes into a group of its child's.
-    let code = "import os, signal, sys, time\n\
-        child = os.fork()\n\
-        if child == 0:\n    os.setpgid(0, 0); time.sleep(1000)\n\
-        while os.getpgid(child) != child: time.sleep(0.01)\n\
-        os.setpgid(0, child)\n\
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(9))\n\
-        print('go', file=sys.stderr, flush=True)\n\
-        time.sleep(1000)";
+    let code = r"my $child = fork;
+        if ($child == 0) { setpgrp(0, 0); sleep 1000; exit; }
+        select(undef, undef, undef, 0.01) while getpgrp($child) != $child;
+        setpgrp(0, $child);
+        $SIG{TERM} = sub { exit 9 };
+        print STDERR qq(go\n);
+        sleep 1 while 1;";
     for args in [&[][..], &["--group"]] {
         let mut command = livelet();
         command.args(["-l", "127.0.0.1:0"]).args(args);
-        let mut livelet = Livelet::spawn(command.args(["--", "python3", "-c", code]));
+        let mut livelet = Livelet::spawn(command.args(["--", "perl", "-e", code]));
         livelet.wait_until_ready(1);
         until_said(&mut livelet, "go\n");
         livelet.signal("TERM");
