@@ -8,9 +8,10 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -208,5 +209,54 @@ fn probes_are_answered_without_descriptors() {
         }
         livelet.signal("TERM");
         assert_eq!(livelet.wait(SOON).code(), Some(0));
+    }
+}
+
+/// Keeps three requests queued on each of `count` connections until `is_over`. A connection that closes is replaced.
+fn pipeline(addr: SocketAddr, count: usize, is_over: &AtomicBool) {
+    let open = || {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream.write_all(&REQUEST.repeat(3)).unwrap();
+        stream
+    };
+    let mut streams: Vec<TcpStream> = (0..count).map(|_| open()).collect();
+    let mut buffer = [0; 4096];
+    while !is_over.load(Ordering::Relaxed) {
+        for stream in &mut streams {
+            let is_closed = match stream.read(&mut buffer) {
+                Ok(0) => true,
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                    let answers = text.matches("HTTP/1.1 ").count();
+                    stream.write_all(&REQUEST.repeat(answers)).is_err()
+                }
+                Err(error) => error.kind() != ErrorKind::WouldBlock,
+            };
+            if is_closed {
+                *stream = open();
+            }
+        }
+    }
+}
+
+#[test]
+fn clients_that_pipeline_do_not_keep_a_probe_from_its_answer() {
+    let _turn = in_turn();
+    for count in [256, 600] {
+        // A check that takes a thread: each answer has to wait for an outcome.
+        let livelet = Livelet::start(&["--live", "file:/proc/self/stat"]);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let clients = scope.spawn(|| pipeline(livelet.addr(), count, &is_over));
+            wait_for("the connections to be at their limit", || {
+                sockets_at(livelet.addr()).len() > 256
+            });
+            for _ in 0..8 {
+                assert_eq!(probe(livelet.addr(), "/livez").status, 200);
+            }
+            is_over.store(true, Ordering::Relaxed);
+            clients.join().unwrap();
+        });
     }
 }

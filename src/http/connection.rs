@@ -71,8 +71,10 @@ pub enum Phase {
     /// As `Stopping`; an idle connection is closed at this moment. Its client need not know of the drain yet, and a
     /// request on its way would be lost.
     Draining(Instant),
-    /// The next answer is the last.
+    /// The next answer is the last, and the client is not waited for.
     Evicted,
+    /// Neither the client nor an answer is waited for.
+    Cut,
 }
 
 /// Order in which connections are evicted at the connection limit, the least first.
@@ -181,7 +183,7 @@ impl Connection {
         let ends = match self.phase {
             Phase::Serving => false,
             Phase::Stopping | Phase::Draining(_) => is_last,
-            Phase::Evicted => true,
+            Phase::Evicted | Phase::Cut => true,
         };
         let persistence = if ends {
             Persistence::Close
@@ -268,7 +270,7 @@ impl Connection {
             State::Open => match self.phase {
                 Phase::Draining(until) if self.has_asked => return until,
                 Phase::Draining(until) => return until.max(self.since + FIRST_REQUEST_GRACE),
-                Phase::Serving | Phase::Stopping | Phase::Evicted => IDLE_LIMIT,
+                _ => IDLE_LIMIT,
             },
             State::Ending { .. } | State::Lingering => LINGER_LIMIT,
             State::Closed => Duration::ZERO,
@@ -300,10 +302,14 @@ impl Connection {
         self.phase = self.phase.max(phase);
     }
 
-    /// Returns `true` if the connection waits for an answer.
+    /// Returns `true` if the connection closes as soon as it would have to wait.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.pending.is_some()
+    pub fn is_given_up(&self) -> bool {
+        match self.phase {
+            Phase::Serving | Phase::Stopping | Phase::Draining(_) => false,
+            Phase::Evicted => self.pending.is_none(),
+            Phase::Cut => true,
+        }
     }
 
     /// Returns the place of the connection in the order of eviction.

@@ -64,7 +64,8 @@ struct Entry {
     waker: Waker,
     /// Place in the order of eviction; `None` until the connection has been read from, as its request may be there.
     rank: Option<EvictionRank>,
-    is_evicted: bool,
+    /// `Phase::Evicted` or `Phase::Cut` if the connection has to go.
+    eviction: Option<Phase>,
     /// The connection is from before the drain.
     is_older: bool,
 }
@@ -147,7 +148,7 @@ impl Server {
     /// Ends the drain: closes the connections that are still open.
     pub(crate) fn cut(&self) {
         for (_, entry) in self.connections.borrow_mut().iter_mut() {
-            self.evict(entry);
+            self.evict(entry, Phase::Cut);
         }
         self.end_listening();
     }
@@ -222,27 +223,33 @@ impl Server {
         }
     }
 
-    /// Evicts the connection that is first in the order. Returns `false` if there is none.
+    /// Evicts the connection that is first in the order. Returns `false` if there is none. While many that are evicted
+    /// still wait for an answer, the next one does not: a slow check must not make the number of connections grow.
     fn evict_one(&self) -> bool {
+        let phase = if self.evicted.get() < self.max_connections {
+            Phase::Evicted
+        } else {
+            Phase::Cut
+        };
         let mut connections = self.connections.borrow_mut();
         let entries = connections.iter_mut().map(|(_, entry)| entry);
-        let candidates = entries.filter(|entry| !entry.is_evicted && entry.rank.is_some());
+        let candidates = entries.filter(|entry| entry.eviction.is_none() && entry.rank.is_some());
         let first = candidates.min_by_key(|entry| entry.rank);
-        first.map(|entry| self.evict(entry)).is_some()
+        first.map(|entry| self.evict(entry, phase)).is_some()
     }
 
-    fn evict(&self, entry: &mut Entry) {
-        if !std::mem::replace(&mut entry.is_evicted, true) {
+    fn evict(&self, entry: &mut Entry, phase: Phase) {
+        if entry.eviction.replace(phase).is_none() {
             self.evicted.set(self.evicted.get() + 1);
-            entry.waker.wake_by_ref();
         }
+        entry.waker.wake_by_ref();
     }
 
     fn open(self: &Rc<Server>, socket: TcpStream) {
         let key = self.connections.borrow_mut().insert(Entry {
             waker: Waker::noop().clone(),
             rank: None,
-            is_evicted: false,
+            eviction: None,
             is_older: false,
         });
         self.responder.connections.set(self.open_connections());
@@ -260,10 +267,8 @@ impl Server {
     /// Returns the phase that a connection has to enter.
     fn phase_of(&self, key: usize) -> Phase {
         let connections = self.connections.borrow();
-        match connections.get(key) {
-            Some(entry) if entry.is_evicted => Phase::Evicted,
-            _ => self.phase.get(),
-        }
+        let eviction = connections.get(key).and_then(|entry| entry.eviction);
+        eviction.unwrap_or(self.phase.get())
     }
 
     /// Keeps what the server needs of a connection that waits.
@@ -280,7 +285,7 @@ impl Server {
             self.older
                 .set(self.older.get() - usize::from(entry.is_older));
             self.evicted
-                .set(self.evicted.get() - usize::from(entry.is_evicted));
+                .set(self.evicted.get() - usize::from(entry.eviction.is_some()));
         }
         self.responder.connections.set(self.open_connections());
         self.progress.changed();
@@ -304,15 +309,14 @@ impl Future for ConnectionTask {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let phase = this.server.phase_of(this.key);
-        this.connection.enter(phase);
+        this.connection.enter(this.server.phase_of(this.key));
         for _ in 0..STEPS {
             let now = Instant::now();
             this.answer_requests(now, cx);
             match this.poll_step(now, cx) {
                 Poll::Ready(Ok(Progress::Made)) => {}
                 Poll::Ready(Ok(Progress::Ended) | Err(_)) => return Poll::Ready(()),
-                Poll::Pending if phase == Phase::Evicted && !this.connection.is_waiting() => {
+                Poll::Pending if this.connection.is_given_up() => {
                     return Poll::Ready(());
                 }
                 Poll::Pending => {
