@@ -20,6 +20,7 @@ use rustix::io::write;
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
 };
+use rustix::pipe::pipe;
 use socket2::{Domain, Socket, Type};
 use support::{Livelet, SOON, binary, livelet, probe, uninterrupted, wait_for};
 
@@ -329,7 +330,8 @@ fn send_with(address: &SocketAddr, message: &[u8], descriptors: &[BorrowedFd<'_>
 fn a_barrier_ends_when_the_messages_before_it_are_read() {
     let worker = Worker::start("barrier", &["--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = pipe().unwrap();
+    let mut reader = std::fs::File::from(reader);
     let sender = UnixDatagram::unbound().unwrap();
     sender.send_to_addr(b"READY=1", &address).unwrap();
     send_with(&address, b"BARRIER=1", &[writer.as_fd()]);
@@ -454,7 +456,7 @@ fn descriptors_of_all_kinds_are_closed() {
     let address = notify_socket(&worker.livelet);
     worker.await_status("/readyz", 503);
     let before = open_descriptors(&worker.livelet);
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = pipe().unwrap();
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     let directory = std::fs::File::open("/").unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();

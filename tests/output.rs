@@ -110,7 +110,7 @@ fn a_terminal_that_the_worker_fills_holds_nothing() {
 
 #[test]
 fn a_pipe_or_a_socket_that_is_not_read_holds_nothing() {
-    let (_reader, writer) = std::io::pipe().unwrap();
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
     let livelet = KillOnDrop(verbose().stderr(writer).spawn().unwrap());
     assert_not_held(livelet, "pipe");
     let (_reader, writer) = UnixStream::pair().unwrap();
@@ -123,8 +123,8 @@ fn a_pipe_or_a_socket_that_is_not_read_holds_nothing() {
 #[test]
 fn the_flags_of_stderr_are_not_changed() {
     let (_emulator, line) = terminal();
-    let (_reader, writer) = std::io::pipe().unwrap();
-    for stderr in [std::os::fd::OwnedFd::from(line), writer.into()] {
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    for stderr in [std::os::fd::OwnedFd::from(line), writer] {
         let before = rustix::fs::fcntl_getfl(&stderr).unwrap();
         let shared = stderr.try_clone().unwrap();
         let mut livelet = KillOnDrop(verbose().stderr(stderr).spawn().unwrap());
