@@ -2,14 +2,21 @@
 //!
 //! close(2) may wait for as long as a sender likes: for a socket with SO_LINGER and unsent data, or for a file of FUSE or
 //! NFS. The close of a unix socket also closes the descriptors in its queue.
+//!
+//! The threads are not those of `smol::unblock`: while no thread can be had, `blocking` 1.7 tries without end, on the
+//! thread that calls it, and a stranger's message would hold livelet. `tests/system/senders` shows that.
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 use smol::LocalExecutor;
-use smol::future::or;
 
 use crate::runtime::{Condition, Timer, task};
 use crate::signal::Mask;
@@ -18,8 +25,11 @@ use crate::signal::Mask;
 /// descriptors for connections.
 const MOST: usize = 64;
 
-/// Time after which another thread is asked for while there is no room: none could be had, or each waits in close(2).
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Time until a thread is asked for again when none could be had.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Bytes of a thread's stack: more than close(2) takes.
+const STACK: usize = 32 * 1024;
 
 /// Descriptors that wait to be closed, of one source of them.
 #[derive(Debug)]
@@ -48,36 +58,83 @@ impl Closer {
     /// Waits until more descriptors can be received. With no limit a sender could use up livelet's descriptors, and then
     /// the kernel closes those of the next message on this thread.
     pub(crate) async fn have_room(&self) {
-        while !self.has_room() {
-            let ask_again = async {
-                Timer::after(ASK_AGAIN).await;
-                unblock(|| ()).detach();
-            };
-            or(self.closed.until(|| self.has_room()), ask_again).await;
-        }
+        self.closed.until(|| self.has_room()).await;
     }
 
-    /// Closes descriptors on another thread. If there is none, they stay open until one can be had.
+    /// Closes descriptors on another thread. While there is none, they stay open.
     pub(crate) fn close(self: &Rc<Closer>, descriptors: Vec<OwnedFd>) {
         let number = descriptors.len();
         if number == 0 {
             return;
         }
         self.open.set(self.open.get() + number);
-        let closed = unblock(move || drop(descriptors));
         let closer = Rc::clone(self);
         task::spawn(&self.executor, async move {
-            closed.await;
+            let lot = Arc::new(Lot::of(descriptors));
+            while lot.begin().is_err() {
+                Timer::after(RETRY).await;
+            }
+            poll_fn(|cx| lot.poll_closed(cx)).await;
             closer.open.set(closer.open.get() - number);
             closer.closed.changed();
         });
     }
 }
 
-/// Runs `call` on a thread that runs no signal handlers. musl unblocks signals of its own when the first thread is made.
-fn unblock(call: impl FnOnce() + Send + 'static) -> smol::Task<()> {
-    let mask = Mask::all().set();
-    let task = smol::unblock(call);
-    mask.set();
-    task
+/// Descriptors that one thread closes.
+#[derive(Debug)]
+struct Lot(Mutex<LotState>);
+
+#[derive(Debug)]
+struct LotState {
+    descriptors: Vec<OwnedFd>,
+    is_closed: bool,
+    waiting: Option<Waker>,
+}
+
+impl Lot {
+    fn of(descriptors: Vec<OwnedFd>) -> Lot {
+        Lot(Mutex::new(LotState {
+            descriptors,
+            is_closed: false,
+            waiting: None,
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, LotState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the thread. It runs no signal handlers; and musl unblocks signals of its own when the first thread is made.
+    ///
+    /// # Errors
+    /// Returns the error of pthread_create(3). The lot keeps its descriptors then: they are not closed on this thread.
+    fn begin(self: &Arc<Lot>) -> io::Result<()> {
+        let lot = Arc::clone(self);
+        let mask = Mask::all().set();
+        let started = thread::Builder::new()
+            .stack_size(STACK)
+            .spawn(move || lot.close());
+        mask.set();
+        started.map(drop)
+    }
+
+    fn close(&self) {
+        let descriptors = std::mem::take(&mut self.state().descriptors);
+        drop(descriptors);
+        let mut state = self.state();
+        state.is_closed = true;
+        if let Some(waker) = state.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Poll::Ready(());
+        }
+        state.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
 }
