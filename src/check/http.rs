@@ -1,7 +1,8 @@
 //! An HTTP/1 client for one GET: a status, and as much of the content as is wanted.
 
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+
+use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{ACCEPTED, addresses, socket};
 
@@ -66,21 +67,16 @@ pub async fn fetch(url: &Url, most: usize) -> Result<Fetched, String> {
         target,
     } = url;
     let failed = |cause: std::io::Error| format!("{authority}: {}", cause.kind());
-    let stream = socket::connect_to(addresses).await.map_err(failed)?;
+    let mut stream = socket::connect_to(addresses).await.map_err(failed)?;
     let request = format!(
         "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: livelet/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
         env!("CARGO_PKG_VERSION")
     );
-    let mut unsent = request.as_bytes();
-    while !unsent.is_empty() {
-        let sent = stream.read_with(|mut socket| socket.write(unsent)).await;
-        unsent = unsent.get(sent.map_err(failed)?..).unwrap_or_default();
-    }
+    stream.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut bytes = Vec::new();
     loop {
         let mut part = [0; 2048];
-        let read = stream.read_with(|mut socket| socket.read(&mut part)).await;
-        let length = read.map_err(failed)?;
+        let length = stream.read(&mut part).await.map_err(failed)?;
         bytes.extend_from_slice(part.get(..length).unwrap_or_default());
         match parse(&bytes) {
             Err(why) => return Err(format!("{authority}: {why}")),

@@ -1,29 +1,39 @@
-//! Sockets that accept connections.
+//! Connections to the sockets that checks and `livelet probe` ask, by async-net.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as Pair;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::addr::SocketAddrArg;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, getpeername, socket_with,
-    sockopt,
-};
+use async_net::TcpStream;
+use async_net::unix::UnixStream;
+use rustix::event::epoll::{self, CreateFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::fcntl_dupfd_cloexec;
+use smol::Async;
+use socket2::SockRef;
 
 use super::said;
-use crate::runtime::Source;
+use crate::runtime::Timer;
+use crate::signal::Mask;
+
+/// Time after which a full backlog of a unix socket is tried again.
+const BACKLOG_RETRY: Duration = Duration::from_millis(10);
+/// Stack, in bytes, of the thread of async-io: what std gives a thread by itself.
+const STACK: usize = 2 * 1024 * 1024;
 
 /// Connects to the first of the addresses that accepts.
-pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<Source<TcpStream>> {
-    let mut outcome = Err(io::ErrorKind::AddrNotAvailable.into());
+///
+/// # Errors
+/// Returns the error of the last address, or of starting async-io.
+pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    start_async_io()?;
+    let mut outcome = Err(ErrorKind::AddrNotAvailable.into());
     for address in addresses {
-        let family = if address.is_ipv4() {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        };
-        outcome = connected(family, address).await;
+        outcome = TcpStream::connect(address).await.and_then(not_itself);
         if outcome.is_ok() {
             break;
         }
@@ -31,28 +41,65 @@ pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<Source<Tc
     outcome
 }
 
-async fn connected(
-    family: AddressFamily,
-    address: &impl SocketAddrArg,
-) -> io::Result<Source<TcpStream>> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    let begun = connect(&socket, address);
-    let socket = Source::new(TcpStream::from(socket));
-    match begun {
-        Ok(()) => {}
-        Err(Errno::INPROGRESS) => {
-            // Without a peer it is connecting still: where the system refuses to wait, that may be over too early.
-            while getpeername(socket.get_ref()) == Err(Errno::NOTCONN) {
-                socket.readable().await?;
-                sockopt::socket_error(socket.get_ref())??;
-            }
-        }
-        Err(error) => return Err(error.into()),
+/// Refuses a socket that is connected to itself. TCP allows that (simultaneous open, RFC 9293 section 3.5) if the kernel
+/// chooses the port of a check as the source port and nobody listens there. SO_LINGER of 0 resets the connection, so that
+/// no TIME_WAIT keeps the worker from the port.
+fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
+    if stream.local_addr()? != stream.peer_addr()? {
+        return Ok(stream);
     }
-    Ok(socket)
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Err(ErrorKind::ConnectionRefused.into())
 }
 
+/// Connects to a unix socket, and waits while its backlog is full.
+async fn connect_at(path: &Path) -> io::Result<UnixStream> {
+    start_async_io()?;
+    loop {
+        match UnixStream::connect(path).await {
+            // connect(2) of a unix socket does not wait for the backlog: the socket stays unconnected.
+            Err(error)
+                if [ErrorKind::NotConnected, ErrorKind::WouldBlock].contains(&error.kind()) =>
+            {
+                Timer::after(BACKLOG_RETRY).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Starts async-io, the reactor below async-net, unless it runs. Without its thread and descriptors it would panic, and
+/// panics of PID 1 end the container. So each of them is tried first, and a check that can't have them fails.
+///
+/// The thread runs no signal handlers. musl unblocks signals of its own when the first thread of a process is made.
+fn start_async_io() -> io::Result<()> {
+    thread_local! {
+        static RUNS: Cell<bool> = const { Cell::new(false) };
+    }
+    if RUNS.get() {
+        return Ok(());
+    }
+    let mask = Mask::all().set();
+    let outcome = try_async_io();
+    mask.set();
+    RUNS.set(outcome.is_ok());
+    outcome
+}
+
+fn try_async_io() -> io::Result<()> {
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    let event = eventfd(0, EventfdFlags::CLOEXEC)?;
+    let timer = fcntl_dupfd_cloexec(&event, 0)?;
+    // With the space for two: where addresses are scarce (RLIMIT_AS), the second is for the sockets.
+    let thread = thread::Builder::new().stack_size(2 * STACK).spawn(|| ())?;
+    // The thread has nothing to fail with.
+    let _ = thread.join();
+    let (socket, _) = Pair::pair()?;
+    drop((epoll, event, timer));
+    Async::new(socket).map(drop)
+}
+
+/// Checks that one of the addresses accepts a connection.
 pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
     match connect_to(addresses).await {
         Ok(_) => Ok(()),
@@ -63,12 +110,9 @@ pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
     }
 }
 
+/// Checks that a unix socket accepts a connection.
 pub(super) async fn accepts_at(path: &Path) -> Result<(), String> {
-    let connected = async {
-        let address = SocketAddrUnix::new(path)?;
-        connected(AddressFamily::UNIX, &address).await
-    };
-    match connected.await {
+    match connect_at(path).await {
         Ok(_) => Ok(()),
         Err(cause) => Err(format!("{}: {}", path.display(), said(&cause))),
     }

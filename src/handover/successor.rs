@@ -149,9 +149,9 @@ impl Offer {
 }
 
 impl Predecessor {
-    /// Waits until it has given the rendezvous up.
+    /// Waits until it has given the rendezvous up: it closes the channel, and sends nothing before.
     pub(super) async fn left(self) {
-        while self.channel.receive().await.is_some() {}
+        self.channel.receive().await;
     }
 }
 

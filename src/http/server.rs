@@ -32,6 +32,8 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 const MAX_ACCEPT_ERRORS: usize = 128;
 /// Most reads and writes of one connection in a turn: as many as a probe needs.
 const STEPS: usize = 4;
+/// Most evicted connections that still wait for an answer: each takes under 1 KiB, and a burst of probes is smaller.
+const MAX_EVICTED: usize = 1024;
 /// Most connections that are accepted from the queue once listening ends: at most this many fit a usual backlog.
 const MAX_QUEUED: usize = 4096;
 
@@ -226,7 +228,7 @@ impl Server {
     /// Evicts the connection that is first in the order. Returns `false` if there is none. While many that are evicted
     /// still wait for an answer, the next one does not: a slow check must not make the number of connections grow.
     fn evict_one(&self) -> bool {
-        let phase = if self.evicted.get() < self.max_connections {
+        let phase = if self.evicted.get() < MAX_EVICTED {
             Phase::Evicted
         } else {
             Phase::Cut

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use smol::future::or;
+use smol::future::{or, yield_now};
 
 use super::{HeldBy, Listen, ListenError, listen, port_owner};
 use crate::close::Closer;
@@ -138,6 +138,8 @@ impl Search {
                 Some(Reply::Healthy(livelet)) => {
                     asked.livelet = Some(livelet);
                     line = Some(asked);
+                    // Whatever the holder sends, signals have their turn.
+                    yield_now().await;
                 }
                 Some(Reply::Offered(socket)) => {
                     return Ok(Found::Offered(asked.conversation.into_offer(socket)));

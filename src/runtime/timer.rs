@@ -3,17 +3,17 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// Deadline of a timer, and a number that tells it from other timers of the same deadline.
-type Key = (Instant, NonZeroU64);
+/// async-io keys its timers alike, so that the map is in the binary once.
+type Key = (Instant, usize);
 
 thread_local! {
     static TIMERS: RefCell<Timers> = const {
-        RefCell::new(Timers { wakers: BTreeMap::new(), next_number: NonZeroU64::MIN })
+        RefCell::new(Timers { wakers: BTreeMap::new(), next_number: 0 })
     };
 }
 
@@ -21,7 +21,7 @@ thread_local! {
 #[derive(Debug)]
 struct Timers {
     wakers: BTreeMap<Key, Waker>,
-    next_number: NonZeroU64,
+    next_number: usize,
 }
 
 /// Returns the time until the next deadline, or `None` if no task waits for one.
@@ -47,7 +47,7 @@ pub(super) fn wake_expired() {
 pub(crate) struct Timer {
     deadline: Option<Instant>,
     /// Number of the timer while a task waits for it.
-    number: Option<NonZeroU64>,
+    number: Option<usize>,
     of_this_thread: PhantomData<*const ()>,
 }
 
@@ -109,7 +109,7 @@ impl Future for Timer {
         }
         let replaced = TIMERS.with_borrow_mut(|timers| {
             let number = *self.number.get_or_insert(timers.next_number);
-            timers.next_number = timers.next_number.max(number.saturating_add(1));
+            timers.next_number = timers.next_number.max(number.wrapping_add(1));
             timers.wakers.insert((deadline, number), cx.waker().clone())
         });
         // The timers are not borrowed here: dropping a waker may drop its task.
