@@ -252,13 +252,19 @@ fn livelet_is_ready_by_itself_where_nobody_else_says_so() {
 
 /// Returns the address of a livelet's notify socket, from the environment of its worker.
 fn notify_socket(livelet: &Livelet) -> SocketAddr {
-    let worker = support::descendants(livelet.pid())[0];
-    let environ = std::fs::read_to_string(format!("/proc/{worker}/environ")).unwrap();
-    let mut variables = environ.split('\0');
-    let name = variables.find_map(|pair| pair.strip_prefix("NOTIFY_SOCKET="));
-    match name.unwrap().strip_prefix('@') {
+    let worker = support::worker_of(livelet.pid());
+    let mut name = None;
+    wait_for("the worker's environment", || {
+        let environ = std::fs::read_to_string(format!("/proc/{worker}/environ")).unwrap();
+        let mut variables = environ.split('\0');
+        let found = variables.find_map(|pair| pair.strip_prefix("NOTIFY_SOCKET="));
+        name = found.map(String::from);
+        name.is_some()
+    });
+    let name = name.unwrap();
+    match name.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name).unwrap(),
-        None => SocketAddr::from_pathname(name.unwrap()).unwrap(),
+        None => SocketAddr::from_pathname(name).unwrap(),
     }
 }
 
@@ -389,7 +395,10 @@ impl RuntimeDirectory {
         let mut command = livelet();
         command.args(["-l", "127.0.0.1:0", "--ready", "notify"]);
         command.args(["--", "sleep", "1000"]);
-        Livelet::start_command(command.env("XDG_RUNTIME_DIR", &self.0), 1)
+        let livelet = Livelet::start_command(command.env("XDG_RUNTIME_DIR", &self.0), 1);
+        // The socket comes with the worker, after the ready line.
+        support::worker_of(livelet.pid());
+        livelet
     }
 
     fn entries(&self) -> Vec<std::path::PathBuf> {
@@ -408,10 +417,10 @@ impl Drop for RuntimeDirectory {
 fn the_directory_of_the_socket_is_removed_at_the_end() {
     let directory = RuntimeDirectory::new("end");
     let mut livelet = directory.start();
+    let address = notify_socket(&livelet);
     let [entry] = &directory.entries()[..] else {
         panic!("{:?}", directory.entries());
     };
-    let address = notify_socket(&livelet);
     assert_eq!(address.as_pathname().unwrap().parent(), Some(&**entry));
     livelet.signal("TERM");
     livelet.wait(SOON);

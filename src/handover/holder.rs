@@ -58,11 +58,6 @@ impl Listener {
         }))
     }
 
-    /// Returns the address on which the socket listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Returns `true` once a successor has taken the socket: from then on only the successor accepts.
     pub(crate) fn is_taken(&self) -> bool {
         self.is_taken.get()

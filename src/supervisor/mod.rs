@@ -124,6 +124,16 @@ enum Origin {
     TakenOver(Predecessor),
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Bound => Ok(()),
+            Origin::Inherited => f.write_str(" (inherited)"),
+            Origin::TakenOver(from) => write!(f, " (taken over from pid {})", from.pid),
+        }
+    }
+}
+
 /// The process: the only one that changes its state.
 struct Process<'c> {
     config: &'c Config,
@@ -219,7 +229,6 @@ impl<'c> Process<'c> {
         let sockets = if inherited.is_empty() {
             self.listen().await?
         } else {
-            self.start_worker()?;
             let sockets = inherited.into_iter().map(|socket| Listening {
                 socket,
                 origin: Origin::Inherited,
@@ -229,8 +238,11 @@ impl<'c> Process<'c> {
         if self.lifecycle.is_stopping() {
             return Ok(());
         }
+        // The ready line comes before the worker, which may fill the pipe of stderr. Connections queue in the kernel.
         self.serve(sockets)
             .map_err(|cause| RunError::System("listening socket", cause))?;
+        self.start_worker()?;
+        self.begin_checks();
         if let Some(pid) = self.tree.worker() {
             log::notice(format_args!("worker: pid {pid}: started"));
         }
@@ -244,8 +256,8 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Gets a listening socket for every address, and starts the worker as soon as they are at hand: a socket that
-    /// another livelet offers is taken once the worker runs. Returns early if a stop begins.
+    /// Gets a listening socket for every address. A socket that another livelet offers is taken only once the worker runs:
+    /// if the worker can't be started, the other livelet keeps its socket. Returns early if a stop begins.
     async fn listen(&mut self) -> Result<Vec<Listening>, RunError> {
         let wait = Wait {
             limit: self.config.bind_wait,
@@ -258,7 +270,9 @@ impl<'c> Process<'c> {
             let Some(found) = self.find(&missing, wait).await? else {
                 return Ok(sockets);
             };
-            self.start_worker()?;
+            if found.iter().any(|found| matches!(found, Found::Offered(_))) {
+                self.start_worker()?;
+            }
             let mut lapsed = Vec::new();
             for (address, found) in missing.into_iter().zip(found) {
                 match found {
@@ -396,31 +410,29 @@ impl<'c> Process<'c> {
 
     fn serve(&self, sockets: Vec<Listening>) -> io::Result<()> {
         for Listening { socket, origin } in sockets {
+            let address = socket.local_addr()?;
+            let ready = format!("listening on http://{address}{origin}");
             let listener = Listener::new(socket)?;
             self.server.accept_from(Rc::clone(&listener));
-            let address = listener.address();
-            let from = match origin {
-                Origin::Inherited => " (inherited)".to_string(),
-                Origin::Bound => {
-                    if !self.config.reuse_port {
-                        self.holder.answer_for(&listener, None);
-                    }
-                    String::new()
+            match origin {
+                Origin::Bound if !self.config.reuse_port => {
+                    self.holder.answer_for(&listener, None);
                 }
-                Origin::TakenOver(from) => {
-                    let pid = from.pid;
-                    self.holder.answer_for(&listener, Some(from));
-                    format!(" (taken over from pid {pid})")
-                }
-            };
-            log::notice(format_args!("listening on http://{address}{from}"));
+                Origin::TakenOver(from) => self.holder.answer_for(&listener, Some(from)),
+                Origin::Bound | Origin::Inherited => {}
+            }
+            log::notice(format_args!("{ready}"));
         }
+        Ok(())
+    }
+
+    /// Begins to count the age of what checks look for, and to watch liveness.
+    fn begin_checks(&self) {
         if let Some(limit) = self.config.exit_on_unhealthy {
             let watch = Rc::clone(&self.responder).watch(limit);
             task::spawn(&self.executor, watch);
         }
         self.responder.observer().begin(self.signals.inherited());
-        Ok(())
     }
 
     /// Takes one event through the lifecycle, publishes the state and does what the lifecycle wants done.

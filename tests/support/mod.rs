@@ -515,6 +515,18 @@ pub fn descendants(of: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
+/// Waits until livelet has started its worker, and returns the worker's process id.
+pub fn worker_of(livelet: u32) -> u32 {
+    let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let mut worker = None;
+    wait_for("the worker to run", || {
+        // Before exec(3) the child is livelet's own program.
+        worker = descendants(livelet).first().copied();
+        worker.is_some_and(|pid| program(pid).is_some_and(|exe| Some(exe) != program(livelet)))
+    });
+    worker.unwrap()
+}
+
 /// Whether a process runs, and is not a zombie.
 pub fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::jobs::{Lines, PLACES, Place, unshare};
 use crate::support::{
     Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, send, wait_for,
-    wait_until_draining,
+    wait_until_draining, worker_of,
 };
 
 /// Reads up to this, which may come before or after the ready line.
@@ -181,16 +181,20 @@ fn readers_of_the_output_that_do_not_end_have_five_seconds() {
     command.args(["-c", entrypoint]).env("BIN", binary());
     let mut livelet = Livelet::spawn(&mut command);
     until_said(&mut livelet, "go\n");
-    let before = descendants(livelet.pid()).into_iter().find(|&pid| {
-        std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|line| line.starts_with("sleep\x001000"))
+    let mut before = None;
+    wait_for("the child from before", || {
+        before = descendants(livelet.pid()).into_iter().find(|&pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.starts_with("sleep\x001000"))
+        });
+        before.is_some()
     });
     livelet.signal("TERM");
     livelet.wait_until_said("exited with code 3");
     let from = Instant::now();
     assert_eq!(livelet.wait(SOON).code(), Some(3));
     assert!(from.elapsed() >= Duration::from_millis(4500));
-    let before = before.expect("the child from before");
+    let before = before.unwrap();
     assert!(is_alive(before), "it was ended");
     send(before, "KILL");
 }
@@ -223,7 +227,7 @@ fn a_signal_that_cannot_be_sent_is_said() {
         livelet.wait_until_ready(1);
         until_said(&mut livelet, "go\n");
         let pid = place.pid(&livelet);
-        let worker = descendants(pid)[0];
+        let worker = worker_of(pid);
         send(pid, "TERM");
         livelet.wait_until_said("cannot send TERM: Operation not permitted; ");
         livelet.wait_until_said("cannot send KILL: Operation not permitted; ");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     Livelet, SOON, descendants, is_alive, livelet, probe, read_response, send, wait_for,
-    wait_until_draining, wait_until_read,
+    wait_until_draining, wait_until_read, worker_of,
 };
 
 fn start(args: &[&str], script: &str) -> Livelet {
@@ -130,7 +130,7 @@ fn without_a_grace_a_worker_that_ignores_term_is_left_alone() {
     while Instant::now() < until {
         assert_eq!(probe(livelet.addr(), "/livez").status, 200);
     }
-    send(descendants(livelet.pid())[0], "KILL");
+    send(worker_of(livelet.pid()), "KILL");
     assert_eq!(livelet.wait(SOON).code(), Some(137));
 }
 

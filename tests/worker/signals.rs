@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    KillOnDrop, Livelet, SOON, descendants, livelet, probe, send_to_group, wait_for,
-    wait_until_listening,
+    KillOnDrop, Livelet, SOON, livelet, probe, send_to_group, wait_for, wait_until_listening,
+    worker_of,
 };
 
 /// A worker that says each signal it gets, and so does a child of its own. Both wait for lines of the pipe at `waits_at`.
@@ -77,7 +77,7 @@ impl Livelet {
 
     /// Kills the worker, which nothing else ends, and its group.
     fn kill_worker(&mut self) {
-        send_to_group(descendants(self.pid())[0], "KILL");
+        send_to_group(worker_of(self.pid()), "KILL");
         assert_eq!(self.wait(SOON).code(), Some(137));
     }
 }
@@ -114,7 +114,7 @@ fn each_signal_reaches_the_worker_alone() {
         livelet.wait_until_got("worker", number);
     }
     // What the child gets itself comes after what it would have got before.
-    send_to_group(descendants(livelet.pid())[0], "36");
+    send_to_group(worker_of(livelet.pid()), "36");
     livelet.wait_until_got("child", 36);
     assert_eq!(
         livelet.said.matches("child got").count(),
@@ -201,7 +201,7 @@ fn faults_and_broken_pipes_of_its_own_are_not_the_workers() {
     for _ in 0..20 {
         livelet.signal("WINCH");
     }
-    let worker = descendants(livelet.pid())[0];
+    let worker = worker_of(livelet.pid());
     wait_for("the signals to have been said", || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", livelet.pid())).unwrap();
         status.contains("SigPnd:\t0000000000000000")

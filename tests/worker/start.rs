@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use crate::support::{
-    Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, wait_for,
+    Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, wait_for, worker_of,
 };
 
 /// Runs livelet around a command and returns its exit code, and what the command printed.
@@ -161,7 +161,7 @@ fn the_worker_dies_with_livelet() {
         "-c",
         "trap '' TERM HUP; while :; do sleep 0.01; done",
     ]);
-    let worker = descendants(livelet.pid())[0];
+    let worker = worker_of(livelet.pid());
     livelet.signal("KILL");
     livelet.wait(SOON);
     wait_for("the worker to die", || !is_alive(worker));
@@ -199,6 +199,31 @@ fn livelet_moves_to_the_root_and_the_worker_keeps_the_directory() {
             &directory
         };
         wait_for("livelet to move", || cwd(livelet.pid()) == own);
-        assert_eq!(cwd(descendants(livelet.pid())[0]), directory);
+        assert_eq!(cwd(worker_of(livelet.pid())), directory);
     }
+}
+
+#[test]
+fn the_ready_line_comes_before_anything_that_the_worker_writes() {
+    for _ in 0..20 {
+        let mut command = livelet();
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--",
+            "sh",
+            "-c",
+            "echo first >&2; exec sleep 1000",
+        ]);
+        // `start_command` fails if another line comes first.
+        let _livelet = Livelet::start_command(&mut command, 1);
+    }
+}
+
+#[test]
+fn a_worker_that_fills_stderr_at_once_does_not_cost_the_ready_line() {
+    let mut command = livelet();
+    command.args(["--listen", "127.0.0.1:0", "--", "sh", "-c", "exec yes >&2"]);
+    let livelet = Livelet::start_command(&mut command, 1);
+    assert_eq!(probe(livelet.addr(), "/livez").status, 200);
 }
