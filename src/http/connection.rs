@@ -302,6 +302,12 @@ impl Connection {
         self.phase = self.phase.max(phase);
     }
 
+    /// Returns `true` if bytes have arrived that are not answered.
+    #[must_use]
+    pub fn has_unanswered(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// Returns `true` if the connection closes as soon as it would have to wait.
     #[must_use]
     pub fn is_given_up(&self) -> bool {

@@ -30,6 +30,8 @@ use crate::runtime::{Condition, Source, Timer, task};
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Most errors of accept4(2) in a row that are taken for errors of the queued connections, before accepting backs off.
 const MAX_ACCEPT_ERRORS: usize = 128;
+/// Most connections that are accepted in a turn while others are open.
+const MAX_BATCH: usize = 64;
 /// Most reads and writes of one connection in a turn: as many as a probe needs.
 const STEPS: usize = 4;
 /// Most evicted connections that still wait for an answer: each takes under 1 KiB, and a burst of probes is smaller.
@@ -160,14 +162,20 @@ impl Server {
         self.connections.borrow().len()
     }
 
-    /// Accepts one connection at a time. Epoll reports a queue that is not empty again and again, so that connections which
-    /// are open have their turn in between.
+    /// Accepts connections until listening ends. A probe comes alone, so that after one accept epoll is asked to report the
+    /// queue again. While other connections are open, a batch is accepted in a turn: their requests take time, and a probe
+    /// may be queued behind many.
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut queued = 0;
         let mut errors = 0;
+        let mut batch = 0;
         while queued < MAX_QUEUED && !listener.is_taken() {
             let is_closing = self.is_closing.get();
-            if !is_closing {
+            if batch == MAX_BATCH {
+                yield_now().await;
+                batch = 0;
+            }
+            if batch == 0 && !is_closing {
                 let stopped = async {
                     let is_stopped = || self.is_closing.get() || listener.is_taken();
                     self.acceptance.until(is_stopped).await;
@@ -188,11 +196,17 @@ impl Server {
                     queued += usize::from(is_closing);
                     self.make_room().await;
                     self.open(socket.into());
+                    batch = if self.open_connections() > 1 {
+                        batch + 1
+                    } else {
+                        0
+                    };
                 }
                 Err(Errno::AGAIN) if is_closing => return,
-                Err(Errno::AGAIN) => {}
+                Err(Errno::AGAIN) => batch = 0,
                 Err(error) => {
                     errors += 1;
+                    batch = 0;
                     self.accept_failed(&error.into(), errors).await;
                 }
             }
@@ -316,7 +330,9 @@ impl Future for ConnectionTask {
             let now = Instant::now();
             this.answer_requests(now, cx);
             match this.poll_step(now, cx) {
-                Poll::Ready(Ok(Progress::Made)) => {}
+                // A client that sends many requests at once has its next answers in the next turn.
+                Poll::Ready(Ok(Progress::Sent)) if this.connection.has_unanswered() => break,
+                Poll::Ready(Ok(Progress::Made | Progress::Sent)) => {}
                 Poll::Ready(Ok(Progress::Ended) | Err(_)) => return Poll::Ready(()),
                 Poll::Pending if this.connection.is_given_up() => {
                     return Poll::Ready(());
@@ -324,8 +340,7 @@ impl Future for ConnectionTask {
                 Poll::Pending => {
                     this.timer.set(this.connection.deadline());
                     if Pin::new(&mut this.timer).poll(cx).is_pending() {
-                        let rank = this.connection.eviction_rank();
-                        this.server.keep(this.key, rank, cx.waker());
+                        this.keep(cx.waker());
                         return Poll::Pending;
                     }
                     // Only now: what has arrived by the deadline still counts.
@@ -338,6 +353,7 @@ impl Future for ConnectionTask {
         if now >= this.connection.deadline() {
             this.expire(now);
         }
+        this.keep(cx.waker());
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -346,11 +362,19 @@ impl Future for ConnectionTask {
 /// Outcome of a step.
 enum Progress {
     Made,
+    /// Answers have left.
+    Sent,
     /// The connection is over.
     Ended,
 }
 
 impl ConnectionTask {
+    /// Leaves with the server what it needs to evict the connection.
+    fn keep(&self, waker: &Waker) {
+        let rank = self.connection.eviction_rank();
+        self.server.keep(self.key, rank, waker);
+    }
+
     /// Answers the requests that have arrived, until one has to wait for a check.
     fn answer_requests(&mut self, now: Instant, cx: &Context<'_>) {
         loop {
@@ -420,6 +444,7 @@ impl ConnectionTask {
                 let sent = self.socket.poll_with(cx, |mut socket| socket.write(bytes));
                 let count = ready!(sent)?;
                 self.connection.sent(count, now);
+                return Poll::Ready(Ok(Progress::Sent));
             }
             Step::Wait => return Poll::Pending,
             Step::ShutDown => self.socket.get_ref().shutdown(Shutdown::Write)?,
