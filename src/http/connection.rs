@@ -254,8 +254,7 @@ impl Connection {
         if count < self.outbox.len() {
             self.outbox.drain(..count);
         } else {
-            // An idle connection keeps no buffer.
-            self.outbox = Vec::new();
+            self.outbox.clear();
             self.since = now;
         }
     }
@@ -295,6 +294,21 @@ impl Connection {
         self.pending = Some(Pending::rejected(&rejection));
         self.since = now;
         Some(rejection)
+    }
+
+    /// Takes a buffer for answers, for as long as the connection has its turn. All connections share one buffer, so that a
+    /// probe allocates none, and only a connection with unsent answers keeps its own.
+    pub fn borrow_outbox(&mut self, shared: &mut Vec<u8>) {
+        if self.outbox.is_empty() {
+            self.outbox = std::mem::take(shared);
+        }
+    }
+
+    /// Gives the buffer back unless an answer in it is unsent.
+    pub fn return_outbox(&mut self, shared: &mut Vec<u8>) {
+        if self.outbox.is_empty() {
+            *shared = std::mem::take(&mut self.outbox);
+        }
     }
 
     /// Moves on to a later phase.
@@ -438,7 +452,15 @@ mod tests {
         }
 
         /// Lets bytes arrive (none: nothing to read) and goes on until the connection waits.
-        fn feed(&mut self, mut bytes: &[u8]) -> At {
+        fn feed(&mut self, bytes: &[u8]) -> At {
+            let mut shared = Vec::new();
+            self.connection.borrow_outbox(&mut shared);
+            let at = self.go_on(bytes);
+            self.connection.return_outbox(&mut shared);
+            at
+        }
+
+        fn go_on(&mut self, mut bytes: &[u8]) -> At {
             loop {
                 self.answer();
                 match self.connection.step(self.now) {

@@ -52,6 +52,8 @@ pub(crate) struct Server {
     listening: Cell<usize>,
     /// The bytes of one read, of whichever connection reads.
     buffer: RefCell<[u8; MAX_READ]>,
+    /// The buffer for answers of whichever connection has its turn.
+    outbox: RefCell<Vec<u8>>,
     connections: RefCell<Slab<Entry>>,
     /// Number of open connections that are evicted.
     evicted: Cell<usize>,
@@ -89,6 +91,7 @@ impl Server {
             is_closing: Cell::new(false),
             listening: Cell::new(0),
             buffer: RefCell::new([0; MAX_READ]),
+            outbox: RefCell::default(),
             connections: RefCell::default(),
             evicted: Cell::new(0),
             older: Cell::new(0),
@@ -324,38 +327,13 @@ impl Future for ConnectionTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        this.connection.enter(this.server.phase_of(this.key));
-        for _ in 0..STEPS {
-            let now = Instant::now();
-            this.answer_requests(now, cx);
-            match this.poll_step(now, cx) {
-                // A client that sends many requests at once has its next answers in the next turn.
-                Poll::Ready(Ok(Progress::Sent)) if this.connection.has_unanswered() => break,
-                Poll::Ready(Ok(Progress::Made | Progress::Sent)) => {}
-                Poll::Ready(Ok(Progress::Ended) | Err(_)) => return Poll::Ready(()),
-                Poll::Pending if this.connection.is_given_up() => {
-                    return Poll::Ready(());
-                }
-                Poll::Pending => {
-                    this.timer.set(this.connection.deadline());
-                    if Pin::new(&mut this.timer).poll(cx).is_pending() {
-                        this.keep(cx.waker());
-                        return Poll::Pending;
-                    }
-                    // Only now: what has arrived by the deadline still counts.
-                    this.expire(now);
-                }
-            }
-        }
-        // A client that always has more to send must not outlive its deadline, nor keep the thread from others.
-        let now = Instant::now();
-        if now >= this.connection.deadline() {
-            this.expire(now);
-        }
-        this.keep(cx.waker());
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        let server = Rc::clone(&self.server);
+        self.connection
+            .borrow_outbox(&mut server.outbox.borrow_mut());
+        let outcome = self.have_turn(cx);
+        self.connection
+            .return_outbox(&mut server.outbox.borrow_mut());
+        outcome
     }
 }
 
@@ -369,6 +347,41 @@ enum Progress {
 }
 
 impl ConnectionTask {
+    /// Takes the connection as far as it gets without waiting. Ready means that it is over.
+    fn have_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.connection.enter(self.server.phase_of(self.key));
+        for _ in 0..STEPS {
+            let now = Instant::now();
+            self.answer_requests(now, cx);
+            match self.poll_step(now, cx) {
+                // A client that sends many requests at once has its next answers in the next turn.
+                Poll::Ready(Ok(Progress::Sent)) if self.connection.has_unanswered() => break,
+                Poll::Ready(Ok(Progress::Made | Progress::Sent)) => {}
+                Poll::Ready(Ok(Progress::Ended) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending if self.connection.is_given_up() => {
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    self.timer.set(self.connection.deadline());
+                    if Pin::new(&mut self.timer).poll(cx).is_pending() {
+                        self.keep(cx.waker());
+                        return Poll::Pending;
+                    }
+                    // Only now: what has arrived by the deadline still counts.
+                    self.expire(now);
+                }
+            }
+        }
+        // A client that always has more to send must not outlive its deadline, nor keep the thread from others.
+        let now = Instant::now();
+        if now >= self.connection.deadline() {
+            self.expire(now);
+        }
+        self.keep(cx.waker());
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Leaves with the server what it needs to evict the connection.
     fn keep(&self, waker: &Waker) {
         let rank = self.connection.eviction_rank();
