@@ -1,7 +1,73 @@
 //! livelet gives any process a health endpoint.
 //!
-//! Data flows one way: [`cli`] makes a configuration for [`supervisor`]; signals send events to it, and it steps the pure
-//! [`supervisor::lifecycle`] and publishes a [`health::Snapshot`]; connections only read snapshots.
+//! # Bird's eye
+//!
+//! One thread answers probes over HTTP, forwards signals to the worker and reaps. Everything is a task of smol's executor,
+//! and every task waits in one edge-triggered epoll ([`runtime`]). Data flows one way: bytes and events come in with the
+//! time, pure cores return what to do, and thin I/O around them does it.
+//!
+//! | pure core | gets | returns |
+//! |---|---|---|
+//! | [`supervisor::lifecycle`] | events: a signal, the worker's end, connections closed | actions: forward, kill, drain, exit |
+//! | [`http::connection`] | bytes, answers | requests, and the next step: read, send, close |
+//! | [`health`] | a request, outcomes of checks | a response, and changes to log |
+//! | [`notify::Notified`] | messages of sd_notify(3) | the outcomes of `notify` and `watchdog` |
+//! | [`handover::message`] | bytes of a peer | messages |
+//!
+//! # Code map
+//!
+//! | room | owns |
+//! |---|---|
+//! | [`config`], [`exit_code`], `duration`, [`log`], `signal`, `peer` | what everybody uses |
+//! | [`cli`] | the table of options, the variables, `--help` |
+//! | [`supervisor`] | the event loop and its lifecycle, the order of the drain included |
+//! | [`worker`] | spawn, signal, reap, descendants, the terminal |
+//! | [`notify`] | the worker's NOTIFY_SOCKET, and the relay to livelet's own supervisor |
+//! | [`listen`] | listening sockets: bound, inherited, waited for; the owner of a port |
+//! | [`handover`] | the protocol by which a successor gets the listening socket |
+//! | [`http`] | requests, responses, the connection, the server |
+//! | [`health`] | endpoints and routes, verdicts, rendering |
+//! | [`check`] | the kinds of checks, and the runner that shares one run among a burst of probes |
+//! | `responder` | brings [`health`] and [`check`] together: the answer to a request |
+//! | [`command`] | `livelet probe` and `livelet install` |
+//! | `runtime` | the one wait, timers, tasks |
+//! | `close` | the thread that closes descriptors which other processes sent |
+//!
+//! # Invariants
+//!
+//! - Only the supervisor changes the state of the process. Other tasks see a [`health::Snapshot`].
+//! - Nothing that may block is called on the thread: file checks and foreign descriptors have threads of their own.
+//! - Every loop over what others send yields after a bounded number.
+//! - At the connection limit no connection is exempt from eviction.
+//! - Only [`worker`] waits for children.
+//! - Exactly one livelet owns a listening socket during a handover ([`handover`] says why).
+//!
+//! # Journeys
+//!
+//! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`. Its turn reads into
+//! [`http::connection::Connection::received`]; `incoming` parses the request ([`http::parse`]); `Responder::route` makes a
+//! [`health::Question`] of it; `Responder::poll_answer` collects a [`health::Report`], feeds [`health::Verdicts`] and calls
+//! [`health::respond`]; `Connection::answer` encodes ([`http::encode`]); the turn sends and closes.
+//!
+//! **TERM.** `Signals::next` returns the signal, `Process::received` makes an event of it, and `Lifecycle::step` returns the
+//! actions. `Process::act` forwards the signal to the worker. SIGCHLD leads to `Process::reap`, which tells the lifecycle of
+//! the worker's end. The drain follows: older connections, successors, the queue of the socket, then the exit.
+//!
+//! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous; the holder's
+//! `Holder::accept_peers` starts `Holder::converse`, which offers the socket; the successor starts its worker, and
+//! `Offer::take` says `taken`, the commit point. `Process::handed_over` stops the accept loops of the holder.
+//!
+//! **A heartbeat check.** `Responder::poll_answer` asks `Observer::observe`; the observer starts one run, which reads the
+//! file's time on a thread and compares it in `check::file`. The outcome wakes every connection that waits for it.
+//!
+//! # Glossary
+//!
+//! - *Worker*: the command that livelet runs. *Descendants*: the worker's processes; livelet is their subreaper.
+//! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it at the *rendezvous*, an
+//!   abstract unix socket named after the address.
+//! - *Lame duck*: the time after a stop signal in which readiness fails and the worker is not told yet.
+//! - *Drain*: the time after the worker's end in which open connections finish.
+//! - *Evict*: to close a connection because a new one needs its place.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("livelet runs on Linux only: it needs epoll(7), signalfd(2), prctl(2) and /proc");
