@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::worker;
+
 /// Returns the command line of a process, its arguments separated by spaces. Returns its name if it hides the command line,
 /// and `?` if it has gone.
 pub(super) fn command(pid: i32) -> String {
@@ -112,17 +114,11 @@ pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
             fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
         })
     };
-    let pid = processes().find(has_it)?;
+    let pid = worker::pids().ok()?.into_iter().find(has_it)?;
     Some(Owner {
         pid,
         command: command(pid),
     })
-}
-
-/// Returns the processes that /proc lists.
-fn processes() -> impl Iterator<Item = i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 #[cfg(test)]

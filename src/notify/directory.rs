@@ -5,7 +5,7 @@
 //! every process the name that a socket was bound under.
 
 use std::env;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, DirEntry, Permissions};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -87,7 +87,7 @@ fn random() -> u64 {
 
 /// Removes the directories of livelets of this user that have crashed.
 fn remove_leftovers(place: &Path) {
-    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+    for entry in entries(place) {
         let name = entry.file_name();
         let is_ours = || {
             let found = entry.metadata();
@@ -95,18 +95,24 @@ fn remove_leftovers(place: &Path) {
         };
         if name.to_string_lossy().starts_with(PREFIX) && is_ours() {
             let directory = entry.path();
-            if sockets(&directory).all(|socket| is_dead(&socket)) {
+            if sockets(&directory).iter().all(|socket| is_dead(socket)) {
                 remove(&directory);
             }
         }
     }
 }
 
+/// Returns what is in a directory, as far as it can be read.
+fn entries(directory: &Path) -> Vec<DirEntry> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    entries.flatten().collect()
+}
+
 /// Returns the paths of the sockets in a directory.
-fn sockets(directory: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let sockets = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
-    sockets.map(|entry| entry.path())
+fn sockets(directory: &Path) -> Vec<PathBuf> {
+    let mut found = entries(directory);
+    found.retain(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+    found.iter().map(DirEntry::path).collect()
 }
 
 /// Returns `true` if no process holds the socket: connect(2) is refused then, in whatever pid namespace the holder was.

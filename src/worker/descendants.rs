@@ -33,14 +33,22 @@ pub(crate) fn descendants() -> io::Result<Vec<Process>> {
     if !shows_own_namespace()? {
         return Err(io::Error::other("it shows another pid namespace"));
     }
-    let mut all = Vec::new();
+    // A process that has ended meanwhile has no file any more.
+    let all: Vec<Process> = pids()?.into_iter().filter_map(process).collect();
+    Ok(below(getpid().as_raw_pid(), &all))
+}
+
+/// Returns the pids that /proc lists.
+///
+/// # Errors
+/// Returns an error if /proc can't be read.
+pub(crate) fn pids() -> io::Result<Vec<i32>> {
+    let mut pids = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.parse::<i32>().ok());
-        // A process that has ended meanwhile has no file any more.
-        all.extend(pid.and_then(process));
+        pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok()));
     }
-    Ok(below(getpid().as_raw_pid(), &all))
+    Ok(pids)
 }
 
 /// Returns `true` if the numbers in /proc are those of livelet's own pid namespace.

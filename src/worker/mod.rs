@@ -24,7 +24,7 @@ use crate::signal::{self, Mask};
 use environment::Environment;
 use spawn::spawn;
 
-pub(crate) use descendants::{is_descendant, shares_pid_namespace};
+pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace};
 pub(crate) use tree::{Ended, Tree};
 
 /// Variables that supervisors set for livelet, not for the worker.
