@@ -60,14 +60,40 @@
 //! **A heartbeat check.** `Responder::poll_answer` asks `Observer::observe`; the observer starts one run, which reads the
 //! file's time on a thread and compares it in `check::file`. The outcome wakes every connection that waits for it.
 //!
+//! # Crates
+//!
+//! | crate | for |
+//! |---|---|
+//! | smol | the executor that runs every task, and `unblock` for calls that may block |
+//! | async-net | sockets of network checks and of `livelet probe` |
+//! | socket2 | the listening socket |
+//! | signal-hook | signals as a stream |
+//! | httparse, httpdate, lexopt | heads, the Date field, the command line |
+//! | rustix, libc | system calls; libc for those that rustix does not have |
+//! | slab | the tables of connections and of sources |
+//!
 //! # Glossary
 //!
-//! - *Worker*: the command that livelet runs. *Descendants*: the worker's processes; livelet is their subreaper.
-//! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it at the *rendezvous*, an
-//!   abstract unix socket named after the address.
-//! - *Lame duck*: the time after a stop signal in which readiness fails and the worker is not told yet.
+//! - *Worker*: the command that livelet runs. *Descendants*: the worker's processes. livelet is
+//!   their *subreaper*: the kernel gives orphans among them to livelet (prctl(2)).
+//! - *Probe*: a request for an endpoint. *Prober*: the program that sends it.
+//! - *Endpoint*: liveness, readiness or startup. *Verdict*: whether it holds.
+//! - *Check*: one condition of an endpoint. *Outcome*: the result of one run of a check.
+//! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it
+//!   at the *rendezvous*, an abstract unix socket named after the address.
+//! - *Offer*: a listening socket that the holder has sent and the successor has not confirmed.
+//! - *Stop signal*: a signal that begins a stop, TERM and INT unless `--stop-signal` says otherwise.
+//! - *Lame duck*: the time after a stop signal in which readiness fails and the worker is not told
+//!   yet.
 //! - *Drain*: the time after the worker's end in which open connections finish.
+//! - *Relay*: to pass a worker's sd_notify message on to livelet's own supervisor.
 //! - *Evict*: to close a connection because a new one needs its place.
+//! - *Idle*: without a request that has begun.
+//! - *Backlog*: connections that the kernel has accepted and livelet has not.
+//! - *Batch*: the bounded number of items that a loop handles before it yields.
+//! - *Edge-triggered*: epoll(7) tells of a change once; the task tries until `EAGAIN`.
+//! - *Register*: to give a descriptor to epoll.
+//! - *Back off*: to wait before the next try when descriptors or memory are short.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("livelet runs on Linux only: it needs epoll(7), signalfd(2), prctl(2) and /proc");
