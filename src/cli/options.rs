@@ -1,0 +1,217 @@
+//! The table of options: the parser, the variables and `--help` read it, and so do the man page and the completions.
+
+/// An option.
+#[derive(Debug)]
+pub struct Flag {
+    pub(super) id: Id,
+    /// Letter of the option.
+    pub short: Option<char>,
+    /// Name of the option.
+    pub long: &'static str,
+    /// Variable that counts if the flag is not given.
+    pub variable: Option<&'static str>,
+    /// Name of the value; empty for a switch.
+    pub value: &'static str,
+    /// Effect of the option, for `--help`.
+    pub help: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Id {
+    Listen,
+    Live,
+    Ready,
+    Path,
+    CheckTimeout,
+    ExitOnUnhealthy,
+    Drain,
+    BindWait,
+    Takeover,
+    ReusePort,
+    MaxConnections,
+    Signal,
+    OkExit,
+    StopSignal,
+    Group,
+    Grace,
+    LameDuck,
+    Quiet,
+    Verbose,
+    Help,
+    Version,
+}
+
+/// Every option, in the order of `--help`; `packaging/pages.rs` makes the man page and the completions of it.
+pub const FLAGS: [Flag; 21] = [
+    Flag {
+        id: Id::Listen,
+        short: Some('l'),
+        long: "listen",
+        variable: Some("LIVELET_LISTEN"),
+        value: "ADDR",
+        help: "9090, :9090, [::1]:9090; repeatable (default 9090)",
+    },
+    Flag {
+        id: Id::Live,
+        short: None,
+        long: "live",
+        variable: Some("LIVELET_LIVE"),
+        value: "CHECK",
+        help: "liveness: file:/path, heartbeat:/path:9s (repeats)",
+    },
+    Flag {
+        id: Id::Ready,
+        short: None,
+        long: "ready",
+        variable: Some("LIVELET_READY"),
+        value: "CHECK",
+        help: "readiness: tcp:IP:PORT, unix:/path, http://IP:PORT/",
+    },
+    Flag {
+        id: Id::Path,
+        short: None,
+        long: "path",
+        variable: Some("LIVELET_PATH"),
+        value: "PATH=WHAT",
+        help: "one more path of live, ready or startup (repeats)",
+    },
+    Flag {
+        id: Id::CheckTimeout,
+        short: None,
+        long: "check-timeout",
+        variable: Some("LIVELET_CHECK_TIMEOUT"),
+        value: "DUR",
+        help: "for one check (default 800ms)",
+    },
+    Flag {
+        id: Id::ExitOnUnhealthy,
+        short: None,
+        long: "exit-on-unhealthy",
+        variable: Some("LIVELET_EXIT_ON_UNHEALTHY"),
+        value: "DUR",
+        help: "liveness failing this long: stop, exit 75",
+    },
+    Flag {
+        id: Id::Drain,
+        short: None,
+        long: "drain",
+        variable: Some("LIVELET_DRAIN"),
+        value: "DUR",
+        help: "deadline for open connections (default and most 5s)",
+    },
+    Flag {
+        id: Id::BindWait,
+        short: None,
+        long: "bind-wait",
+        variable: Some("LIVELET_BIND_WAIT"),
+        value: "DUR",
+        help: "how long to wait for a held port (default 10s)",
+    },
+    Flag {
+        id: Id::Takeover,
+        short: None,
+        long: "takeover",
+        variable: Some("LIVELET_TAKEOVER"),
+        value: "",
+        help: "replace a healthy livelet that holds the port",
+    },
+    Flag {
+        id: Id::ReusePort,
+        short: None,
+        long: "reuse-port",
+        variable: Some("LIVELET_REUSE_PORT"),
+        value: "",
+        help: "share the port on purpose (SO_REUSEPORT)",
+    },
+    Flag {
+        id: Id::MaxConnections,
+        short: None,
+        long: "max-connections",
+        variable: Some("LIVELET_MAX_CONNECTIONS"),
+        value: "N",
+        help: "open connections at once (default 256)",
+    },
+    Flag {
+        id: Id::Signal,
+        short: None,
+        long: "signal",
+        variable: Some("LIVELET_SIGNAL"),
+        value: "FROM=TO",
+        help: "forward a signal as another; TERM=0 drops it",
+    },
+    Flag {
+        id: Id::OkExit,
+        short: None,
+        long: "ok-exit",
+        variable: Some("LIVELET_OK_EXIT"),
+        value: "CODE",
+        help: "report this exit code as 0; repeatable",
+    },
+    Flag {
+        id: Id::StopSignal,
+        short: None,
+        long: "stop-signal",
+        variable: Some("LIVELET_STOP_SIGNAL"),
+        value: "SIG",
+        help: "begins a stop; repeatable (default TERM and INT)",
+    },
+    Flag {
+        id: Id::Group,
+        short: None,
+        long: "group",
+        variable: Some("LIVELET_GROUP"),
+        value: "",
+        help: "signal the command's whole process group",
+    },
+    Flag {
+        id: Id::Grace,
+        short: None,
+        long: "grace",
+        variable: Some("LIVELET_GRACE"),
+        value: "DUR",
+        help: "asked to stop, it is killed after this; else never",
+    },
+    Flag {
+        id: Id::LameDuck,
+        short: None,
+        long: "lame-duck",
+        variable: Some("LIVELET_LAME_DUCK"),
+        value: "DUR",
+        help: "on TERM: not ready for this long before it is told",
+    },
+    Flag {
+        id: Id::Quiet,
+        short: Some('q'),
+        long: "quiet",
+        variable: None,
+        value: "",
+        help: "say failures alone (LIVELET_LOG=quiet)",
+    },
+    Flag {
+        id: Id::Verbose,
+        short: Some('v'),
+        long: "verbose",
+        variable: None,
+        value: "",
+        help: "say each request too (LIVELET_LOG=verbose)",
+    },
+    Flag {
+        id: Id::Help,
+        short: Some('h'),
+        long: "help",
+        variable: None,
+        value: "",
+        help: "print this",
+    },
+    Flag {
+        id: Id::Version,
+        short: Some('V'),
+        long: "version",
+        variable: None,
+        value: "",
+        help: "print the version",
+    },
+];
+
+/// The one variable that stands for two flags.
+pub(super) const LOG_VARIABLE: &str = "LIVELET_LOG";
