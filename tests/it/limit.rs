@@ -1,12 +1,4 @@
 //! A probe is answered however many connections are held, by the limit's rule and without descriptors too.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use support::{
+use crate::support::{
     Livelet, SOON, Socket, assert_closed, binary, livelet, probe, proc_stat, read_response,
     sockets_at, wait_for, wait_until_read,
 };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::client::*;
-use crate::messages::After::*;
-use crate::messages::*;
+use super::client::*;
+use super::messages::After::*;
+use super::messages::*;
 use crate::support::Livelet;
 
 #[test]

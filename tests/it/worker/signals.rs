@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    KillOnDrop, Livelet, SOON, livelet, probe, send_to_group, wait_for, wait_until_listening,
-    worker_of,
+    KillOnDrop, Livelet, SOON, is_alive, livelet, probe, send_to_group, wait_for,
+    wait_until_listening, worker_of,
 };
 
 /// A worker that says each signal it gets, and so does a child of its own. Both wait for lines of the pipe at `waits_at`.
@@ -212,7 +212,7 @@ fn faults_and_broken_pipes_of_its_own_are_not_the_workers() {
         Some(138),
         "ended by another signal than the one sent"
     );
-    assert!(!crate::support::is_alive(worker));
+    assert!(!is_alive(worker));
 }
 
 #[test]

@@ -1,11 +1,6 @@
 //! What holds for the pure state whatever happens in whichever order, in simulated time. The seed is printed; with
+
 //! `LIVELET_SEED` the orders are the same again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};

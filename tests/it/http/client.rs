@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{self, uninterrupted};
+use crate::support::{connect, uninterrupted};
 
 /// How long an answer or an end of stream may take; under the 5 s of the head deadline, so that a 408 is no answer.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(4);
@@ -106,7 +106,7 @@ pub(crate) fn imf_fixdate(date: &str) -> Outcome {
 
 impl Client {
     pub(crate) fn open(addr: SocketAddr) -> Client {
-        let stream = support::connect(addr);
+        let stream = connect(addr);
         stream.set_read_timeout(Some(AT_ONCE)).unwrap();
         stream.set_write_timeout(Some(AT_ONCE)).unwrap();
         Client {

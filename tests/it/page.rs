@@ -1,17 +1,11 @@
 //! The status page, as a browser asks for it. tests/system/page looks at it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::fs::{self, File};
 use std::io::Write;
 
-use support::{Livelet, Response, connect, read_head, read_response, wait_for};
+use crate::support::{
+    Livelet, Response, SOON, connect, livelet, read_head, read_response, wait_for,
+};
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -115,7 +109,7 @@ fn its_status_is_that_of_liveness_and_it_says_how_long() {
 
 #[test]
 fn it_names_the_worker() {
-    let mut command = support::livelet();
+    let mut command = livelet();
     command.args(["-l", "127.0.0.1:0", "--", "sleep", "1000"]);
     let mut livelet = Livelet::spawn(&mut command);
     livelet.wait_until_ready(1);
@@ -131,5 +125,5 @@ fn it_names_the_worker() {
     let row = format!("<b>worker</b><br>pid {pid}, up ");
     assert!(page.contains(&row), "no {row} in {page}");
     livelet.signal("TERM");
-    livelet.wait(support::SOON);
+    livelet.wait(SOON);
 }

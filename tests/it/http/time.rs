@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::client::*;
-use crate::connections::*;
+use super::client::*;
+use super::connections::*;
 use crate::support::{Livelet, wait_for};
 
 #[test]

@@ -1,12 +1,4 @@
 //! The command line and its variables: what is refused, what is accepted and what it then does.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
@@ -17,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{
-    KillOnDrop, Livelet, SOON, assert_closed, binary, finish, livelet, probe, wait_until_listening,
-    wait_until_read,
+use crate::support::{
+    KillOnDrop, Livelet, SOON, assert_closed, binary, finish, has_ipv6, livelet, probe,
+    wait_until_listening, wait_until_read,
 };
 
 /// Runs livelet and asserts that it ends before it binds anything, with 125 and one line that holds `named`.
@@ -342,10 +334,6 @@ fn a_bad_value_behind_a_held_port_is_what_is_said() {
     let addr = other.local_addr().unwrap().to_string();
     let args = ["--listen", &addr, "--drain", "6s"].map(OsStr::new);
     assert_refused(&args, None, &["--drain", "6s"]);
-}
-
-fn has_ipv6() -> bool {
-    TcpListener::bind("[::1]:0").is_ok()
 }
 
 fn on(ip: &str, port: u16) -> SocketAddr {

@@ -1,12 +1,4 @@
 //! Checks through their life, as an endpoint shows them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -17,7 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use support::{Livelet, SOON, probe, uninterrupted, wait_for};
+use crate::support::{
+    Livelet, Response, SOON, connect, descendants, is_alive, livelet, probe, read_response,
+    uninterrupted, wait_for,
+};
 
 /// A directory of the test's own, gone with it.
 struct Directory(PathBuf);
@@ -126,7 +121,7 @@ fn a_heartbeat_grows_old_and_comes_back() {
 #[test]
 fn what_was_never_seen_counts_from_the_workers_start() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut command = support::livelet();
+    let mut command = livelet();
     let address = held.local_addr().unwrap();
     command.args(["-l", &address.to_string()]);
     command.args([
@@ -335,7 +330,7 @@ fn more_probes_than_connections_are_all_answered() {
         let mut streams: Vec<_> = (0..probes).map(ask).collect();
         livelet.signal("CONT");
         for stream in &mut streams {
-            assert_eq!(support::read_response(stream).status, 200);
+            assert_eq!(read_response(stream).status, 200);
         }
         let ran = count.load(Ordering::Relaxed) - before;
         assert!(
@@ -399,11 +394,11 @@ fn names_are_asked_for_and_excluded() {
 }
 
 /// Asks with an Accept field.
-fn ask(livelet: &Livelet, target: &str, accept: &str) -> support::Response {
+fn ask(livelet: &Livelet, target: &str, accept: &str) -> Response {
     let mut stream = livelet.connect();
     let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
-    support::read_response(&mut stream)
+    read_response(&mut stream)
 }
 
 #[test]
@@ -528,19 +523,19 @@ fn an_unhealthy_worker_is_given_up() {
         (&["--grace", "300ms"][..], "kill -STOP $$"),
         (&[], "trap 'exit 3' TERM; while :; do sleep 0.01; done"),
     ] {
-        let mut command = support::livelet();
+        let mut command = livelet();
         command
             .args(["-l", "127.0.0.1:0", "--live", &check])
             .args(args);
         command.args(["--exit-on-unhealthy", "500ms", "--", "sh", "-c", script]);
         let mut livelet = Livelet::start_command(&mut command, 1);
-        let workers = support::descendants(livelet.pid());
+        let workers = descendants(livelet.pid());
         assert_eq!(livelet.wait(SOON).code(), Some(75), "{script}");
         let log = livelet.log();
         assert!(log.contains("see --exit-on-unhealthy"), "{log}");
         assert!(log.contains("heartbeat failed: "), "{log}");
         for pid in workers {
-            wait_for("the worker to be gone", || !support::is_alive(pid));
+            wait_for("the worker to be gone", || !is_alive(pid));
         }
     }
     // One that was asked to stop may fail for as long as that takes.
@@ -559,7 +554,7 @@ fn an_unhealthy_worker_is_given_up() {
     ]);
     wait_for("the worker to have its trap", || {
         // The sleep is the worker's child.
-        support::descendants(livelet.pid()).len() > 1
+        descendants(livelet.pid()).len() > 1
     });
     livelet.signal("TERM");
     assert_eq!(livelet.wait(SOON).code(), Some(3));
@@ -610,7 +605,7 @@ fn a_program_says_by_its_exit_code() {
                 assert_eq!(again, if reason.is_none() { 200 } else { 503 }, "{check}");
             }
             wait_for("what it left to be gone", || {
-                support::descendants(livelet.pid()).len() == command.len().min(1)
+                descendants(livelet.pid()).len() == command.len().min(1)
             });
         }
     }
@@ -670,14 +665,14 @@ fn a_mount_that_hangs_holds_its_own_checks_alone() {
     };
     // Earlier looks are held and no further ones are begun.
     for _ in 0..3 {
-        let mut asks = support::connect(livelet.addr());
+        let mut asks = connect(livelet.addr());
         asks.write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
             .unwrap();
         wait_for("the looks to be held", || threads(&livelet) == 3);
         let began = Instant::now();
         assert_eq!(probe(livelet.addr(), "/readyz").status, 200);
         assert!(began.elapsed() < Duration::from_millis(400), "{began:?}");
-        let response = support::read_response(&mut asks);
+        let response = read_response(&mut asks);
         let late = response
             .body
             .matches("failed: no outcome within 700ms")

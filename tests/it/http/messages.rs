@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::client::*;
+use super::client::*;
 use crate::support::Livelet;
 
 #[derive(Clone, Copy, Debug, PartialEq)]

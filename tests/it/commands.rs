@@ -1,26 +1,16 @@
 //! probe, notify and install.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
-use support::{KillOnDrop, Livelet, SOON, binary, finish, livelet, uninterrupted};
+use crate::support::{KillOnDrop, Livelet, SOON, binary, finish, livelet, terminal, uninterrupted};
 
 fn directory() -> PathBuf {
     let name = format!(
@@ -46,12 +36,12 @@ fn probe(args: &[&str], listen: &str) -> (Option<i32>, String) {
 
 #[test]
 fn probe_asks_on_the_port_that_a_platform_gives() {
-    let livelet = Livelet::start(&[]);
-    let mut command = support::livelet();
+    let running = Livelet::start(&[]);
+    let mut command = livelet();
     command
         .arg("probe")
         .env("LIVELET_LISTEN", "env:PORT")
-        .env("PORT", livelet.addr().port().to_string());
+        .env("PORT", running.addr().port().to_string());
     let Output { status, stdout, .. } = finish(&mut command, SOON);
     assert_eq!((status.code(), stdout), (Some(0), b"ok\n".to_vec()));
 }
@@ -179,13 +169,7 @@ fn probe_is_bounded_in_time_and_in_what_it_prints() {
 
 /// What `livelet probe` prints on a terminal.
 fn on_a_terminal(args: &[&str], listen: &str, variables: &[(&str, &str)]) -> String {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let mut terminal = File::from(openpt(flags).unwrap());
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let path = ptsname(&terminal, Vec::new()).unwrap();
-    let mut line = File::options();
-    line.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    let (mut emulator, program) = terminal();
     let mut command = livelet();
     command
         .arg("probe")
@@ -194,13 +178,13 @@ fn on_a_terminal(args: &[&str], listen: &str, variables: &[(&str, &str)]) -> Str
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
         .envs(variables.iter().copied())
-        .stdout(line.open(path.to_str().unwrap()).unwrap());
+        .stdout(program);
     let mut child = KillOnDrop(command.spawn().unwrap());
     // With the command its end of the terminal goes, and reading fails when all has been read.
     drop(command);
     let mut said = Vec::new();
     let mut part = [0; 4096];
-    while let Ok(length @ 1..) = uninterrupted(|| terminal.read(&mut part)) {
+    while let Ok(length @ 1..) = uninterrupted(|| emulator.read(&mut part)) {
         said.extend_from_slice(&part[..length]);
     }
     child.0.wait().unwrap();

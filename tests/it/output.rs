@@ -1,40 +1,11 @@
 //! What livelet says goes to stderr, and a stderr that takes nothing stops nothing.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
 
-mod support;
-
-use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use crate::support::{KillOnDrop, livelet, probe, send, terminal, wait_for, wait_until_listening};
 use rustix::termios::{Action, tcflow};
-use support::{KillOnDrop, livelet, probe, send, wait_for, wait_until_listening};
-
-/// A terminal: the end that a terminal emulator or `docker run -t` has, and the end of the program.
-fn terminal() -> (File, File) {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let emulator = openpt(flags).unwrap();
-    grantpt(&emulator).unwrap();
-    unlockpt(&emulator).unwrap();
-    let path = ptsname(&emulator, Vec::new()).unwrap();
-    let mut options = File::options();
-    options
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC);
-    (
-        emulator.into(),
-        options.open(path.to_str().unwrap()).unwrap(),
-    )
-}
 
 /// Says a few lines a request.
 fn verbose() -> Command {

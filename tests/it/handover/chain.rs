@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::ADDR;
+use super::ADDR;
 use crate::support::{Livelet, SOON, livelet, uninterrupted};
 
 const REQUEST: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";

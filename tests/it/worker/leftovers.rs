@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::jobs::{Lines, PLACES, Place, unshare};
+use super::jobs::{Lines, PLACES, Place, unshare};
 use crate::support::{
     Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, send, wait_for,
     wait_until_draining, worker_of,

@@ -1,17 +1,9 @@
 //! A fixed port is free again the moment livelet has ended, and never shared by accident.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::io::Write;
 use std::net::TcpListener;
 
-use support::{Livelet, SOON, Socket, finish, livelet, probe, read_response, sockets_at};
+use crate::support::{Livelet, SOON, Socket, finish, livelet, probe, read_response, sockets_at};
 
 /// Not 127.0.0.1, where between two starts another test's outgoing connection could be given the port.
 const ADDR: &str = "127.0.0.7:0";

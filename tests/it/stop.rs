@@ -1,21 +1,13 @@
 //! How a livelet without a worker stops: which signals end it, and what becomes of its connections.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     KillOnDrop, Livelet, SOON, assert_closed, connect, livelet, probe, read_response, read_to_end,
-    split_responses, wait_for, wait_until_draining, wait_until_read,
+    send, split_responses, wait_for, wait_until_draining, wait_until_read,
 };
 
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -325,7 +317,7 @@ fn a_closed_stderr_stops_nothing() {
         let mut stream = connect(addr);
         stream.write_all(HALF).unwrap();
         wait_until_read(&stream);
-        support::send(child.0.id(), "TERM");
+        send(child.0.id(), "TERM");
         wait_until_draining(addr);
         stream.write_all(&REQUEST[HALF.len()..]).unwrap();
         assert_eq!(read_response(&mut stream).status, 200, "{args:?}");

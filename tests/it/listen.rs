@@ -1,29 +1,17 @@
 //! Ports that somebody else holds, and sockets that were opened for livelet.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
-use support::{
-    Livelet, SOON, assert_closed, binary, connect, finish, livelet, probe, read_response, wait_for,
-    wait_until_listening,
+use crate::support::{
+    Livelet, SOON, assert_closed, binary, connect, finish, has_ipv6, livelet, probe, read_response,
+    wait_for, wait_until_listening,
 };
 
 /// Not 127.0.0.1, where another test's outgoing connection could be given the port.
 const ADDR: &str = "127.0.0.6:0";
-
-fn has_ipv6() -> bool {
-    TcpListener::bind("[::1]:0").is_ok()
-}
 
 /// What livelet says when it gives up.
 fn refused(args: &[&str]) -> String {

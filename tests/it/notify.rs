@@ -1,12 +1,4 @@
 //! What a worker says over NOTIFY_SOCKET, and what is passed on.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
-
-mod support;
 
 use std::io::{IoSlice, Read as _};
 use std::mem::MaybeUninit;
@@ -16,13 +8,13 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use crate::support::{Livelet, SOON, binary, livelet, probe, uninterrupted, wait_for, worker_of};
 use rustix::io::write;
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
 };
 use rustix::pipe::pipe;
 use socket2::{Domain, Socket, Type};
-use support::{Livelet, SOON, binary, livelet, probe, uninterrupted, wait_for};
 
 /// A worker that says what the test writes to a file of its own, a line a message; `;` stands for a line end in one.
 struct Worker {
@@ -252,7 +244,7 @@ fn livelet_is_ready_by_itself_where_nobody_else_says_so() {
 
 /// Returns the address of a livelet's notify socket, from the environment of its worker.
 fn notify_socket(livelet: &Livelet) -> SocketAddr {
-    let worker = support::worker_of(livelet.pid());
+    let worker = worker_of(livelet.pid());
     let mut name = None;
     wait_for("the worker's environment", || {
         let environ = std::fs::read_to_string(format!("/proc/{worker}/environ")).unwrap();
@@ -397,7 +389,7 @@ impl RuntimeDirectory {
         command.args(["--", "sleep", "1000"]);
         let livelet = Livelet::start_command(command.env("XDG_RUNTIME_DIR", &self.0), 1);
         // The socket comes with the worker, after the ready line.
-        support::worker_of(livelet.pid());
+        worker_of(livelet.pid());
         livelet
     }
 

@@ -4,9 +4,11 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use crate::ADDR;
-use crate::peer::{Peer, Rendezvous};
-use crate::support::{Livelet, SOON, finish, livelet, probe, proc_stat, wait_for};
+use super::ADDR;
+use super::peer::{Peer, Rendezvous};
+use crate::support::{
+    Livelet, SOON, connect, finish, livelet, probe, proc_stat, read_response, wait_for,
+};
 
 /// Beyond the time after which an offer lapses.
 const HUNG: Duration = Duration::from_millis(700);
@@ -172,7 +174,7 @@ fn a_holder_that_dies_after_its_offer_leaves_the_socket_and_its_queue() {
     let own = std::process::id();
     for says_healthy_first in [false, true] {
         let (socket, addr, rendezvous) = played_holder();
-        let mut queued = crate::support::connect(addr);
+        let mut queued = connect(addr);
         let mut new = successor(addr, &[]);
         let peer = rendezvous.accept();
         peer.assert_receives("livelet 1 ask ");
@@ -187,7 +189,7 @@ fn a_holder_that_dies_after_its_offer_leaves_the_socket_and_its_queue() {
         assert_eq!(new.origins, [format!("(taken over from pid {own})")]);
         let request = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
         std::io::Write::write_all(&mut queued, request).unwrap();
-        assert_eq!(crate::support::read_response(&mut queued).status, 200);
+        assert_eq!(read_response(&mut queued).status, 200);
         // It can be asked in its turn.
         drop(queued);
         assert_unharmed(new, "after its holder died");
@@ -252,7 +254,7 @@ fn an_offered_socket_must_be_the_one_that_was_asked_for() {
     let own = std::process::id();
     let (socket, addr, rendezvous) = played_holder();
     let elsewhere = TcpListener::bind(ADDR).unwrap();
-    let connected = crate::support::connect(addr);
+    let connected = connect(addr);
     let datagrams = UdpSocket::bind(addr).unwrap();
     let file = std::fs::File::open("/dev/null").unwrap();
     let offered = [

@@ -1,30 +1,25 @@
 //! Runs the real binary for a test and ends it with the test.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic
-)]
-
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// How long a test waits for something that should happen at once.
-pub const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// The binary under test: `LIVELET_BIN` where it is set (another build of the same program), else cargo's own.
-pub fn binary() -> String {
+pub(crate) fn binary() -> String {
     std::env::var("LIVELET_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_livelet").to_string())
 }
 
 /// A command for the binary in which no variable of the developer's shell changes the outcome.
-pub fn livelet() -> Command {
+pub(crate) fn livelet() -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LIVELET_") {
@@ -36,25 +31,25 @@ pub fn livelet() -> Command {
 }
 
 /// A running livelet; killed when dropped.
-pub struct Livelet {
+pub(crate) struct Livelet {
     child: Child,
     stderr: BufReader<ChildStderr>,
     /// Where it listens, one address a ready line.
-    pub addrs: Vec<SocketAddr>,
+    pub(crate) addrs: Vec<SocketAddr>,
     /// Where it has each of them from, as its ready line says.
-    pub origins: Vec<String>,
+    pub(crate) origins: Vec<String>,
     /// Other lines that were read.
-    pub said: String,
+    pub(crate) said: String,
 }
 
 impl Livelet {
     /// Starts on a free port of 127.0.0.1 with further arguments.
-    pub fn start(args: &[&str]) -> Livelet {
+    pub(crate) fn start(args: &[&str]) -> Livelet {
         Livelet::start_on(&["127.0.0.1:0"], args)
     }
 
     /// Starts on the given `--listen` values and waits for a ready line for each.
-    pub fn start_on(listen: &[&str], args: &[&str]) -> Livelet {
+    pub(crate) fn start_on(listen: &[&str], args: &[&str]) -> Livelet {
         let mut command = livelet();
         for addr in listen {
             command.args(["--listen", addr]);
@@ -63,7 +58,7 @@ impl Livelet {
     }
 
     /// Starts a prepared command and waits for `lines` ready lines, the first that it says.
-    pub fn start_command(command: &mut Command, lines: usize) -> Livelet {
+    pub(crate) fn start_command(command: &mut Command, lines: usize) -> Livelet {
         let mut livelet = Livelet::spawn(command);
         livelet.wait_until_ready(lines);
         assert_eq!(livelet.said, "", "{command:?}: said before it was ready");
@@ -71,7 +66,7 @@ impl Livelet {
     }
 
     /// Starts a prepared command and waits for nothing.
-    pub fn spawn(command: &mut Command) -> Livelet {
+    pub(crate) fn spawn(command: &mut Command) -> Livelet {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -88,7 +83,7 @@ impl Livelet {
     }
 
     /// Reads up to the `lines`th ready line.
-    pub fn wait_until_ready(&mut self, lines: usize) {
+    pub(crate) fn wait_until_ready(&mut self, lines: usize) {
         while self.addrs.len() < lines {
             let line = self.read_line();
             let Some(url) = line.strip_prefix("livelet: listening on http://") else {
@@ -105,7 +100,7 @@ impl Livelet {
     }
 
     /// Reads up to a line that holds this.
-    pub fn wait_until_said(&mut self, part: &str) {
+    pub(crate) fn wait_until_said(&mut self, part: &str) {
         loop {
             let line = self.read_line();
             self.said.push_str(&line);
@@ -129,27 +124,27 @@ impl Livelet {
     }
 
     /// The process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The first address it listens on.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addrs[0]
     }
 
     /// A new connection to it on which a read fails after [`SOON`].
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         connect(self.addr())
     }
 
     /// Sends a signal by its name, such as `TERM`.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         send(self.pid(), name);
     }
 
     /// Waits for the end of the process and returns how it ended.
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -164,7 +159,7 @@ impl Livelet {
     }
 
     /// Closes the reading end of its stderr.
-    pub fn close_stderr(&mut self) {
+    pub(crate) fn close_stderr(&mut self) {
         let null = Stdio::null();
         let mut gone = Command::new("true")
             .stdout(null)
@@ -176,12 +171,12 @@ impl Livelet {
     }
 
     /// Whether the process still runs.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// What it wrote to stderr after the ready lines; call it when the process has ended.
-    pub fn log(&mut self) -> String {
+    pub(crate) fn log(&mut self) -> String {
         let mut log = String::new();
         self.stderr.read_to_string(&mut log).unwrap();
         log
@@ -196,23 +191,15 @@ impl Drop for Livelet {
 }
 
 /// A new connection on which a read fails after [`SOON`].
-pub fn connect(addr: SocketAddr) -> TcpStream {
+pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
 
-/// Writes `request`, ends the sending side and reads everything up to the end of the stream.
-pub fn exchange(addr: SocketAddr, request: &[u8]) -> String {
-    let mut stream = connect(addr);
-    stream.write_all(request).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
-    read_to_end(&mut stream)
-}
-
 /// Everything up to the end of the stream.
-pub fn read_to_end(stream: &mut TcpStream) -> String {
+pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()
@@ -220,15 +207,15 @@ pub fn read_to_end(stream: &mut TcpStream) -> String {
 
 /// One response.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Response {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Response {
     /// The value of a header field, if it is there exactly once.
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.head.lines().skip(1).filter_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -241,7 +228,7 @@ impl Response {
 
 /// Calls until something else than a signal has ended the call: with a timeout set, even one that nobody handles does,
 /// and so does a machine that stands still for a moment (signal(7)).
-pub fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -251,7 +238,7 @@ pub fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io
 }
 
 /// Reads one response whose request was not HEAD, and no byte more.
-pub fn read_response(stream: &mut TcpStream) -> Response {
+pub(crate) fn read_response(stream: &mut TcpStream) -> Response {
     let response = read_head(stream);
     let length = response.field("content-length").unwrap_or("0");
     let mut body = vec![0; length.parse().unwrap()];
@@ -263,7 +250,7 @@ pub fn read_response(stream: &mut TcpStream) -> Response {
 }
 
 /// Reads the head of one response, and no byte more.
-pub fn read_head(stream: &mut TcpStream) -> Response {
+pub(crate) fn read_head(stream: &mut TcpStream) -> Response {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -291,7 +278,7 @@ pub fn read_head(stream: &mut TcpStream) -> Response {
 }
 
 /// Splits what came back on a connection into its responses (none of them to HEAD).
-pub fn split_responses(mut text: &str) -> Vec<Response> {
+pub(crate) fn split_responses(mut text: &str) -> Vec<Response> {
     let mut responses = Vec::new();
     while !text.is_empty() {
         let end = text.find("\r\n\r\n").expect("a whole head") + 4;
@@ -312,7 +299,7 @@ pub fn split_responses(mut text: &str) -> Vec<Response> {
 
 impl Livelet {
     /// Stops it with SIGSTOP, and returns once it stands still.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal("STOP");
         wait_for("the process to stand still", || {
             proc_stat(self.pid()).first().is_some_and(|s| s == "T")
@@ -320,14 +307,14 @@ impl Livelet {
     }
 
     /// Waits for the end of the process and returns its exit code and the time from now to then.
-    pub fn wait_timed(&mut self, from: Instant) -> (Option<i32>, Duration) {
+    pub(crate) fn wait_timed(&mut self, from: Instant) -> (Option<i32>, Duration) {
         let status = self.wait(SOON);
         (status.code(), from.elapsed())
     }
 }
 
 /// A child process that is killed when dropped.
-pub struct KillOnDrop(pub Child);
+pub(crate) struct KillOnDrop(pub(crate) Child);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
@@ -337,7 +324,7 @@ impl Drop for KillOnDrop {
 }
 
 /// Runs a command that ends by itself, and returns what it wrote; one that has not ended by then is killed.
-pub fn finish(command: &mut Command, limit: Duration) -> std::process::Output {
+pub(crate) fn finish(command: &mut Command, limit: Duration) -> std::process::Output {
     let deadline = Instant::now() + limit;
     let mut child = KillOnDrop(
         command
@@ -372,7 +359,7 @@ pub fn finish(command: &mut Command, limit: Duration) -> std::process::Output {
 }
 
 /// Polls until `condition` holds; fails after [`SOON`].
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !condition() {
         assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
@@ -380,8 +367,31 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Returns `true` if the loopback address of IPv6 can be bound.
+pub(crate) fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
+/// Opens a terminal. Returns the emulator's end, which `docker run -t` has too, and the program's end.
+pub(crate) fn terminal() -> (File, File) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let emulator = openpt(flags).unwrap();
+    grantpt(&emulator).unwrap();
+    unlockpt(&emulator).unwrap();
+    let path = ptsname(&emulator, Vec::new()).unwrap();
+    let mut options = File::options();
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY | libc::O_CLOEXEC);
+    (
+        emulator.into(),
+        options.open(path.to_str().unwrap()).unwrap(),
+    )
+}
+
 /// The fields of /proc/PID/stat from the state on (proc(5)): the state first, utime and stime at 11 and 12.
-pub fn proc_stat(pid: u32) -> Vec<String> {
+pub(crate) fn proc_stat(pid: u32) -> Vec<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     fields.split_whitespace().map(String::from).collect()
@@ -389,20 +399,20 @@ pub fn proc_stat(pid: u32) -> Vec<String> {
 
 /// One row of /proc/net/tcp.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Socket {
-    pub local: SocketAddr,
-    pub remote_port: u16,
-    pub state: u8,
+pub(crate) struct Socket {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote_port: u16,
+    pub(crate) state: u8,
     /// Bytes that arrived and that nobody has read.
-    pub unread: u32,
+    pub(crate) unread: u32,
     /// 0 until the connection was accepted, and again when no process holds it.
-    pub inode: u64,
+    pub(crate) inode: u64,
 }
 
 impl Socket {
-    pub const ESTABLISHED: u8 = 0x01;
-    pub const TIME_WAIT: u8 = 0x06;
-    pub const LISTEN: u8 = 0x0a;
+    pub(crate) const ESTABLISHED: u8 = 0x01;
+    pub(crate) const TIME_WAIT: u8 = 0x06;
+    pub(crate) const LISTEN: u8 = 0x0a;
 
     fn parse(row: &str) -> Socket {
         let hex = |digits: &str| u32::from_str_radix(digits, 16).unwrap();
@@ -423,7 +433,7 @@ impl Socket {
 }
 
 /// The kernel's sockets whose own address is this IPv4 address.
-pub fn sockets_at(addr: SocketAddr) -> Vec<Socket> {
+pub(crate) fn sockets_at(addr: SocketAddr) -> Vec<Socket> {
     let port = format!(":{:04X} ", addr.port());
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     // A busy machine has 100,000 rows: only those that may match are parsed.
@@ -444,7 +454,7 @@ fn listening_sockets() -> Vec<Socket> {
 }
 
 /// Where a process listens on IPv4, once it does: the way to learn it without a ready line.
-pub fn wait_until_listening(pid: u32) -> SocketAddr {
+pub(crate) fn wait_until_listening(pid: u32) -> SocketAddr {
     let mut found = None;
     wait_for("the process to listen", || {
         let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
@@ -461,7 +471,7 @@ pub fn wait_until_listening(pid: u32) -> SocketAddr {
 }
 
 /// Waits until the other side of a connection was accepted and has read all that was sent to it.
-pub fn wait_until_read(stream: &TcpStream) {
+pub(crate) fn wait_until_read(stream: &TcpStream) {
     let (here, there) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
     wait_for("the connection to be accepted and read", || {
         sockets_at(there).iter().any(|socket| {
@@ -471,12 +481,12 @@ pub fn wait_until_read(stream: &TcpStream) {
 }
 
 /// Waits until a new connection is told that livelet stops: the drain has begun.
-pub fn wait_until_draining(addr: SocketAddr) {
+pub(crate) fn wait_until_draining(addr: SocketAddr) {
     wait_for("/readyz to fail", || probe(addr, "/readyz").status == 503);
 }
 
 /// Asks once on a connection of its own, `Connection: close`, and leaves the closing to the server.
-pub fn probe(addr: SocketAddr, path: &str) -> Response {
+pub(crate) fn probe(addr: SocketAddr, path: &str) -> Response {
     let mut stream = connect(addr);
     let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
@@ -486,7 +496,7 @@ pub fn probe(addr: SocketAddr, path: &str) -> Response {
 }
 
 /// Asserts that the other side closes the connection within a second, without a byte more.
-pub fn assert_closed(stream: &mut TcpStream) {
+pub(crate) fn assert_closed(stream: &mut TcpStream) {
     stream
         .set_read_timeout(Some(Duration::from_secs(1)))
         .unwrap();
@@ -495,7 +505,7 @@ pub fn assert_closed(stream: &mut TcpStream) {
 }
 
 /// The children of a process and theirs, parents first, zombies among them.
-pub fn descendants(of: u32) -> Vec<u32> {
+pub(crate) fn descendants(of: u32) -> Vec<u32> {
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     let parents: Vec<(u32, u32)> = pids
         .filter_map(|entry| {
@@ -516,7 +526,7 @@ pub fn descendants(of: u32) -> Vec<u32> {
 }
 
 /// Waits until livelet has started its worker, and returns the worker's process id.
-pub fn worker_of(livelet: u32) -> u32 {
+pub(crate) fn worker_of(livelet: u32) -> u32 {
     let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     let mut worker = None;
     wait_for("the worker to run", || {
@@ -528,7 +538,7 @@ pub fn worker_of(livelet: u32) -> u32 {
 }
 
 /// Whether a process runs, and is not a zombie.
-pub fn is_alive(pid: u32) -> bool {
+pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit_once(") ")
@@ -537,12 +547,12 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// Sends a signal to a process, by its name or number.
-pub fn send(pid: u32, signal: &str) {
+pub(crate) fn send(pid: u32, signal: &str) {
     send_to(&pid.to_string(), signal);
 }
 
 /// Sends a signal to a process group.
-pub fn send_to_group(leader: u32, signal: &str) {
+pub(crate) fn send_to_group(leader: u32, signal: &str) {
     send_to(&format!("-{leader}"), signal);
 }
 

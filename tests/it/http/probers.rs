@@ -3,6 +3,7 @@
 //! Captured from the program itself: HAProxy 2.6, Prometheus 2.42, blackbox_exporter 0.23, Monit 5.33, check_http 2.3,
 //! curl, GNU and busybox wget, requests, Node; the HTTP client of the kubelet, Consul and Traefik (Go), of Uptime Kuma
 //! (axios 0.30) and of Datadog (requests) with the fields that each sets. The others are after their source or a
+
 //! published capture.
 
 use std::io::Write as _;
@@ -10,7 +11,8 @@ use std::net::Shutdown;
 use std::time::Instant;
 
 use crate::support::{
-    Livelet, SOON, connect, finish, livelet, read_head, read_response, read_to_end, split_responses,
+    Livelet, SOON, connect, finish, livelet, probe, read_head, read_response, read_to_end,
+    split_responses,
 };
 
 /// A check of health, and what livelet does with it.
@@ -363,7 +365,7 @@ fn an_empty_line_on_a_kept_connection_costs_a_stop_no_time() {
             } else {
                 read_response(&mut stream);
             }
-            assert_eq!(crate::support::probe(livelet.addr(), "/livez").status, 200);
+            assert_eq!(probe(livelet.addr(), "/livez").status, 200);
             let from = Instant::now();
             livelet.signal("TERM");
             let (code, took) = livelet.wait_timed(from);
