@@ -48,6 +48,8 @@ pub(crate) struct Server {
     phase: Cell<Phase>,
     /// Listening ends: the queue is accepted, then the sockets are closed.
     is_closing: Cell<bool>,
+    /// Accepting has backed off before.
+    has_backed_off: Cell<bool>,
     /// Number of accept loops that listen.
     listening: Cell<usize>,
     /// The bytes of one read, of whichever connection reads.
@@ -89,6 +91,7 @@ impl Server {
             max_connections,
             phase: Cell::new(Phase::Serving),
             is_closing: Cell::new(false),
+            has_backed_off: Cell::new(false),
             listening: Cell::new(0),
             buffer: RefCell::new([0; MAX_READ]),
             outbox: RefCell::default(),
@@ -218,14 +221,19 @@ impl Server {
 
     /// Handles an error of accept4(2). It may be the queued connection's own, and the next one fine. If the machine lacks
     /// descriptors or memory, a connection here is evicted, because it may have what is missing. If that can't help, or
-    /// after too many errors in a row, accepting backs off.
+    /// after too many errors in a row, accepting backs off. The first time that is logged at the normal level.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
-        log::detail(format_args!("accept: {}", log::Cause(error)));
         let may_help = match Errno::from_io_error(error) {
             Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => self.evict_one(),
             _ => false,
         };
+        let cause = log::Cause(error);
+        if may_help || self.has_backed_off.replace(true) {
+            log::detail(format_args!("accept: {cause}"));
+        } else {
+            log::notice(format_args!("accept: {cause}; tried again every 100 ms"));
+        }
         if !may_help {
             Timer::after(ACCEPT_BACK_OFF).await;
         }

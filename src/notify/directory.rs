@@ -61,7 +61,7 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        remove(&self.directory);
+        remove(&self.directory, |_| true);
     }
 }
 
@@ -94,10 +94,7 @@ fn remove_leftovers(place: &Path) {
             found.is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
         };
         if name.to_string_lossy().starts_with(PREFIX) && is_ours() {
-            let directory = entry.path();
-            if sockets(&directory).iter().all(|socket| is_dead(socket)) {
-                remove(&directory);
-            }
+            remove(&entry.path(), is_dead);
         }
     }
 }
@@ -121,11 +118,14 @@ fn is_dead(socket: &Path) -> bool {
     connected.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Removes a directory and the sockets in it. One that holds anything else stays.
-fn remove(directory: &Path) {
+/// Removes the sockets in a directory that are no longer used, and the directory unless it holds anything else. Each socket
+/// is looked at: a directory that can't be read, for lack of descriptors, may hold a socket in use.
+fn remove(directory: &Path, is_unused: fn(&Path) -> bool) {
     for socket in sockets(directory) {
-        // A socket that stays keeps its directory, which the next start tries to remove.
-        let _ = fs::remove_file(socket);
+        if is_unused(&socket) {
+            // A socket that stays keeps its directory, which the next start tries to remove.
+            let _ = fs::remove_file(socket);
+        }
     }
     let _ = fs::remove_dir(directory);
 }
