@@ -187,6 +187,17 @@ def threads(pid):
     return len(os.listdir(f"/proc/{pid}/task"))
 
 
+def most_calls_in_a_turn(trace, pid):
+    """The most system calls of the main thread between two waits, in a file that `strace -f` wrote."""
+    most = made = 0
+    with open(trace, errors="replace") as lines:
+        for line in lines:
+            if line.startswith(f"{pid} "):
+                made = 0 if " epoll_" in line else made + 1
+                most = max(most, made)
+    return most
+
+
 def quantile(values, part):
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
