@@ -194,6 +194,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
 
 /// Makes the kernel refuse descriptors for this socket and those accepted from it. Returns `false` if it can't.
 #[allow(unsafe_code, reason = "rustix does not have SO_PASSRIGHTS")]
+#[allow(clippy::cast_possible_truncation, reason = "the size of an integer")]
 fn refuse_descriptors(socket: &OwnedFd) -> bool {
     let off: libc::c_int = 0;
     let length = size_of::<libc::c_int>() as libc::socklen_t;
@@ -212,6 +213,10 @@ fn refuse_descriptors(socket: &OwnedFd) -> bool {
 
 /// Returns the process at the other end, as it was when it connected or listened.
 #[allow(unsafe_code, reason = "rustix can't represent pid 0")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the size of three integers"
+)]
 fn peer(socket: BorrowedFd<'_>) -> Option<Peer> {
     let mut credentials = libc::ucred {
         pid: 0,

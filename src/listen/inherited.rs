@@ -181,12 +181,12 @@ fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
 fn pass_on(workers: Vec<Descriptor>, has_names: bool) -> io::Result<PassedOn> {
     let mut sockets = Vec::new();
     let mut names = Vec::new();
+    let mut place = FIRST;
     for Descriptor { number, name } in workers {
         let Ok(socket) = claim(number) else {
             log::notice(format_args!("inherit: descriptor {number}: not open"));
             continue;
         };
-        let place = FIRST + sockets.len() as i32;
         if number == place {
             fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
             sockets.push(socket);
@@ -195,6 +195,7 @@ fn pass_on(workers: Vec<Descriptor>, has_names: bool) -> io::Result<PassedOn> {
         }
         debug_assert_eq!(sockets.last().map(|socket| socket.as_raw_fd()), Some(place));
         names.push(name.unwrap_or_default());
+        place += 1;
     }
     Ok(PassedOn {
         sockets,
