@@ -1,17 +1,21 @@
 //! Checks through their life, as an endpoint shows them.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
 use crate::support::{
     Livelet, Response, SOON, connect, descendants, is_alive, livelet, probe, read_response,
-    uninterrupted, wait_for,
+    scratch_directory, uninterrupted, wait_for,
 };
 
 /// A directory of the test's own, gone with it.
@@ -19,22 +23,11 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new() -> Directory {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("livelet-checks-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Directory(path)
+        Directory(scratch_directory())
     }
 
     fn path(&self, name: &str) -> String {
         self.0.join(name).to_str().unwrap().to_string()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -614,36 +607,33 @@ fn a_program_says_by_its_exit_code() {
 
 /// Mounts a file system whose server never answers, in a mount namespace of this thread's own; as long as the file is
 /// open, whoever looks below the directory is held. `None` without the right to do that.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "rustix has no safe unshare(2)")]
 fn hanging_mount(directory: &Directory) -> Option<File> {
-    use std::os::fd::AsRawFd;
     let fuse = File::options().read(true).write(true).open("/dev/fuse");
     let fuse = fuse.ok()?;
-    let at = std::ffi::CString::new(directory.path("")).unwrap();
+    // SAFETY: a mount namespace of its own changes nothing but where this thread's paths lead.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        return None;
+    }
+    mount_change(
+        "/",
+        MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+    )
+    .ok()?;
     let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0\0",
+        "fd={},rootmode=40000,user_id=0,group_id=0",
         fuse.as_raw_fd()
     );
-    // SAFETY: all strings end in zero bytes and outlive the calls; the namespace is this thread's alone.
-    let mounted = unsafe {
-        let none = std::ptr::null();
-        libc::unshare(libc::CLONE_NEWNS) == 0
-            && libc::mount(
-                none,
-                c"/".as_ptr(),
-                none,
-                libc::MS_REC | libc::MS_PRIVATE,
-                none.cast(),
-            ) == 0
-            && libc::mount(
-                c"x".as_ptr(),
-                at.as_ptr(),
-                c"fuse".as_ptr(),
-                0,
-                options.as_ptr().cast(),
-            ) == 0
-    };
-    mounted.then_some(fuse)
+    let options = CString::new(options).unwrap();
+    mount(
+        "x",
+        directory.path(""),
+        "fuse",
+        MountFlags::empty(),
+        &*options,
+    )
+    .ok()?;
+    Some(fuse)
 }
 
 #[test]

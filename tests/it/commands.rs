@@ -10,18 +10,10 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{KillOnDrop, Livelet, SOON, binary, finish, livelet, terminal, uninterrupted};
-
-fn directory() -> PathBuf {
-    let name = format!(
-        "livelet-commands-{}-{:?}",
-        std::process::id(),
-        std::thread::current().id()
-    );
-    let path = std::env::temp_dir().join(name.replace(['(', ')'], ""));
-    fs::create_dir_all(&path).unwrap();
-    path
-}
+use crate::support::{
+    self, KillOnDrop, Livelet, SOON, binary, finish, livelet, scratch_directory, terminal,
+    uninterrupted,
+};
 
 /// Runs `livelet probe`; its exit code, and what it printed.
 fn probe(args: &[&str], listen: &str) -> (Option<i32>, String) {
@@ -48,7 +40,7 @@ fn probe_asks_on_the_port_that_a_platform_gives() {
 
 #[test]
 fn probe_asks_the_livelet_of_the_same_machine() {
-    let directory = directory();
+    let directory = scratch_directory();
     let path = directory.join("ready").to_str().unwrap().to_string();
     let livelet = Livelet::start_on(&["0.0.0.0:0"], &["--ready", &format!("file:{path}")]);
     let port = livelet.addr().port().to_string();
@@ -77,12 +69,11 @@ fn probe_asks_the_livelet_of_the_same_machine() {
         said.contains(&format!("127.0.0.1:{port}: connection refused")),
         "{said}"
     );
-    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
 fn probe_makes_a_check_of_its_own() {
-    let directory = directory();
+    let directory = scratch_directory();
     let at = |name: &str| directory.join(name).to_str().unwrap().to_string();
     let tcp = TcpListener::bind("127.0.0.4:0").unwrap();
     let _unix = UnixListener::bind(at("socket")).unwrap();
@@ -117,7 +108,6 @@ fn probe_makes_a_check_of_its_own() {
         assert_eq!(code, Some(i32::from(!holds)), "{check}: {said}");
         assert!(said.contains(part), "{check}: {said}");
     }
-    fs::remove_dir_all(directory).unwrap();
 }
 
 /// A server on which everybody gets this, and then silence.
@@ -193,7 +183,7 @@ fn on_a_terminal(args: &[&str], listen: &str, variables: &[(&str, &str)]) -> Str
 
 #[test]
 fn probe_has_colours_on_a_terminal_alone() {
-    let directory = directory();
+    let directory = scratch_directory();
     let path = directory.join("up").to_str().unwrap().to_string();
     let (file, check) = (format!("file:{path}"), format!("a=file:{path}"));
     let livelet = Livelet::start(&["--live", &check, "--live", &file]);
@@ -224,7 +214,6 @@ fn probe_has_colours_on_a_terminal_alone() {
         "{said:?}"
     );
     assert_eq!(probe(&[], &port), (Some(0), "ok\n".to_string()));
-    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
@@ -257,7 +246,7 @@ fn a_bad_command_line_is_125() {
 
 #[test]
 fn notify_sends_what_it_is_given() {
-    let directory = directory();
+    let directory = scratch_directory();
     let path = directory.join("notify");
     let name = format!("livelet-test-{}", std::process::id());
     let sockets = [
@@ -290,12 +279,11 @@ fn notify_sends_what_it_is_given() {
         .args(["notify", "READY=1"])
         .env_remove("NOTIFY_SOCKET");
     assert_eq!(finish(&mut without, SOON).status.code(), Some(1));
-    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
 fn install_writes_itself_whole_or_not_at_all() {
-    let directory = directory();
+    let directory = scratch_directory();
     let path = directory.join("livelet");
     let install = |path: &PathBuf| {
         let output = finish(livelet().arg("install").arg(path), SOON);
@@ -307,8 +295,12 @@ fn install_writes_itself_whole_or_not_at_all() {
     let own = fs::read(binary()).unwrap();
     // Where nothing is, over a file, and over one that runs.
     for round in 0..3 {
-        let mut running = (round == 2)
-            .then(|| Livelet::start_command(Command::new(&path).args(["-l", "127.0.0.1:0"]), 1));
+        let mut running = (round == 2).then(|| {
+            Livelet::start_command(
+                support::command(path.to_str().unwrap()).args(["-l", "127.0.0.1:0"]),
+                1,
+            )
+        });
         assert_eq!(install(&path), (Some(0), String::new()));
         assert_eq!(fs::read(&path).unwrap(), own);
         assert_eq!(
@@ -357,13 +349,12 @@ fn install_writes_itself_whole_or_not_at_all() {
     }
     assert_eq!(fs::read_dir(&directory).unwrap().count(), before + 1);
     fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
-    fs::remove_dir_all(directory).unwrap();
 }
 
 /// As cp(1) does: `/bin` is a symlink to `usr/bin` on a merged-usr system.
 #[test]
 fn install_writes_into_a_directory_and_through_symlinks() {
-    let directory = directory();
+    let directory = scratch_directory();
     let at = |name: &str| directory.join(name);
     let own = fs::read(binary()).unwrap();
     let install = |path: &PathBuf| {
@@ -385,12 +376,11 @@ fn install_writes_into_a_directory_and_through_symlinks() {
     assert!(at("usr/link").is_symlink());
     assert_eq!(fs::read(at("usr/old")).unwrap(), own);
     assert_eq!(fs::read_dir(at("usr")).unwrap().count(), 3);
-    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
 fn install_without_proc_says_so() {
-    let mut command = Command::new("unshare");
+    let mut command = support::command("unshare");
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
     }

@@ -8,7 +8,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::support::{Livelet, SOON, binary, livelet, probe, uninterrupted, wait_for, worker_of};
+use crate::support::{
+    Livelet, SOON, binary, livelet, probe, scratch, scratch_directory, uninterrupted, wait_for,
+    worker_of,
+};
 use rustix::io::write;
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr,
@@ -24,9 +27,7 @@ struct Worker {
 
 impl Worker {
     fn start(name: &str, args: &[&str], above: Option<&str>) -> Worker {
-        let script =
-            std::env::temp_dir().join(format!("livelet-notify-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_file(&script);
+        let script = scratch(name);
         let loops = "while :; do if [ -e $1 ]; then mv $1 $1.now; \
              while read -r line; do echo \"$line\" | tr ';' '\\n' | xargs -d '\\n' \"$0\" notify; done <$1.now; fi; \
              sleep 0.01; done";
@@ -55,13 +56,6 @@ impl Worker {
             response.status == status
         });
         body
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.script);
-        let _ = std::fs::remove_file(self.script.with_extension("now"));
     }
 }
 
@@ -198,7 +192,7 @@ fn a_supervisor_gets_whole_messages_but_for_processes_and_descriptors() {
 #[test]
 fn livelet_alone_feeds_the_watchdog_while_liveness_passes() {
     let (socket, above) = supervisor("watchdog");
-    let file = std::env::temp_dir().join(format!("livelet-alive-{}", std::process::id()));
+    let file = scratch("alive");
     std::fs::write(&file, "").unwrap();
     let mut command = livelet();
     let check = format!("file:{}", file.display());
@@ -371,16 +365,12 @@ fn descriptors_that_cannot_be_closed_hold_nothing() {
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
-/// A directory for XDG_RUNTIME_DIR, removed at the end.
+/// A directory for XDG_RUNTIME_DIR.
 struct RuntimeDirectory(std::path::PathBuf);
 
 impl RuntimeDirectory {
-    fn new(name: &str) -> RuntimeDirectory {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = std::env::temp_dir().join(format!("livelet-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        RuntimeDirectory(path)
+    fn new() -> RuntimeDirectory {
+        RuntimeDirectory(scratch_directory())
     }
 
     fn start(&self) -> Livelet {
@@ -399,15 +389,9 @@ impl RuntimeDirectory {
     }
 }
 
-impl Drop for RuntimeDirectory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn the_directory_of_the_socket_is_removed_at_the_end() {
-    let directory = RuntimeDirectory::new("end");
+    let directory = RuntimeDirectory::new();
     let mut livelet = directory.start();
     let address = notify_socket(&livelet);
     let [entry] = &directory.entries()[..] else {
@@ -421,7 +405,7 @@ fn the_directory_of_the_socket_is_removed_at_the_end() {
 
 #[test]
 fn the_directory_of_a_crashed_livelet_is_removed_by_the_next_start() {
-    let directory = RuntimeDirectory::new("crash");
+    let directory = RuntimeDirectory::new();
     let running = directory.start();
     let kept = directory.entries();
     let mut crashed = directory.start();
@@ -437,7 +421,7 @@ fn the_directory_of_a_crashed_livelet_is_removed_by_the_next_start() {
 
 #[test]
 fn without_a_check_or_a_supervisor_there_is_no_directory() {
-    let directory = RuntimeDirectory::new("none");
+    let directory = RuntimeDirectory::new();
     let mut command = livelet();
     command.args(["-l", "127.0.0.1:0", "--", "sleep", "1000"]);
     command.env("XDG_RUNTIME_DIR", &directory.0);

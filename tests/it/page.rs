@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 
 use crate::support::{
-    Livelet, Response, SOON, connect, livelet, read_head, read_response, wait_for,
+    Livelet, Response, SOON, connect, livelet, read_head, read_response, scratch, wait_for,
 };
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -83,8 +83,7 @@ fn a_browser_gets_a_page_on_the_root_alone() {
 
 #[test]
 fn its_status_is_that_of_liveness_and_it_says_how_long() {
-    let name = format!("livelet-page-{}", std::process::id());
-    let path = std::env::temp_dir().join(name);
+    let path = scratch("up");
     let check = format!("up=file:{}", path.display());
     let livelet = Livelet::start(&["--ready", &check]);
     let page = get(&livelet, "/", BROWSER);

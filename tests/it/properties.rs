@@ -35,7 +35,8 @@ impl Random {
     }
 
     fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len() as u64) as usize]
+        let index = self.below(choices.len() as u64);
+        choices[usize::try_from(index).unwrap()]
     }
 
     fn plan(&mut self) -> Plan {
@@ -277,7 +278,8 @@ impl Simulated {
             3 => self.signal(10),
             4 if self.worker_lives => {
                 let leftovers = random.one_of(&[0, 0, 1, 3]);
-                self.worker_ends(random.below(256) as u8, leftovers);
+                let code = u8::try_from(random.below(256)).unwrap();
+                self.worker_ends(code, leftovers);
             }
             5 if self.listens && self.forced_code.is_none() => self.step(Event::Unhealthy),
             6 if !self.worker_lives && self.leftovers > 0 => self.leftover_ends(),

@@ -3,15 +3,7 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
-use crate::support::{Livelet, SOON, probe, wait_for};
-
-/// A directory of the test's own.
-fn directory(name: &str) -> PathBuf {
-    let path =
-        std::env::temp_dir().join(format!("livelet-health-log-{}-{name}", std::process::id()));
-    fs::create_dir_all(&path).unwrap();
-    path
-}
+use crate::support::{Livelet, SOON, probe, scratch_directory, wait_for};
 
 /// The lines of a log that are about health.
 fn health_lines(log: &str) -> Vec<&str> {
@@ -39,7 +31,7 @@ fn a_worker_that_never_says_ready_has_the_reason_in_the_log() {
 
 #[test]
 fn each_change_of_the_failing_set_is_a_line_with_all_names() {
-    let directory = directory("set");
+    let directory = scratch_directory();
     let [db, queue] = ["db", "queue"].map(|name| directory.join(name));
     let check = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -102,12 +94,11 @@ fn each_change_of_the_failing_set_is_a_line_with_all_names() {
             assert!(line.starts_with(start.as_str()), "{line:?}: {start:?}");
         }
     }
-    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]
 fn a_normal_stop_says_nothing_that_reads_like_a_fault() {
-    let directory = directory("stop");
+    let directory = scratch_directory();
     let begun = directory.join("begun");
     let worker = format!(
         "trap 'sleep 0.3; exit 0' TERM; : > {}; sleep 1000 & wait",
@@ -139,7 +130,6 @@ fn a_normal_stop_says_nothing_that_reads_like_a_fault() {
             "livelet: worker: pid : exited with code ",
         ]
     );
-    fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Runs the real binary for a test and ends it with the test.
 
+mod test;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +10,10 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+pub(crate) use test::{command, scratch, scratch_directory};
 
 /// How long a test waits for something that should happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -20,14 +25,7 @@ pub(crate) fn binary() -> String {
 
 /// A command for the binary in which no variable of the developer's shell changes the outcome.
 pub(crate) fn livelet() -> Command {
-    let mut command = Command::new(binary());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("LIVELET_") {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null());
-    command
+    command(&binary())
 }
 
 /// A running livelet; killed when dropped.
@@ -416,6 +414,7 @@ impl Socket {
 
     fn parse(row: &str) -> Socket {
         let hex = |digits: &str| u32::from_str_radix(digits, 16).unwrap();
+        let port = |digits: &str| u16::from_str_radix(digits, 16).unwrap();
         let fields: Vec<&str> = row.split_whitespace().collect();
         let (local_ip, local_port) = fields[1].split_once(':').unwrap();
         let (_, remote_port) = fields[2].split_once(':').unwrap();
@@ -423,9 +422,9 @@ impl Socket {
         // The address is printed as the number that its bytes in network order are on this machine.
         let local_ip = std::net::IpAddr::from(hex(local_ip).to_ne_bytes());
         Socket {
-            local: SocketAddr::new(local_ip, hex(local_port) as u16),
-            remote_port: hex(remote_port) as u16,
-            state: hex(fields[3]) as u8,
+            local: SocketAddr::new(local_ip, port(local_port)),
+            remote_port: port(remote_port),
+            state: u8::from_str_radix(fields[3], 16).unwrap(),
             unread: hex(unread),
             inode: fields[9].parse().unwrap(),
         }
@@ -504,12 +503,17 @@ pub(crate) fn assert_closed(stream: &mut TcpStream) {
     assert!(matches!(read, Ok(0)), "not the end of the stream: {read:?}");
 }
 
+/// The processes that /proc lists.
+fn pids() -> impl Iterator<Item = Pid> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+}
+
 /// The children of a process and theirs, parents first, zombies among them.
 pub(crate) fn descendants(of: u32) -> Vec<u32> {
-    let pids = std::fs::read_dir("/proc").unwrap().flatten();
-    let parents: Vec<(u32, u32)> = pids
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
+    let parents: Vec<(u32, u32)> = pids()
+        .filter_map(|pid| {
+            let pid = pid.as_raw_pid().unsigned_abs();
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             let (_, fields) = stat.rsplit_once(')')?;
             Some((pid, fields.split_whitespace().nth(1)?.parse().ok()?))
@@ -548,18 +552,42 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 
 /// Sends a signal to a process, by its name or number.
 pub(crate) fn send(pid: u32, signal: &str) {
-    send_to(&pid.to_string(), signal);
+    let target = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    match named(signal) {
+        Some(signal) => kill_process(target, signal).unwrap(),
+        None => send_by_shell(&pid.to_string(), signal),
+    }
 }
 
-/// Sends a signal to a process group.
+/// Sends a signal to a process group, by its name or number.
 pub(crate) fn send_to_group(leader: u32, signal: &str) {
-    send_to(&format!("-{leader}"), signal);
+    let target = Pid::from_raw(leader.try_into().unwrap()).unwrap();
+    match named(signal) {
+        Some(signal) => kill_process_group(target, signal).unwrap(),
+        None => send_by_shell(&format!("-{leader}"), signal),
+    }
 }
 
-fn send_to(target: &str, signal: &str) {
-    // The shell's own: a minimal Debian has no program of that name.
+/// rustix sends no real-time signals; kill is a command of the shell itself.
+fn send_by_shell(target: &str, signal: &str) {
     let kill = Command::new("sh")
         .args(["-c", r#"kill -s "$1" -- "$2""#, "sh", signal, target])
         .status();
     assert!(kill.unwrap().success());
+}
+
+fn named(signal: &str) -> Option<Signal> {
+    Some(match signal {
+        "CONT" => Signal::CONT,
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "KILL" => Signal::KILL,
+        "QUIT" => Signal::QUIT,
+        "STOP" => Signal::STOP,
+        "TERM" => Signal::TERM,
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        "WINCH" => Signal::WINCH,
+        _ => return None,
+    })
 }

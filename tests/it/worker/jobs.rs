@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{Livelet, SOON, binary, descendants, livelet, send, wait_for};
+use crate::support::{self, Livelet, SOON, binary, descendants, livelet, scratch, send, wait_for};
 
 /// The place of livelet among the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,20 +18,14 @@ pub(crate) const PLACES: [Place; 2] = [Place::Subreaper, Place::Init];
 impl Place {
     /// A command that runs a program in this place.
     pub(crate) fn command(self, program: &str) -> Command {
-        let clean = livelet();
-        let mut command = match self {
-            Place::Subreaper => Command::new(program),
+        match self {
+            Place::Subreaper => support::command(program),
             Place::Init => {
                 let mut command = unshare();
                 command.args(["--mount-proc", program]);
                 command
             }
-        };
-        for (name, value) in clean.get_envs() {
-            assert_eq!(value, None, "variables are only removed");
-            command.env_remove(name);
         }
-        command
     }
 
     /// The pid of livelet.
@@ -45,7 +39,7 @@ impl Place {
 
 /// unshare(1) with a new pid namespace, whose PID 1 dies with it.
 pub(crate) fn unshare() -> Command {
-    let mut command = Command::new("unshare");
+    let mut command = support::command("unshare");
     command.args(["--pid", "--fork", "--kill-child"]);
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
@@ -53,15 +47,12 @@ pub(crate) fn unshare() -> Command {
     command
 }
 
-/// A file that processes of a test write lines to; removed at the end.
+/// A file that processes of a test write lines to.
 pub(crate) struct Lines(PathBuf);
 
 impl Lines {
     pub(crate) fn new(name: &str) -> Lines {
-        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let name = format!("livelet-{name}-{}-{number}", std::process::id());
-        Lines(std::env::temp_dir().join(name))
+        Lines(scratch(name))
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -74,12 +65,6 @@ impl Lines {
 
     pub(crate) fn count(&self, line: &str) -> usize {
         self.read().lines().filter(|other| *other == line).count()
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::jobs::{Lines, PLACES, Place, unshare};
 use crate::support::{
-    Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, send, wait_for,
+    self, Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, send, wait_for,
     wait_until_draining, worker_of,
 };
 
@@ -300,7 +300,7 @@ fn processes_of_others_are_left_alone_where_proc_shows_another_namespace() {
 
 #[test]
 fn a_new_pid_namespace_without_a_fork_has_the_worker_as_its_pid_1() {
-    let mut command = Command::new("unshare");
+    let mut command = support::command("unshare");
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
     }

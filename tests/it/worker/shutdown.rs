@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Livelet, SOON, descendants, is_alive, livelet, probe, read_response, send, wait_for,
+    Livelet, SOON, descendants, is_alive, livelet, probe, read_response, scratch, send, wait_for,
     wait_until_draining, wait_until_read, worker_of,
 };
 
@@ -50,10 +50,7 @@ fn it_serves_until_the_worker_has_ended() {
 /// The check fails as soon as the worker is gone, like one of the worker's port.
 #[test]
 fn a_restart_with_a_successor_in_line_fails_no_liveness_probe() {
-    let [old_runs, new_runs] = ["old", "new"].map(|which| {
-        let name = format!("livelet-{which}-runs-{}", std::process::id());
-        std::env::temp_dir().join(name)
-    });
+    let [old_runs, new_runs] = ["old", "new"].map(scratch);
     let script = "touch \"$0\"; trap 'rm -f \"$0\"; exit 0' TERM; while :; do sleep 0.01; done";
     let command = |listen: &str, runs: &Path| {
         let mut command = livelet();
@@ -157,12 +154,16 @@ fn the_end_of_the_grace_is_the_end_of_all() {
 #[test]
 fn leftovers_are_asked_to_end_and_waited_for() {
     // They take a moment to end. If livelet did not wait for that, it would leave them.
-    let script = "(trap 'sleep 0.3; exit' TERM; echo go >&2; while :; do sleep 0.01; done) & \
-        setsid sh -c 'trap \"sleep 0.3; exit\" TERM; while :; do sleep 0.01; done' & \
-        trap 'exit 5' TERM; while :; do sleep 0.01; done";
+    let script = "(trap 'sleep 0.3; exit' TERM; echo child >&2; while :; do sleep 0.01; done) & \
+        setsid sh -c 'trap \"sleep 0.3; exit\" TERM; echo daemon >&2; while :; do sleep 0.01; done' & \
+        trap 'exit 5' TERM; echo go >&2; while :; do sleep 0.01; done";
     for args in [&["--grace", "1h"][..], &[], &["--group"]] {
         let mut livelet = start(args, script);
-        wait_for("both to run", || descendants(livelet.pid()).len() >= 3);
+        for name in ["child\n", "daemon\n"] {
+            if !livelet.said.contains(name) {
+                livelet.wait_until_said(name);
+            }
+        }
         let leftovers = descendants(livelet.pid()).split_off(1);
         livelet.signal("TERM");
         assert_eq!(livelet.wait(SOON).code(), Some(5));
@@ -172,13 +173,14 @@ fn leftovers_are_asked_to_end_and_waited_for() {
 
 #[test]
 fn what_has_daemonized_is_asked_to_end_too() {
-    let script =
-        "echo go >&2; setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 & sleep 0.2; exit 6";
+    let script = "setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 & \
+        trap 'exit 6' USR1; echo go >&2; while :; do sleep 0.01; done";
     let mut livelet = start(&[], script);
     wait_for("the daemon to run", || {
         descendants(livelet.pid()).len() >= 4
     });
     let all = descendants(livelet.pid());
+    livelet.signal("USR1");
     assert_eq!(livelet.wait(SOON).code(), Some(6));
     for pid in all {
         wait_for("the daemon to end", || !is_alive(pid));

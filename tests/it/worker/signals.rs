@@ -4,11 +4,10 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    KillOnDrop, Livelet, SOON, is_alive, livelet, probe, send_to_group, wait_for,
+    self, KillOnDrop, Livelet, SOON, is_alive, livelet, probe, scratch, send_to_group, wait_for,
     wait_until_listening, worker_of,
 };
 
@@ -49,10 +48,7 @@ fn keep_awake(path: &Path) {
 }
 
 fn start(args: &[&str]) -> Livelet {
-    static STARTED: AtomicUsize = AtomicUsize::new(0);
-    let number = STARTED.fetch_add(1, Ordering::Relaxed);
-    let name = format!("livelet-signals-{}-{number}", std::process::id());
-    let pipe = std::env::temp_dir().join(name);
+    let pipe = scratch("pipe");
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0"]).args(args);
     let mut livelet = Livelet::spawn(command.args(["--", "sh", "-c", &printer(&pipe)]));
@@ -224,9 +220,7 @@ fn a_flood_of_signals_and_of_orphans_keeps_no_probe_waiting() {
     livelet.wait_until_said("go\n");
     let addr = wait_until_listening(livelet.pid());
     let flood = format!("while kill -35 {}; do :; done 2>/dev/null", livelet.pid());
-    let flooding = std::process::Command::new("bash")
-        .args(["-c", &flood])
-        .spawn();
+    let flooding = support::command("bash").args(["-c", &flood]).spawn();
     let flooding = KillOnDrop(flooding.unwrap());
     for _ in 0..100 {
         let from = Instant::now();

@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use crate::support::{
-    Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, wait_for, worker_of,
+    Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, scratch, wait_for,
+    worker_of,
 };
 
 /// Runs livelet around a command and returns its exit code, and what the command printed.
@@ -78,7 +79,7 @@ fn arguments_reach_the_worker_as_they_are() {
 /// As with tini: execvp(3) has a shell run it, whichever C library livelet is built with.
 #[test]
 fn a_script_that_names_no_interpreter_is_the_shells() {
-    let script = std::env::temp_dir().join(format!("livelet-script-{}", std::process::id()));
+    let script = scratch("script");
     std::fs::write(&script, "printf '%s|' \"$0\" \"$@\"; exit 3\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&script, mode).unwrap();
@@ -86,7 +87,6 @@ fn a_script_that_names_no_interpreter_is_the_shells() {
         &[],
         &[script.as_os_str(), OsStr::new("a b"), OsStr::new("")],
     );
-    std::fs::remove_file(&script).unwrap();
     let expected = format!("{}|a b||", script.display());
     assert_eq!((code, printed), (Some(3), expected.into_bytes()));
 }
