@@ -13,13 +13,11 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::thread;
 use std::time::Duration;
 
 use smol::LocalExecutor;
 
-use crate::runtime::{Condition, Timer, task};
-use crate::signal::Mask;
+use crate::runtime::{Condition, Timer, task, thread};
 
 /// Number of descriptors to be closed from which on no more are accepted. Each may hold a thread, and livelet needs
 /// descriptors for connections.
@@ -105,18 +103,13 @@ impl Lot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the thread. It runs no signal handlers; and musl unblocks signals of its own when the first thread is made.
+    /// Starts the thread.
     ///
     /// # Errors
     /// Returns the error of pthread_create(3). The lot keeps its descriptors then: they are not closed on this thread.
     fn begin(self: &Arc<Lot>) -> io::Result<()> {
         let lot = Arc::clone(self);
-        let mask = Mask::all().set();
-        let started = thread::Builder::new()
-            .stack_size(STACK)
-            .spawn(move || lot.close());
-        mask.set();
-        started.map(drop)
+        thread::start(STACK, Box::new(move || lot.close()))
     }
 
     fn close(&self) {

@@ -23,6 +23,8 @@ pub struct Config {
     pub paths: Vec<Alias>,
     /// For one check.
     pub check_timeout: Duration,
+    /// The Host that `http:` checks send; `None` for the address that they ask.
+    pub check_host: Option<String>,
     /// After how long a failure of liveness it ends.
     pub exit_on_unhealthy: Option<Duration>,
     /// How long open connections may finish in, at most 5 s.
@@ -62,6 +64,7 @@ impl Default for Config {
             ready: Vec::new(),
             paths: Vec::new(),
             check_timeout: Duration::from_millis(800),
+            check_host: None,
             exit_on_unhealthy: None,
             drain: Duration::from_secs(5),
             reuse_port: false,

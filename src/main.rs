@@ -14,8 +14,8 @@ fn main() -> ExitCode {
             log::set_level(config.log);
             supervisor::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
         }
-        Ok(Command::Probe(target)) => {
-            let (holds, said) = probe::probe(&target, probe::has_colours());
+        Ok(Command::Probe(question)) => {
+            let (holds, said) = probe::probe(question, probe::has_colours());
             // What can't be shown is no reason to fail.
             let _ = std::io::stdout().write_all(&said);
             Ok(u8::from(!holds))

@@ -1,42 +1,49 @@
-//! Runs checks when somebody asks: whoever asks while one runs shares its outcome, and nothing runs while nobody asks.
+//! Runs checks when a prober asks. All that ask while a check runs share its outcome, and nothing runs while no one asks.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Context;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use smol::LocalExecutor;
 use smol::future::or;
 
-use super::{Check, Kind, Look};
-use crate::duration::Human;
+use super::exec::{FAILURE_KEPT, PASS_KEPT, Program};
+use super::http::MAX_CONTENT;
+use super::{Answer, Check, Kind, Memory, Query, within};
 use crate::notify::Notified;
 use crate::runtime::{Condition, Timer, task};
 use crate::signal::Mask;
-use crate::worker::{self, Ending};
+use crate::worker::Ending;
 
-/// How long the outcome of a program counts.
-const EXEC_KEPT: Duration = Duration::from_secs(10);
+/// Most answers whose content is read at once, after their verdicts. Each has a descriptor.
+const MAX_READ: usize = 16;
 
-/// What a check has shown.
+/// The last outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Observation {
-    /// When it was through.
+struct Observation {
     at: Instant,
-    /// The reason where it does not hold.
-    pub(crate) outcome: Result<(), String>,
+    /// The reason if the check failed.
+    outcome: Result<(), String>,
 }
 
 #[derive(Debug)]
 struct Slot {
-    kind: Kind,
-    look: Arc<Look>,
+    source: Source,
     is_running: bool,
     last: Option<Observation>,
-    /// Whether it held when it was last seen, and since when it has been seen so.
+    /// Outcome that was seen last, and since when the outcome has been so.
     held: Option<bool>,
     since: Instant,
+}
+
+/// Where the outcome of a check comes from.
+#[derive(Debug, Clone)]
+enum Source {
+    Notify,
+    Watchdog(Duration),
+    Program(Rc<(Vec<String>, Program)>),
+    Query(Rc<(Query, Memory)>),
 }
 
 /// The checks of all endpoints, by their index.
@@ -44,27 +51,33 @@ struct Slot {
 pub(crate) struct Observer {
     executor: Rc<LocalExecutor<'static>>,
     timeout: Duration,
-    /// When the worker was started, by both clocks.
-    start: Cell<(SystemTime, Instant)>,
+    /// Time of the worker's start.
+    start: Cell<Instant>,
     notified: Rc<RefCell<Notified>>,
     slots: RefCell<Vec<Slot>>,
-    /// Programs that run, and how they have ended.
-    programs: RefCell<Vec<(i32, Option<Ending>)>>,
-    /// The signal mask that programs get.
+    /// Signal mask that programs get.
     mask: Cell<Mask>,
+    /// Number of answers whose content is read.
+    read: Cell<usize>,
     outcomes: Condition,
 }
 
 impl Observer {
-    /// Nothing has been looked at.
+    /// Returns an observer that has run no check.
     pub(crate) fn new<'c>(
         executor: Rc<LocalExecutor<'static>>,
         timeout: Duration,
         checks: impl Iterator<Item = &'c Check>,
     ) -> Rc<Observer> {
         let slots = checks.map(|check| Slot {
-            kind: check.kind.clone(),
-            look: Arc::default(),
+            source: match &check.kind {
+                Kind::Notify => Source::Notify,
+                Kind::Watchdog(limit) => Source::Watchdog(*limit),
+                Kind::Exec(command) => {
+                    Source::Program(Rc::new((command.clone(), Program::default())))
+                }
+                Kind::Query(query) => Source::Query(Rc::new((query.clone(), Memory::default()))),
+            },
             is_running: false,
             last: None,
             held: None,
@@ -73,17 +86,17 @@ impl Observer {
         Rc::new(Observer {
             executor,
             timeout,
-            start: Cell::new(now()),
+            start: Cell::new(Instant::now()),
             notified: Rc::default(),
             slots: RefCell::new(slots.collect()),
-            programs: RefCell::default(),
             mask: Cell::new(Mask::none()),
+            read: Cell::new(0),
             outcomes: Condition::default(),
         })
     }
 
-    /// What was observed for somebody who asked at `since`, and since when it has been so; `None` where that has yet to
-    /// come, and then it is on its way.
+    /// Returns the outcome of a check for a prober that asked at `since`, and the time since which the outcome has been so.
+    /// Returns `None` if the check has yet to run, and starts it.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
@@ -91,13 +104,22 @@ impl Observer {
     ) -> Option<(Result<(), String>, Instant)> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(index)?;
-        let Some(outcome) = self.known(slot, since) else {
-            if !slot.is_running {
-                slot.is_running = true;
-                let run = Rc::clone(self).run(index, slot.kind.clone(), Arc::clone(&slot.look));
-                task::spawn(&self.executor, run);
+        let outcome = match &slot.source {
+            Source::Notify => self.notified.borrow().readiness(),
+            Source::Watchdog(limit) => {
+                let notified = self.notified.borrow();
+                notified.liveness(*limit, self.start.get(), Instant::now())
             }
-            return None;
+            Source::Program(_) | Source::Query(_) => {
+                let Some(known) = slot.known(since) else {
+                    if !std::mem::replace(&mut slot.is_running, true) {
+                        let run = Rc::clone(self).run(index, slot.source.clone());
+                        task::spawn(&self.executor, run);
+                    }
+                    return None;
+                };
+                known
+            }
         };
         if slot.held != Some(outcome.is_ok()) {
             slot.held = Some(outcome.is_ok());
@@ -106,66 +128,49 @@ impl Observer {
         Some((outcome, slot.since))
     }
 
-    fn known(&self, slot: &Slot, since: Instant) -> Option<Result<(), String>> {
-        let notified = self.notified.borrow();
-        let kept = match slot.kind {
-            Kind::Notify => return Some(notified.readiness()),
-            Kind::Watchdog(limit) => {
-                let (_, start) = self.start.get();
-                return Some(notified.liveness(limit, start, Instant::now()));
-            }
-            Kind::Exec(_) => EXEC_KEPT,
-            _ => Duration::ZERO,
-        };
-        let last = slot.last.as_ref().filter(|last| last.at + kept >= since)?;
-        Some(last.outcome.clone())
-    }
-
-    /// What the worker says of itself.
+    /// Returns what the worker says of itself.
     pub(crate) fn notified(&self) -> &Rc<RefCell<Notified>> {
         &self.notified
     }
 
-    /// The worker has been started: what was never seen counts from here. Programs of checks get this signal mask.
+    /// Takes note of the worker's start: the age of what was never seen counts from now. Programs get this signal mask.
     pub(crate) fn begin(&self, mask: Mask) {
-        self.start.set(now());
+        self.start.set(Instant::now());
         self.mask.set(mask);
     }
 
-    /// A child has ended, which may be the program of a check.
+    /// Takes note that a child has ended, which may be the program of a check.
     pub(crate) fn ended(&self, pid: i32, ending: Ending) {
-        let mut programs = self.programs.borrow_mut();
-        if let Some(program) = programs.iter_mut().find(|(known, _)| *known == pid) {
-            program.1 = Some(ending);
-            self.outcomes.changed();
+        for slot in self.slots.borrow().iter() {
+            if let Source::Program(program) = &slot.source {
+                program.1.ended(pid, ending);
+            }
         }
     }
 
-    /// Has the task of `cx` woken when a check is through.
+    /// Registers `cx` to be woken by the next outcome.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         self.outcomes.wait(cx);
     }
 
-    async fn run(self: Rc<Observer>, index: usize, kind: Kind, held: Arc<Look>) {
-        let mut pid = None;
-        let look = async {
-            match &kind {
-                Kind::Exec(command) => self.execute(command, &mut pid).await,
-                kind => super::run(kind, self.start.get().0, &held).await,
+    async fn run(self: Rc<Observer>, index: usize, source: Source) {
+        let began = Instant::now();
+        let mut answer = None;
+        let outcome = match &source {
+            Source::Notify | Source::Watchdog(_) => return,
+            Source::Program(program) => {
+                let (command, program) = &**program;
+                program.run(command, self.mask.get(), self.timeout).await
+            }
+            Source::Query(query) => {
+                let start = Some(self.start.get());
+                let run = within(self.timeout, super::run(&query.0, &query.1, start)).await;
+                run.and_then(|run| {
+                    answer = run.answer;
+                    run.outcome
+                })
             }
         };
-        let late = async {
-            Timer::after(self.timeout).await;
-            Err(format!("no outcome within {}", Human(self.timeout)))
-        };
-        let outcome = or(look, late).await;
-        if let Some(pid) = pid {
-            // What it leaves behind goes with it, whether it has ended or not.
-            worker::kill_check(pid);
-            self.programs
-                .borrow_mut()
-                .retain(|(known, _)| *known != pid);
-        }
         if let Some(slot) = self.slots.borrow_mut().get_mut(index) {
             slot.is_running = false;
             slot.last = Some(Observation {
@@ -174,30 +179,32 @@ impl Observer {
             });
         }
         self.outcomes.changed();
+        if let Some(answer) = answer {
+            self.let_finish(answer, began).await;
+        }
     }
 
-    async fn execute(&self, command: &[String], pid: &mut Option<i32>) -> Result<(), String> {
-        let name = command.first().map(String::as_str).unwrap_or_default();
-        let started = worker::spawn_check(command, self.mask.get())
-            .map_err(|cause| format!("{name}: {}", super::said(&cause)))?;
-        *pid = Some(started);
-        self.programs.borrow_mut().push((started, None));
-        let ending = || {
-            let programs = self.programs.borrow();
-            programs
-                .iter()
-                .find(|(known, _)| *known == started)
-                .and_then(|(_, ending)| *ending)
-        };
-        self.outcomes.until(|| ending().is_some()).await;
-        match ending() {
-            Some(Ending::Exited(0)) => Ok(()),
-            Some(ending) => Err(format!("{name}: {ending}")),
-            None => Err(format!("{name}: lost")),
+    /// Reads the content of an answer, so that the worker is not reset in mid-answer. The verdict does not wait for that: a
+    /// stream of events has no end.
+    async fn let_finish(&self, mut answer: Answer, began: Instant) {
+        if self.read.get() < MAX_READ {
+            self.read.set(self.read.get() + 1);
+            let left = self.timeout.saturating_sub(began.elapsed());
+            or(answer.read(MAX_CONTENT), Timer::after(left)).await;
+            self.read.set(self.read.get() - 1);
         }
     }
 }
 
-fn now() -> (SystemTime, Instant) {
-    (SystemTime::now(), Instant::now())
+impl Slot {
+    /// Returns the last outcome if it counts for a prober that asked at `since`.
+    fn known(&self, since: Instant) -> Option<Result<(), String>> {
+        let last = self.last.as_ref()?;
+        let kept = match (&self.source, &last.outcome) {
+            (Source::Program(_), Ok(())) => PASS_KEPT,
+            (Source::Program(_), Err(_)) => FAILURE_KEPT,
+            _ => Duration::ZERO,
+        };
+        (last.at + kept >= since).then(|| last.outcome.clone())
+    }
 }

@@ -4,24 +4,18 @@ use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as Pair;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use async_net::TcpStream;
-use async_net::unix::UnixStream;
 use rustix::event::epoll::{self, CreateFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::fcntl_dupfd_cloexec;
 use smol::Async;
 use socket2::SockRef;
 
-use super::said;
-use crate::runtime::Timer;
 use crate::signal::Mask;
 
-/// Time after which a full backlog of a unix socket is tried again.
-const BACKLOG_RETRY: Duration = Duration::from_millis(10);
 /// Stack, in bytes, of the thread of async-io: what std gives a thread by itself.
 const STACK: usize = 2 * 1024 * 1024;
 
@@ -50,22 +44,6 @@ fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     }
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     Err(ErrorKind::ConnectionRefused.into())
-}
-
-/// Connects to a unix socket, and waits while its backlog is full.
-async fn connect_at(path: &Path) -> io::Result<UnixStream> {
-    start_async_io()?;
-    loop {
-        match UnixStream::connect(path).await {
-            // connect(2) of a unix socket does not wait for the backlog: the socket stays unconnected.
-            Err(error)
-                if [ErrorKind::NotConnected, ErrorKind::WouldBlock].contains(&error.kind()) =>
-            {
-                Timer::after(BACKLOG_RETRY).await;
-            }
-            outcome => return outcome,
-        }
-    }
 }
 
 /// Starts async-io, the reactor below async-net, unless it runs. Without its thread and descriptors it would panic, and
@@ -107,13 +85,5 @@ pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
             Some(address) => format!("{address}: {}", cause.kind()),
             None => cause.to_string(),
         }),
-    }
-}
-
-/// Checks that a unix socket accepts a connection.
-pub(super) async fn accepts_at(path: &Path) -> Result<(), String> {
-    match connect_at(path).await {
-        Ok(_) => Ok(()),
-        Err(cause) => Err(format!("{}: {}", path.display(), said(&cause))),
     }
 }

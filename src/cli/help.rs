@@ -10,8 +10,8 @@ pub fn help() -> String {
     const COLUMN: usize = 27;
     let mut text = String::from(
         "Usage: livelet [OPTIONS] [-- COMMAND [ARG]...]\n\
-         \x20      livelet probe [--ready] [--timeout DUR] [CHECK] | notify NAME=VALUE...\n\
-         \x20      livelet install PATH\n\
+         \x20      livelet probe [--ready] [--timeout DUR] [--wait DUR] [CHECK]\n\
+         \x20      livelet notify NAME=VALUE... | install PATH\n\
          Answers health probes over HTTP, for itself or for the command that it runs.\n",
     );
     for flag in &FLAGS {

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser};
 
-use crate::check;
+use crate::check::{Kind, Query};
 use crate::command::probe::Probe;
 use crate::config::Config;
 use crate::log::Level;
@@ -48,6 +48,7 @@ const NO_COMMAND: &str = "no command after it; accepted: -- COMMAND [ARG]...";
 const NO_SINGLE: &str = "is the default; accepted: --group, which signals the whole process group";
 const NO_WORKER: &str =
     "is told by a worker, and there is none; accepted: with -- COMMAND [ARG]...";
+const WORDS: &str = "not words; accepted: each quote closed, as in a shell";
 const LOG: &str = "not a log level; accepted: quiet or verbose";
 
 /// The value of an environment variable, by its name.
@@ -132,6 +133,11 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
     if config.command.is_empty() {
         refuse_workers_checks(&config, &given)?;
     }
+    for check in config.live.iter_mut().chain(&mut config.ready) {
+        if let (Kind::Query(Query::Http(url)), Some(host)) = (&mut check.kind, &config.check_host) {
+            url.host.clone_from(host);
+        }
+    }
     Ok(Command::Run(Box::new(config)))
 }
 
@@ -146,8 +152,7 @@ fn refuse_workers_checks(config: &Config, given: &[Id]) -> Result<(), UsageError
     ];
     for (id, flag, variable, checks) in checks {
         let mut kinds = checks.iter().map(|check| &check.kind);
-        let workers =
-            |kind: &&check::Kind| matches!(kind, check::Kind::Notify | check::Kind::Watchdog(_));
+        let workers = |kind: &&Kind| matches!(kind, Kind::Notify | Kind::Watchdog(_));
         if let Some(kind) = kinds.find(workers) {
             let culprit = if given.contains(&id) {
                 format!("--{flag}")
@@ -184,7 +189,8 @@ fn variables(config: &mut Config, given: &[Id], variable: Variable<'_>) -> Resul
         ) {
             // What is not UTF-8 is no value of any of them.
             let text = value.to_str().unwrap_or("?");
-            for (index, one) in text.split_ascii_whitespace().enumerate() {
+            let words = shlex::split(text).ok_or(WORDS).map_err(refused)?;
+            for (index, one) in words.iter().enumerate() {
                 set(config, flag.id, OsStr::new(one), index == 0, variable).map_err(refused)?;
             }
         } else {

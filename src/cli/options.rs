@@ -23,6 +23,7 @@ pub(super) enum Id {
     Ready,
     Path,
     CheckTimeout,
+    CheckHost,
     ExitOnUnhealthy,
     Drain,
     BindWait,
@@ -42,7 +43,7 @@ pub(super) enum Id {
 }
 
 /// Every option, in the order of `--help`; `packaging/pages.rs` makes the man page and the completions of it.
-pub const FLAGS: [Flag; 21] = [
+pub const FLAGS: [Flag; 22] = [
     Flag {
         id: Id::Listen,
         short: Some('l'),
@@ -82,6 +83,14 @@ pub const FLAGS: [Flag; 21] = [
         variable: Some("LIVELET_CHECK_TIMEOUT"),
         value: "DUR",
         help: "for one check (default 800ms)",
+    },
+    Flag {
+        id: Id::CheckHost,
+        short: None,
+        long: "check-host",
+        variable: Some("LIVELET_CHECK_HOST"),
+        value: "NAME",
+        help: "Host of http: checks (default their address)",
     },
     Flag {
         id: Id::ExitOnUnhealthy,

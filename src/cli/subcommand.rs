@@ -11,8 +11,8 @@ use super::error::{UsageError, from_lexopt, unexpected, unexpected_end, wrong};
 use super::options::{FLAGS, Id, LOG_VARIABLE};
 use super::values::any_duration;
 use super::{Command, Variable, variables};
-use crate::check;
-use crate::command::probe::{Probe, Target, address_of};
+use crate::check::{Kind, Query, Url};
+use crate::command::probe::{Probe, address_of};
 use crate::config::Config;
 use crate::listen::Listen;
 
@@ -25,53 +25,62 @@ pub(super) type Own = fn(&mut Parser, Variable<'_>) -> Result<Command, UsageErro
 
 pub(super) fn probe(parser: &mut Parser, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = "/livez";
-    let mut kind = None;
+    let mut query = None;
     let mut timeout = Duration::from_secs(1);
+    let mut wait = Duration::ZERO;
     while let Some(arg) = parser.next().map_err(from_lexopt)? {
         match arg {
             Arg::Long("ready") => path = "/readyz",
-            Arg::Long("timeout") => {
-                let value = parser.value().map_err(from_lexopt)?;
-                let given = any_duration(value.to_str().unwrap_or_default());
-                timeout =
-                    given.map_err(|accepted| wrong("--timeout".to_string(), value, accepted))?;
-            }
+            Arg::Long("timeout") => timeout = duration_after(parser, "--timeout")?,
+            Arg::Long("wait") => wait = duration_after(parser, "--wait")?,
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
-            Arg::Value(value) if kind.is_none() => {
-                let parsed = check::Kind::parse(value.to_str().unwrap_or_default());
-                let askable = parsed.and_then(|kind| match kind {
-                    check::Kind::Notify | check::Kind::Watchdog(_) | check::Kind::Exec(_) => {
-                        Err(NOT_ASKABLE)
-                    }
-                    kind => Ok(kind),
-                });
-                kind =
+            Arg::Value(value) if query.is_none() => {
+                let askable = match Kind::parse(value.to_str().unwrap_or_default()) {
+                    Ok(Kind::Query(query)) => Ok(query),
+                    Ok(Kind::Notify | Kind::Watchdog(_) | Kind::Exec(_)) => Err(NOT_ASKABLE),
+                    Err(accepted) => Err(accepted),
+                };
+                query =
                     Some(askable.map_err(|accepted| wrong("probe".to_string(), value, accepted))?);
             }
             Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
             arg => return Err(from_lexopt(arg.unexpected())),
         }
     }
-    let target = match kind {
-        Some(_) if path != "/livez" => {
-            return Err(unexpected("--ready with a check".to_string()));
-        }
-        Some(kind) => Target::Check(kind),
-        None => {
-            let mut config = Config::default();
-            let none = FLAGS
-                .iter()
-                .map(|flag| flag.id)
-                .filter(|&id| id != Id::Listen);
-            let others: Vec<Id> = none.collect();
-            variables(&mut config, &others, &|name| {
-                variable(name).filter(|_| name != LOG_VARIABLE)
-            })?;
-            let first = config.listen.first().copied().unwrap_or(Listen::Port(9090));
-            Target::Endpoint(address_of(first), path)
-        }
+    let is_endpoint = query.is_none();
+    if !is_endpoint && path != "/livez" {
+        return Err(unexpected("--ready with a check".to_string()));
+    }
+    let mut config = Config::default();
+    let wanted = if is_endpoint {
+        Id::Listen
+    } else {
+        Id::CheckHost
     };
-    Ok(Command::Probe(Probe { target, timeout }))
+    let others = FLAGS.iter().map(|flag| flag.id).filter(|&id| id != wanted);
+    variables(&mut config, &others.collect::<Vec<_>>(), &|name| {
+        variable(name).filter(|_| name != LOG_VARIABLE)
+    })?;
+    let mut query = query.unwrap_or_else(|| {
+        let first = config.listen.first().copied().unwrap_or(Listen::Port(9090));
+        Query::Http(Url::at(address_of(first), path))
+    });
+    if let (Query::Http(url), Some(host)) = (&mut query, config.check_host) {
+        url.host = host;
+    }
+    Ok(Command::Probe(Probe {
+        query,
+        is_endpoint,
+        timeout,
+        wait,
+    }))
+}
+
+/// Takes the duration after an option.
+fn duration_after(parser: &mut Parser, option: &str) -> Result<Duration, UsageError> {
+    let value = parser.value().map_err(from_lexopt)?;
+    any_duration(value.to_str().unwrap_or_default())
+        .map_err(|accepted| wrong(option.to_string(), value, accepted))
 }
 
 pub(super) fn notify(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {

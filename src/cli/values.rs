@@ -23,6 +23,7 @@ const CHECK_TWICE: &str =
     "its name is taken; accepted: each name once, and not worker, livelet or shutdown";
 const MAX_CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 const CHECK_TIMEOUT: &str = "not a duration up to 60s; accepted: 1ms to 60s, such as 800ms";
+const CHECK_HOST: &str = "not a host; accepted: a name or an address, such as app.example";
 const DUR: &str = "not a duration up to 8760h; accepted: such as 250ms, 5s, 2m or 1h";
 const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=QUIT, or FROM=0";
 const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
@@ -71,6 +72,13 @@ pub(super) fn set(
         Id::CheckTimeout => {
             let timeout = duration::parse(text).filter(|&d| !d.is_zero() && d <= MAX_CHECK_TIMEOUT);
             config.check_timeout = timeout.ok_or(CHECK_TIMEOUT)?;
+        }
+        Id::CheckHost => {
+            let is_host = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+            if text.is_empty() || !text.bytes().all(is_host) {
+                return Err(CHECK_HOST);
+            }
+            config.check_host = Some(text.to_string());
         }
         Id::ExitOnUnhealthy => {
             let limit = any_duration(text)?;

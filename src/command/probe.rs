@@ -5,41 +5,35 @@ use std::env;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use smol::future::or;
+use std::time::{Duration, Instant};
 
 use smol::LocalExecutor;
+use smol::future::or;
 
-use crate::check::{self, Kind, Url};
-use crate::duration::Human;
+use crate::check::{self, Memory, Query};
 use crate::listen::Listen;
 use crate::log;
 use crate::runtime::{self, Timer};
 
-/// The most that is printed of an answer, in bytes.
+/// Most bytes of an answer that are read and printed.
 const MAX_BODY: usize = 4096;
+/// Time between an attempt that failed and the next one.
+const RETRY: Duration = Duration::from_millis(100);
 
-/// What to ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// An endpoint of the livelet at this address, by its path.
-    Endpoint(SocketAddr, &'static str),
-    /// A check.
-    Check(Kind),
-}
-
-/// What to ask, and how long all of it may take.
+/// A question of `livelet probe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// What to ask.
-    pub target: Target,
-    /// For connecting, asking and reading together.
+    /// What is asked.
+    pub query: Query,
+    /// The query is an endpoint of livelet, whose answer is printed.
+    pub is_endpoint: bool,
+    /// Limit of one attempt: connecting, asking and reading together.
     pub timeout: Duration,
+    /// Time for which failing attempts are repeated.
+    pub wait: Duration,
 }
 
-/// Where a livelet that listens there is asked from the same machine.
+/// Returns the address by which a livelet that listens there is asked from the same machine.
 #[must_use]
 pub fn address_of(listen: Listen) -> SocketAddr {
     match listen {
@@ -55,21 +49,28 @@ pub fn has_colours() -> bool {
     std::io::stdout().is_terminal() && value("NO_COLOR").is_empty() && value("TERM") != "dumb"
 }
 
-/// Asks once; whether it holds, and what to print.
+/// Asks until the query holds or the time for that has passed. Returns whether it holds, and what to print.
 #[must_use]
-pub fn probe(probe: &Probe, in_colours: bool) -> (bool, Vec<u8>) {
-    let late = async {
-        Timer::after(probe.timeout).await;
-        let said = format!(
-            "no outcome within {}; see --timeout\n",
-            Human(probe.timeout)
-        );
-        (false, said.into_bytes())
+pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
+    if let Query::Http(url) = &mut probe.query {
+        url.target.push_str(if probe.is_endpoint && in_colours {
+            "?verbose"
+        } else {
+            ""
+        });
+    }
+    let mut said = Vec::new();
+    let asked = async {
+        let late = async {
+            Timer::after(probe.wait.max(probe.timeout)).await;
+            false
+        };
+        or(ask(&probe, &mut said), late).await
     };
-    let asked = or(ask(&probe.target, in_colours), late);
-    let (holds, said) = runtime::block_on(&LocalExecutor::new(), asked).unwrap_or_else(|cause| {
-        let said = format!("epoll: {}\n", log::Cause(&cause));
-        (false, said.into_bytes())
+    let outcome = runtime::block_on(&LocalExecutor::new(), asked);
+    let holds = outcome.unwrap_or_else(|cause| {
+        said = format!("epoll: {}\n", log::Cause(&cause)).into_bytes();
+        false
     });
     if in_colours {
         return (holds, painted(holds, &said).into_bytes());
@@ -96,21 +97,34 @@ fn painted(holds: bool, said: &[u8]) -> String {
     out
 }
 
-async fn ask(target: &Target, verbose: bool) -> (bool, Vec<u8>) {
-    let outcome = match target {
-        Target::Endpoint(address, path) => {
-            let query = if verbose { "?verbose" } else { "" };
-            let url = Url::at(*address, &[path, query].concat());
-            match check::fetch(&url, MAX_BODY).await {
-                Ok(answer) => return ((200..400).contains(&answer.status), answer.body),
-                Err(reason) => Err(reason),
+/// Makes attempts. `said` is what the last one has to say.
+async fn ask(probe: &Probe, said: &mut Vec<u8>) -> bool {
+    let memory = Memory::default();
+    let began = Instant::now();
+    loop {
+        let attempt = Instant::now();
+        // There is no worker's start: a file that is not there is older than any limit.
+        let run = check::run(&probe.query, &memory, None);
+        let outcome = check::within(probe.timeout, run).await;
+        let (outcome, answer) = match outcome {
+            Ok(run) => (run.outcome, run.answer),
+            Err(late) => (Err(format!("{late}; see --timeout")), None),
+        };
+        let holds = outcome.is_ok();
+        *said = match outcome {
+            Ok(()) => b"ok\n".to_vec(),
+            Err(reason) => format!("{reason}\n").into_bytes(),
+        };
+        if let Some(mut answer) = answer {
+            let left = probe.timeout.saturating_sub(attempt.elapsed());
+            or(answer.read(MAX_BODY), Timer::after(left)).await;
+            if probe.is_endpoint {
+                *said = answer.content;
             }
         }
-        // A heartbeat has no start to count from: what is not there is not young.
-        Target::Check(kind) => check::run(kind, SystemTime::UNIX_EPOCH, &Arc::default()).await,
-    };
-    match outcome {
-        Ok(()) => (true, b"ok\n".to_vec()),
-        Err(reason) => (false, format!("{reason}\n").into_bytes()),
+        if holds || began.elapsed() >= probe.wait {
+            return holds;
+        }
+        Timer::after(RETRY).await;
     }
 }

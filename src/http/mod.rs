@@ -2,6 +2,7 @@
 //!
 //! What a path means is [`crate::health`]'s.
 
+pub mod client;
 pub mod connection;
 mod request;
 mod response;

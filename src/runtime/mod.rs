@@ -15,6 +15,7 @@
 mod condition;
 mod reactor;
 pub(crate) mod task;
+pub(crate) mod thread;
 mod timer;
 
 use std::io;

@@ -30,12 +30,20 @@ impl Process {
 /// # Errors
 /// Returns an error if /proc can't be read, or shows another pid namespace: its numbers are those of other processes.
 pub(crate) fn descendants() -> io::Result<Vec<Process>> {
+    descendants_of(getpid().as_raw_pid())
+}
+
+/// Returns every descendant of a process, parents before their children.
+///
+/// # Errors
+/// Returns an error as [`descendants`] does.
+pub(crate) fn descendants_of(pid: i32) -> io::Result<Vec<Process>> {
     if !shows_own_namespace()? {
         return Err(io::Error::other("it shows another pid namespace"));
     }
     // A process that has ended meanwhile has no file any more.
     let all: Vec<Process> = pids()?.into_iter().filter_map(process).collect();
-    Ok(below(getpid().as_raw_pid(), &all))
+    Ok(below(pid, &all))
 }
 
 /// Returns the pids that /proc lists.

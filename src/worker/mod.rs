@@ -11,18 +11,22 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{getpid, set_child_subreaper};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use crate::exit_code::{self, ended_by};
 use crate::log;
 use crate::signal::{self, Mask};
 
+use descendants::descendants_of;
 use environment::Environment;
-use spawn::spawn;
+use spawn::{Report, start};
 
 pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace};
 pub(crate) use tree::{Ended, Tree};
@@ -113,25 +117,56 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Starts the program of a check, in a process group of its own, without input or output. [`Tree::reap`] finds its end.
-///
-/// # Errors
-/// Returns the error of fork(2) or execvp(3).
-pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<i32> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    let prepare = || {
-        dup2_stdin(&null)?;
-        dup2_stdout(&null)?;
-        dup2_stderr(&null)
-    };
-    let mut environment = Environment::new(&NOT_PASSED_ON, &[], false);
-    spawn(command, &mut environment, mask, &prepare).map(Pid::as_raw_pid)
+/// The program of a check that was started.
+#[derive(Debug)]
+pub(crate) struct CheckProgram {
+    pub(crate) pid: i32,
+    /// Tells why the program was not executed, once the child has ended.
+    pub(crate) report: Report,
+    /// Output and error output, in non-blocking mode.
+    pub(crate) output: OwnedFd,
 }
 
-/// Kills a process group that [`spawn_check`] has started.
-pub(crate) fn kill_check(pid: i32) {
-    // A group that is gone needs no signal.
+/// Starts the program of a check, in a process group of its own, without input. [`Tree::reap`] finds its end. The child
+/// looks the program up: below a mount that hangs, the child hangs alone.
+///
+/// # Errors
+/// Returns the error of pipe(2) or fork(2).
+pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckProgram> {
+    let null = File::options().read(true).open("/dev/null")?;
+    let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    fcntl_setfl(&output, OFlags::NONBLOCK)?;
+    let prepare = || {
+        // The orphans of the program stay below it (subreaper, prctl(2)), where `kill_check` finds them. Before Linux 3.4
+        // there is none.
+        let _ = set_child_subreaper(Some(getpid()));
+        dup2_stdin(&null)?;
+        dup2_stdout(&writer)?;
+        dup2_stderr(&writer)
+    };
+    let program = command.first().map_or("", String::as_str).into();
+    let mut environment = Environment::new(&NOT_PASSED_ON, &[], false);
+    let (pid, report) = start(program, command, &mut environment, mask, &prepare)?;
+    fcntl_setfl(&report, OFlags::NONBLOCK)?;
+    Ok(CheckProgram {
+        pid: pid.as_raw_pid(),
+        report,
+        output,
+    })
+}
+
+/// Kills the process group of a check's program. If the program runs, kills its descendants in other sessions too.
+pub(crate) fn kill_check(pid: i32, runs: bool) {
+    let below = if runs {
+        descendants_of(pid).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    // What is gone needs no signal.
     let _ = kill(-pid, libc::SIGKILL);
+    for process in below {
+        let _ = kill(process.pid, libc::SIGKILL);
+    }
 }
 
 /// Sends a signal with kill(2): to a process, a group (negative), livelet's own group (0) or all processes (-1).

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::ptr::null;
@@ -91,11 +91,11 @@ struct Program<'e> {
 
 impl<'e> Program<'e> {
     fn new(
+        file: PathBuf,
         command: &[impl AsRef<OsStr>],
         environment: &'e mut Environment,
     ) -> io::Result<Program<'e>> {
-        let program = command.first().map_or(OsStr::new(""), AsRef::as_ref);
-        let file = CString::new(find(program)?.into_os_string().into_vec())?;
+        let file = CString::new(file.into_os_string().into_vec())?;
         let mut args = Vec::new();
         for arg in command {
             args.push(CString::new(arg.as_ref().as_bytes())?);
@@ -131,39 +131,44 @@ fn last_error() -> Errno {
 }
 
 /// Pipe by which a child tells why it has not become another program; exec closes it (close-on-exec errno pipe).
-struct Report {
+#[derive(Debug)]
+pub(crate) struct Report(File);
+
+impl Report {
+    /// Returns the reason why exec was not reached. Waits for exec or the child's end, unless in non-blocking mode.
+    pub(crate) fn failure(mut self) -> Option<io::Error> {
+        let mut number = [0; size_of::<i32>()];
+        let read = self.0.read_exact(&mut number);
+        read.ok()
+            .map(|()| io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
+    }
+}
+
+impl AsFd for Report {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Both ends of the pipe of a [`Report`].
+struct Ends {
     reader: OwnedFd,
     writer: OwnedFd,
 }
 
-/// Starts a program as leader of a process group of its own, with default signal dispositions and this signal mask. It
-/// dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). `prepare` is called in the child, where all signals are blocked;
-/// it may do what signal-safety(7) allows.
+/// Starts a program that is found by its name, and waits until it is executed. [`start`] says how it runs.
 ///
 /// # Errors
 /// Returns the error of the search for the program, fork(2), `prepare` or execve(2); no child is left then.
-#[allow(unsafe_code, reason = "fork(2)")]
 pub(crate) fn spawn(
     command: &[impl AsRef<OsStr>],
     environment: &mut Environment,
     mask: Mask,
     prepare: &dyn Fn() -> Result<(), Errno>,
 ) -> io::Result<Pid> {
-    let mut program = Program::new(command, environment)?;
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let report = Report { reader, writer };
-    let before = Mask::all().set();
-    // SAFETY: another thread may hold the allocator's lock, and no other thread goes on in the child. `be_child` only
-    // makes system calls (signal-safety(7)) and does not return, so that nothing of the parent is freed in the child.
-    let forked = unsafe { libc::fork() };
-    if forked == 0 {
-        be_child(&mut program, &report, mask, prepare);
-    }
-    let failure = io::Error::last_os_error();
-    before.set();
-    drop(report.writer);
-    let child = Pid::from_raw(forked.max(0)).ok_or(failure)?;
-    match failure_of(report.reader) {
+    let file = find(command.first().map_or(OsStr::new(""), AsRef::as_ref))?;
+    let (child, report) = start(file, command, environment, mask, prepare)?;
+    match report.failure() {
         None => Ok(child),
         Some(error) => {
             while matches!(waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
@@ -172,19 +177,41 @@ pub(crate) fn spawn(
     }
 }
 
-/// Returns the reason why exec was not reached; `None` once it was.
-fn failure_of(reader: OwnedFd) -> Option<io::Error> {
-    let mut number = [0; size_of::<i32>()];
-    let read = File::from(reader).read_exact(&mut number);
-    read.ok()
-        .map(|()| io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
+/// Starts a program as leader of a process group of its own, with default signal dispositions and this signal mask. It
+/// dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). `prepare` is called in the child, where all signals are blocked;
+/// it may do what signal-safety(7) allows. The child reports why it could not execute `file`.
+///
+/// # Errors
+/// Returns the error of pipe(2) or fork(2).
+#[allow(unsafe_code, reason = "fork(2)")]
+pub(crate) fn start(
+    file: PathBuf,
+    command: &[impl AsRef<OsStr>],
+    environment: &mut Environment,
+    mask: Mask,
+    prepare: &dyn Fn() -> Result<(), Errno>,
+) -> io::Result<(Pid, Report)> {
+    let mut program = Program::new(file, command, environment)?;
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let ends = Ends { reader, writer };
+    let before = Mask::all().set();
+    // SAFETY: another thread may hold the allocator's lock, and no other thread goes on in the child. `be_child` only
+    // makes system calls (signal-safety(7)) and does not return, so that nothing of the parent is freed in the child.
+    let forked = unsafe { libc::fork() };
+    if forked == 0 {
+        be_child(&mut program, &ends, mask, prepare);
+    }
+    let failure = io::Error::last_os_error();
+    before.set();
+    let child = Pid::from_raw(forked.max(0)).ok_or(failure)?;
+    Ok((child, Report(ends.reader.into())))
 }
 
 /// Is the child: becomes the program, or reports why not and ends.
 #[allow(unsafe_code, reason = "_exit(2)")]
 fn be_child(
     program: &mut Program<'_>,
-    report: &Report,
+    report: &Ends,
     mask: Mask,
     prepare: &dyn Fn() -> Result<(), Errno>,
 ) -> ! {
@@ -203,7 +230,7 @@ fn be_child(
     unsafe { libc::_exit(127) }
 }
 
-fn prepare_child(report: &Report, prepare: &dyn Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+fn prepare_child(report: &Ends, prepare: &dyn Fn() -> Result<(), Errno>) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if parent_has_died(report) {
         return Err(Errno::SRCH);
@@ -215,7 +242,7 @@ fn prepare_child(report: &Report, prepare: &dyn Fn() -> Result<(), Errno>) -> Re
 /// Returns `true` if livelet died before the child asked for a signal at that: the signal would never come. The pipe has
 /// no reader then. getppid(2) does not tell: it is 0 in a new pid namespace (`unshare -p` without a fork).
 #[allow(unsafe_code, reason = "close(2)")]
-fn parent_has_died(report: &Report) -> bool {
+fn parent_has_died(report: &Ends) -> bool {
     // SAFETY: it is the child's own copy, which is neither used nor dropped in the child.
     unsafe { libc::close(report.reader.as_raw_fd()) };
     let mut writer = [PollFd::new(&report.writer, PollFlags::empty())];

@@ -209,14 +209,17 @@ fn an_http_check_looks_at_the_status() {
         ),
         (
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 Oh\r\n\r\n",
-            Some("status 500"),
+            Some("answered 500"),
         ),
-        ("HTTP/1.1 400 Bad\r\n\r\n", Some("status 400")),
-        ("HTTP/1.1 503 Unavailable\r\n\r\nno", Some("status 503")),
+        ("HTTP/1.1 400 Bad\r\n\r\n", Some("answered 400")),
+        ("HTTP/1.1 503 Unavailable\r\n\r\nno", Some("answered 503")),
         ("HTTP/1.1 199 X\r\n\r\n", Some("closed without an answer")),
         ("", Some("closed without an answer")),
         ("HTTP/1.1 200 OK\r\nX: ", Some("closed without an answer")),
-        ("SSH-2.0-OpenSSH_9\r\n", Some("not HTTP/1")),
+        (
+            "SSH-2.0-OpenSSH_9\r\n",
+            Some("no HTTP answer: begins with \""),
+        ),
     ] {
         let addr = saying(response);
         let livelet = Livelet::start(&["--live", &format!("http://{addr}/health?x=1")]);
@@ -254,7 +257,7 @@ fn an_http_peer_without_measure_is_cut_short() {
     });
     let (silent, _) = server(|stream| drop(stream.read_to_end(&mut Vec::new())));
     for (addr, reason) in [
-        (head, Some("not HTTP/1")),
+        (head, Some("no HTTP answer: begins with \"")),
         (fields, Some("answer")),
         (body, None),
         (slow, Some("no outcome within 300ms")),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use livelet::check::{self, Kind};
+use livelet::check::{self, Kind, Query};
 use livelet::cli;
 
 fuzz_target!(|data: &[u8]| {
@@ -51,23 +51,25 @@ fn is_as_written(kind: &Kind, written: &str) {
     match kind {
         Kind::Notify => assert_eq!(rest, ""),
         Kind::Watchdog(limit) => assert_eq!(duration(&rest[1..]), Some(*limit)),
-        Kind::File(path) | Kind::Unix(path) => {
+        Kind::Query(Query::File(path) | Query::Unix(path)) => {
             assert_eq!(path.to_str(), Some(&rest[1..]));
             assert!(path.is_absolute());
         }
-        Kind::Heartbeat(path, limit) => {
+        Kind::Query(Query::Heartbeat(path, limit)) => {
             assert!(path.is_absolute() && !limit.is_zero());
             assert!(rest.starts_with(&format!(":{}:", path.display())));
         }
-        Kind::Tcp(addresses) => {
+        Kind::Query(Query::Tcp(addresses)) => {
             assert!(!addresses.is_empty() && addresses.iter().all(|address| address.port() > 0));
             assert!(
                 rest.contains("localhost") || rest.bytes().any(|b| b.is_ascii_digit() || b == b':')
             );
         }
-        Kind::Http(_) => assert!(rest.starts_with("://")),
+        Kind::Query(Query::Http(_)) => assert!(rest.starts_with("://")),
         Kind::Exec(words) => {
-            assert!(words[0].starts_with('/') && words.iter().all(|word| !word.contains(' ')));
+            assert!(words[0].starts_with('/'));
+            let plain = !rest.contains(['"', '\'', '\\', '#']);
+            assert!(!plain || words.iter().all(|word| !word.contains([' ', '\t', '\n'])));
         }
     }
 }

@@ -1,0 +1,221 @@
+//! Looks at paths: files and unix sockets.
+
+use std::cell::Cell;
+use std::fs;
+use std::future::poll_fn;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::said;
+use crate::duration::Human;
+use crate::runtime::thread;
+
+/// Bytes of a thread's stack: more than stat(2) and connect(2) take.
+const STACK: usize = 32 * 1024;
+/// Longest time for which a connection waits for a full backlog: the longest `--check-timeout`.
+const BACKLOG_WAIT: Duration = Duration::from_secs(60);
+
+/// Calls stat(2) or connect(2) for a path, on a thread of its own: below a mount that hangs, the call does not return, and
+/// livelet has one thread for all else. The thread ends with its call. As long as one hangs, no other is started.
+///
+/// The thread is not one of `smol::unblock`: while no thread can be had, `blocking` 1.7 tries without end, on the thread
+/// that calls it. Here the check fails with that reason.
+#[derive(Debug, Default)]
+pub(crate) struct Look(Mutex<State>);
+
+/// A call that may hang. Returns the last sign of life of what is at the path.
+type Call = fn(&Path) -> io::Result<SystemTime>;
+
+#[derive(Debug, Default)]
+struct State {
+    is_out: bool,
+    found: Option<io::Result<SystemTime>>,
+    waiting: Option<Waker>,
+}
+
+impl Look {
+    /// Makes a call. The result is of now, or of an earlier call that has hung until now.
+    ///
+    /// # Errors
+    /// Returns the reason why there is no thread.
+    async fn take(
+        self: &Arc<Look>,
+        path: &Path,
+        call: Call,
+    ) -> Result<io::Result<SystemTime>, String> {
+        // A result that came after its check's timeout is too old.
+        self.with(|state| state.found = None);
+        poll_fn(|cx| {
+            let starts = self.with(|state| {
+                if let Some(found) = state.found.take() {
+                    return Err(found);
+                }
+                state.waiting = Some(cx.waker().clone());
+                Ok(!std::mem::replace(&mut state.is_out, true))
+            });
+            match starts {
+                Err(found) => return Poll::Ready(Ok(found)),
+                Ok(false) => return Poll::Pending,
+                Ok(true) => {}
+            }
+            let (look, at) = (Arc::clone(self), path.to_path_buf());
+            match thread::start(STACK, Box::new(move || look.done(call(&at)))) {
+                Ok(()) => Poll::Pending,
+                Err(cause) => {
+                    self.with(|state| state.is_out = false);
+                    Poll::Ready(Err(format!("no thread to look with: {}", said(&cause))))
+                }
+            }
+        })
+        .await
+    }
+
+    fn done(&self, found: io::Result<SystemTime>) {
+        let waiting = self.with(|state| {
+            state.is_out = false;
+            state.found = Some(found);
+            state.waiting.take()
+        });
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn modified(path: &Path) -> io::Result<SystemTime> {
+    fs::metadata(path)?.modified()
+}
+
+/// Connects to a unix socket, and waits while its backlog is full (unix(7): SO_SNDTIMEO holds for connect(2) too).
+fn connect(path: &Path) -> io::Result<SystemTime> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(BACKLOG_WAIT))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(SystemTime::now())
+}
+
+/// Checks that a file exists.
+pub(super) async fn exists(look: &Arc<Look>, path: &Path) -> Result<(), String> {
+    outcome(path, look.take(path, modified).await?)
+}
+
+/// Checks that a unix socket accepts a connection.
+pub(super) async fn accepts(look: &Arc<Look>, path: &Path) -> Result<(), String> {
+    outcome(path, look.take(path, connect).await?)
+}
+
+fn outcome(path: &Path, found: io::Result<SystemTime>) -> Result<(), String> {
+    match found {
+        Ok(_) => Ok(()),
+        Err(cause) => Err(format!("{}: {}", path.display(), said(&cause))),
+    }
+}
+
+/// A file's time of modification, and when livelet first saw this time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beat {
+    modified: SystemTime,
+    seen: Instant,
+}
+
+impl Beat {
+    /// Returns the beat for a time of modification: the one before unless the file was modified.
+    fn after(before: Option<Beat>, modified: SystemTime, now: Instant) -> Beat {
+        match before {
+            Some(beat) if beat.modified == modified => beat,
+            _ => Beat {
+                modified,
+                seen: now,
+            },
+        }
+    }
+
+    /// Returns the age of the beat, at least the time for which livelet has seen it: a clock that is set back hides no
+    /// hang. A worker that has run for a shorter time is not older than that.
+    fn age(self, clock: SystemTime, now: Instant, since_start: Duration) -> Duration {
+        let age = clock.duration_since(self.modified).unwrap_or_default();
+        age.min(since_start)
+            .max(now.saturating_duration_since(self.seen))
+    }
+}
+
+/// Checks that a file was modified within the limit. The age of a file that is not there counts from the worker's start.
+pub(super) async fn is_fresh(
+    look: &Arc<Look>,
+    last: &Cell<Option<Beat>>,
+    path: &Path,
+    limit: Duration,
+    start: Option<Instant>,
+) -> Result<(), String> {
+    let found = look.take(path, modified).await?;
+    let now = Instant::now();
+    let since_start = start.map_or(Duration::MAX, |start| now.saturating_duration_since(start));
+    let age = match found {
+        Ok(modified) => {
+            let beat = Beat::after(last.get(), modified, now);
+            last.set(Some(beat));
+            beat.age(SystemTime::now(), now, since_start)
+        }
+        Err(_) => since_start,
+    };
+    if age <= limit {
+        return Ok(());
+    }
+    let (path, limit) = (path.display(), Human(limit));
+    Err(match found {
+        Ok(_) => format!("{path} is {} old, limit {limit}", Human(age)),
+        Err(cause) => format!("{path}: {}, limit {limit}", said(&cause)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_hides_no_hang() {
+        let (clock, now) = (SystemTime::now(), Instant::now());
+        let secs = Duration::from_secs;
+        let running = secs(1000);
+        let beat = Beat::after(None, clock, now);
+        assert_eq!(beat.age(clock + secs(9), now + secs(9), running), secs(9));
+        // The clock is set back by an hour, and later it shows the time of the beat again.
+        let back = clock - secs(3600);
+        let same = Beat::after(Some(beat), clock, now + secs(10));
+        assert_eq!(same.age(back, now + secs(10), running), secs(10));
+        assert_eq!(same.age(clock, now + secs(3610), secs(9999)), secs(3610));
+        let next = Beat::after(Some(same), back + secs(11), now + secs(11));
+        assert_eq!(next.age(back + secs(11), now + secs(11), running), secs(0));
+    }
+
+    #[test]
+    fn a_beat_in_the_future_counts_from_the_first_look() {
+        let (clock, now) = (SystemTime::now(), Instant::now());
+        let ahead = clock + Duration::from_secs(3600);
+        let beat = Beat::after(None, ahead, now);
+        for secs in [0, 5, 60] {
+            let later = Duration::from_secs(secs);
+            let beat = Beat::after(Some(beat), ahead, now + later);
+            assert_eq!(beat.age(clock + later, now + later, Duration::MAX), later);
+        }
+    }
+
+    #[test]
+    fn a_beat_from_before_the_start_counts_from_the_start() {
+        let (clock, now) = (SystemTime::now(), Instant::now());
+        let beat = Beat::after(None, clock - Duration::from_secs(3600), now);
+        let started = Duration::from_secs(2);
+        assert_eq!(beat.age(clock, now, started), started);
+        assert_eq!(
+            beat.age(clock, now, Duration::MAX),
+            Duration::from_secs(3600)
+        );
+    }
+}

@@ -1,0 +1,319 @@
+//! Checks as they are written: names, kinds and addresses. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::duration;
+
+/// A check and its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Name in answers, unique in an endpoint.
+    pub name: String,
+    /// What the check looks at.
+    pub kind: Kind,
+}
+
+/// What a check looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// The worker has said READY=1, and nothing to the contrary since.
+    Notify,
+    /// The worker's last WATCHDOG=1 is younger than the limit.
+    Watchdog(Duration),
+    /// A program exits with 0: its path and its arguments. Only the livelet that reaps can run it.
+    Exec(Vec<String>),
+    /// A query, which `livelet probe` can make too.
+    Query(Query),
+}
+
+/// What any process can ask the system about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// The file exists.
+    File(PathBuf),
+    /// The file's modification is younger than the limit.
+    Heartbeat(PathBuf, Duration),
+    /// One of the addresses accepts a connection.
+    Tcp(Vec<SocketAddr>),
+    /// A socket at the path accepts a connection.
+    Unix(PathBuf),
+    /// A GET is answered with 2xx or 3xx.
+    Http(Url),
+}
+
+/// An address of HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
+    /// Addresses to connect to, the first one that accepts.
+    pub addresses: Vec<SocketAddr>,
+    /// The address as it is written, for messages.
+    pub authority: String,
+    /// Value of the Host field.
+    pub host: String,
+    /// Path and query.
+    pub target: String,
+}
+
+impl Url {
+    /// Parses what follows `http:`.
+    fn parse(rest: &str) -> Result<Url, &'static str> {
+        let rest = rest.strip_prefix("//").ok_or(ACCEPTED)?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, target) = rest.split_at(end);
+        if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+            return Err(ACCEPTED);
+        }
+        let slash = if target.starts_with('/') { "" } else { "/" };
+        Ok(Url {
+            addresses: addresses(authority, Some(80))?,
+            authority: authority.to_string(),
+            host: authority.to_string(),
+            target: format!("{slash}{target}"),
+        })
+    }
+
+    /// Returns the URL of a path at an address.
+    #[must_use]
+    pub fn at(address: SocketAddr, target: &str) -> Url {
+        Url {
+            addresses: vec![address],
+            authority: address.to_string(),
+            host: address.to_string(),
+            target: target.to_string(),
+        }
+    }
+}
+
+/// What is accepted as a check.
+pub const ACCEPTED: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
+                            tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health, exec:/bin/check arg";
+const NO_NAMES: &str = "names another host; accepted: an IP address or localhost, as a check of another machine \
+                        makes its outage one of this worker too";
+
+impl Kind {
+    /// Returns the word that the check begins with, which is its default name.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Kind::Notify => "notify",
+            Kind::Watchdog(_) => "watchdog",
+            Kind::Exec(_) => "exec",
+            Kind::Query(Query::File(_)) => "file",
+            Kind::Query(Query::Heartbeat(..)) => "heartbeat",
+            Kind::Query(Query::Tcp(_)) => "tcp",
+            Kind::Query(Query::Unix(_)) => "unix",
+            Kind::Query(Query::Http(_)) => "http",
+        }
+    }
+
+    /// Parses `KIND:...`.
+    ///
+    /// # Errors
+    /// Returns an error that says what is accepted.
+    pub fn parse(text: &str) -> Result<Kind, &'static str> {
+        if text == "notify" {
+            return Ok(Kind::Notify);
+        }
+        let (word, rest) = text.split_once(':').ok_or(ACCEPTED)?;
+        let query = match word {
+            "watchdog" => return limit(rest).map(Kind::Watchdog),
+            "exec" => return command(rest).map(Kind::Exec),
+            "file" => Query::File(path(rest)?),
+            "heartbeat" => {
+                let (file, age) = rest.rsplit_once(':').ok_or(ACCEPTED)?;
+                Query::Heartbeat(path(file)?, limit(age)?)
+            }
+            "tcp" => Query::Tcp(addresses(rest, None)?),
+            "unix" => Query::Unix(path(rest)?),
+            "http" => Query::Http(Url::parse(rest)?),
+            _ => return Err(ACCEPTED),
+        };
+        Ok(Kind::Query(query))
+    }
+}
+
+/// Parses `NAME=KIND:...` or `KIND:...`. Returns the name, if there is one, and the kind.
+///
+/// # Errors
+/// Returns an error that says what is accepted.
+pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    match text.split_once('=') {
+        Some((name, check)) if is_name(name) => Ok((Some(name), Kind::parse(check)?)),
+        _ => Ok((None, Kind::parse(text)?)),
+    }
+}
+
+fn limit(text: &str) -> Result<Duration, &'static str> {
+    duration::parse(text)
+        .filter(|limit| !limit.is_zero())
+        .ok_or(ACCEPTED)
+}
+
+/// Splits a command as a shell splits words: quotes and backslash, no expansion.
+fn command(text: &str) -> Result<Vec<String>, &'static str> {
+    let words = shlex::split(text).unwrap_or_default();
+    if words
+        .first()
+        .is_some_and(|program| program.starts_with('/'))
+    {
+        Ok(words)
+    } else {
+        Err(ACCEPTED)
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, &'static str> {
+    if text.starts_with('/') {
+        Ok(PathBuf::from(text))
+    } else {
+        Err(ACCEPTED)
+    }
+}
+
+/// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`, which stands for two addresses. The port may have a default.
+fn addresses(text: &str, default: Option<u16>) -> Result<Vec<SocketAddr>, &'static str> {
+    let has_port = text
+        .rsplit_once(':')
+        .is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    let (host, port) = match (text.rsplit_once(':'), default) {
+        (Some((host, port)), _) if has_port => {
+            let digits = port.bytes().all(|b| b.is_ascii_digit());
+            (
+                host,
+                port.parse()
+                    .ok()
+                    .filter(|&port: &u16| digits && port > 0)
+                    .ok_or(ACCEPTED)?,
+            )
+        }
+        (_, Some(port)) => (text, port),
+        _ => return Err(ACCEPTED),
+    };
+    let ips = if host == "localhost" {
+        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+    } else if let Some(ip) = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        vec![IpAddr::V6(ip.parse().map_err(|_| ACCEPTED)?)]
+    } else {
+        let is_name = host.bytes().any(|b| b.is_ascii_alphabetic());
+        let refused = if is_name { NO_NAMES } else { ACCEPTED };
+        vec![IpAddr::V4(host.parse().map_err(|_| refused)?)]
+    };
+    Ok(ips
+        .into_iter()
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_as_they_are_written() {
+        let local = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
+        let both = |port| {
+            let v6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port);
+            local(port).into_iter().chain([v6]).collect::<Vec<_>>()
+        };
+        let accepted = [
+            (
+                "file:/a=b:c",
+                None,
+                Kind::Query(Query::File("/a=b:c".into())),
+            ),
+            ("notify", None, Kind::Notify),
+            (
+                "beat=watchdog:9s",
+                Some("beat"),
+                Kind::Watchdog(Duration::from_secs(9)),
+            ),
+            (
+                "up=file:/a",
+                Some("up"),
+                Kind::Query(Query::File("/a".into())),
+            ),
+            (
+                "heartbeat:/tmp/a:b:30s",
+                None,
+                Kind::Query(Query::Heartbeat("/tmp/a:b".into(), Duration::from_secs(30))),
+            ),
+            (
+                "tcp:127.0.0.1:5432",
+                None,
+                Kind::Query(Query::Tcp(local(5432))),
+            ),
+            ("tcp:localhost:1", None, Kind::Query(Query::Tcp(both(1)))),
+            (
+                r#"exec:/bin/check a  b=c 'd e' "f'" \g"#,
+                None,
+                Kind::Exec(
+                    ["/bin/check", "a", "b=c", "d e", "f'", "g"]
+                        .map(String::from)
+                        .to_vec(),
+                ),
+            ),
+            (
+                "db=unix:/run/x",
+                Some("db"),
+                Kind::Query(Query::Unix("/run/x".into())),
+            ),
+        ];
+        for (text, name, kind) in accepted {
+            assert_eq!(parse(text), Ok((name, kind)), "{text}");
+        }
+        for text in [
+            "http://127.0.0.1:3000/health?a=b",
+            "http://[::1]",
+            "api=http://localhost/",
+        ] {
+            assert!(
+                matches!(parse(text), Ok((_, Kind::Query(Query::Http(_))))),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "file",
+            "file:",
+            "notify:",
+            "watchdog",
+            "watchdog:0s",
+            "file:relative",
+            "heartbeat:/a",
+            "heartbeat:/a:0s",
+            "heartbeat:/a:x",
+            "tcp:127.0.0.1",
+            "tcp:127.0.0.1:0",
+            "tcp:127.0.0.1:+1",
+            "tcp:::1:80",
+            "unix:x",
+            "http:127.0.0.1",
+            "https://127.0.0.1/",
+            "http://127.0.0.1:99999/",
+            "http://127.0.0.1/a b",
+            "=file:/a",
+            "a b=file:/a",
+            "exec:check",
+            "exec:",
+            "exec:/bin/check 'a",
+            "exec:''",
+            "nope:/a",
+        ] {
+            assert_eq!(parse(text), Err(ACCEPTED), "{text}");
+        }
+        for text in ["tcp:db.example:5432", "http://example.com/health"] {
+            assert_eq!(parse(text), Err(NO_NAMES), "{text}");
+        }
+    }
+}

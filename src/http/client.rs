@@ -1,0 +1,228 @@
+//! The client's side of HTTP/1: the request of a check, and the head of a response. Pure.
+//!
+//! A check needs the status, the end of the head and Content-Length. So the lines are read here, as curl and the kubelet read
+//! them: httparse limits the number of fields, refuses obs-fold (RFC 9112 section 5.2) and would parse a head again with
+//! each part that arrives.
+
+use std::fmt;
+
+/// Most bytes of the head of a response, those of interim responses included.
+const MAX_HEAD: usize = 64 * 1024;
+/// Most bytes of a peer's text in a message.
+const MAX_QUOTED: usize = 32;
+
+/// Returns the request for a path and query.
+#[must_use]
+pub fn get(target: &str, host: &str) -> String {
+    [
+        "GET ",
+        target,
+        " HTTP/1.1\r\nHost: ",
+        host,
+        concat!("\r\nUser-Agent: livelet/", env!("CARGO_PKG_VERSION")),
+        "\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+    ]
+    .concat()
+}
+
+/// Reason why bytes are no response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Malformed {
+    /// There is no status line. Holds the beginning of the line.
+    NotHttp(Vec<u8>),
+    /// A line of the head has no colon. Holds its beginning.
+    NoField(Vec<u8>),
+    /// The head is too long.
+    TooLong,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, line) = match self {
+            Malformed::NotHttp(line) => ("no HTTP answer: begins with", line),
+            Malformed::NoField(line) => ("no field in the head of its answer:", line),
+            Malformed::TooLong => return f.write_str("the head of its answer is over 64 KiB"),
+        };
+        write!(f, "{what} \"{}\"", line.escape_ascii())
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// The head of a response, taken in as its bytes arrive. Interim responses before it (RFC 9110 section 15.2) are skipped.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The status code; 0 until the status line has arrived.
+    pub status: u16,
+    /// Length of the content, if the head tells one.
+    pub content_length: Option<usize>,
+    /// The line that has not arrived as a whole.
+    line: Vec<u8>,
+    /// Number of bytes taken.
+    length: usize,
+}
+
+impl ResponseHead {
+    /// Takes bytes. Returns those after the head, or `None` if the head is not whole yet.
+    ///
+    /// # Errors
+    /// Returns an error if the bytes are no head of a response.
+    pub fn take<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>, Malformed> {
+        const START: &[u8] = b"HTTP/1.";
+        for (index, &byte) in bytes.iter().enumerate() {
+            self.length += 1;
+            if self.length > MAX_HEAD {
+                return Err(Malformed::TooLong);
+            }
+            if byte != b'\n' {
+                self.line.push(byte);
+                continue;
+            }
+            // Both ends of a line are taken: LF alone too.
+            let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+            if self.status == 0 {
+                self.status = status(line).ok_or_else(|| Malformed::NotHttp(quoted(line)))?;
+            } else if !line.is_empty() {
+                if !line.contains(&b':') && !line.starts_with(b" ") && !line.starts_with(b"\t") {
+                    return Err(Malformed::NoField(quoted(line)));
+                }
+                self.content_length = content_length(line).or(self.content_length);
+            } else if (100..200).contains(&self.status) && self.status != 101 {
+                // Nothing of HTTP/1 comes after 101, and another head after the others.
+                self.status = 0;
+                self.content_length = None;
+            } else {
+                return Ok(bytes.get(index + 1..));
+            }
+            self.line.clear();
+        }
+        // Another protocol may never end its line.
+        let begins = START.starts_with(&self.line) || self.line.starts_with(START);
+        if self.status == 0 && !begins {
+            return Err(Malformed::NotHttp(quoted(&self.line)));
+        }
+        Ok(None)
+    }
+}
+
+fn quoted(line: &[u8]) -> Vec<u8> {
+    line.iter().copied().take(MAX_QUOTED).collect()
+}
+
+/// Returns the status code of a status line. A reason after the code may be missing (RFC 9112 section 4).
+fn status(line: &[u8]) -> Option<u16> {
+    let line = std::str::from_utf8(line.get(..line.len().min(MAX_QUOTED))?).ok()?;
+    let rest = line.strip_prefix("HTTP/1.")?;
+    let rest = rest.strip_prefix(['0', '1'])?;
+    let code = rest
+        .strip_prefix(' ')?
+        .split(' ')
+        .find(|word| !word.is_empty())?;
+    let is_code = code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit());
+    code.parse().ok().filter(|&code| is_code && code > 99)
+}
+
+/// Returns the value of a Content-Length field.
+fn content_length(line: &[u8]) -> Option<usize> {
+    let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
+    let is_length = name.trim_end().eq_ignore_ascii_case("content-length");
+    value.trim().parse().ok().filter(|_| is_length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the status of a response, taken in parts of a size.
+    fn parse(text: &[u8], size: usize) -> Result<Option<u16>, Malformed> {
+        let mut head = ResponseHead::default();
+        for part in text.chunks(size) {
+            if head.take(part)?.is_some() {
+                return Ok(Some(head.status));
+            }
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn the_status_is_read_however_the_bytes_arrive() {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        let not_http = |line: &str| Err(Malformed::NotHttp(line.into()));
+        let many = "X-Y: z\r\n".repeat(65);
+        let long = format!("X: {}\r\n", "y".repeat(12 * 1024));
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\r\n\r\nbody".to_string(), Ok(Some(200))),
+            ("HTTP/1.0 204\r\n\r\n".to_string(), Ok(Some(204))),
+            ("HTTP/1.1 404 \n\n".to_string(), Ok(Some(404))),
+            ("HTTP/1.1  301 x\r\n\r\n".to_string(), Ok(Some(301))),
+            (format!("HTTP/1.1 200 OK\r\n{many}\r\n"), Ok(Some(200))),
+            (format!("HTTP/1.1 200 OK\r\n{long}\r\n"), Ok(Some(200))),
+            (
+                "HTTP/1.1 200 OK\r\nX : y\r\n z\r\n\t:\r\n\r\n".to_string(),
+                Ok(Some(200)),
+            ),
+            ("HTTP/1.1 200 OK\r\nX: y\r\n".to_string(), Ok(None)),
+            (hints.to_string(), Ok(None)),
+            (format!("{hints}HTTP/1.1 503 No\r\n\r\n"), Ok(Some(503))),
+            (hints.repeat(100) + "HTTP/1.0 204 x\r\n\r\n", Ok(Some(204))),
+            ("HTTP/1.1 101 x\r\n\r\n\0\0".to_string(), Ok(Some(101))),
+            (
+                "HTTP/1.1 200OK\r\n\r\n".to_string(),
+                not_http("HTTP/1.1 200OK"),
+            ),
+            (
+                "HTTP/1.1 2000\r\n\r\n".to_string(),
+                not_http("HTTP/1.1 2000"),
+            ),
+            (
+                "HTTP/1.1 +20 x\r\n\r\n".to_string(),
+                not_http("HTTP/1.1 +20 x"),
+            ),
+            (
+                "HTTP/1.1 099 x\r\n\r\n".to_string(),
+                not_http("HTTP/1.1 099 x"),
+            ),
+            (
+                "HTTP/1.2 200 OK\r\n\r\n".to_string(),
+                not_http("HTTP/1.2 200 OK"),
+            ),
+            ("HTTP/1.1\r\n\r\n".to_string(), not_http("HTTP/1.1")),
+            (
+                "HTTP/1.1 200 OK\r\nnothing\r\n\r\n".to_string(),
+                Err(Malformed::NoField("nothing".into())),
+            ),
+            (
+                format!("HTTP/1.1 200 OK\r\n{}", "a: b\r\n".repeat(11_000)),
+                Err(Malformed::TooLong),
+            ),
+        ] {
+            for size in [1, 2, 3, 7, 100, 100_000] {
+                let begin = text.get(..40).unwrap_or(&text);
+                assert_eq!(parse(text.as_bytes(), size), expected, "{begin} {size}");
+            }
+        }
+        for text in ["SSH-2.0", "\r\nHTTP/1.1 200 OK", "\0", "HTTP/2"] {
+            assert!(
+                matches!(parse(text.as_bytes(), 100), Err(Malformed::NotHttp(_))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_content_begins_after_the_head() {
+        let mut head = ResponseHead::default();
+        let text = b"HTTP/1.1 100 x\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\ncontent-length : 4\n\nbody";
+        assert_eq!(head.take(text), Ok(Some(&b"body"[..])));
+        assert_eq!((head.status, head.content_length), (200, Some(4)));
+    }
+
+    #[test]
+    fn a_reason_shows_what_came() {
+        let not_http = Malformed::NotHttp(b"SSH-2.0\x01".to_vec());
+        assert_eq!(
+            not_http.to_string(),
+            r#"no HTTP answer: begins with "SSH-2.0\x01""#
+        );
+    }
+}
