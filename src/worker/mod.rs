@@ -67,11 +67,17 @@ impl fmt::Display for SpawnError {
         let program = self.program.to_string_lossy();
         let cause = log::Cause(&self.cause);
         write!(f, "worker: {program}: cannot start it: {cause}")?;
-        let is_bare = !self.program.as_bytes().contains(&b'/');
-        if is_bare && self.exit_code() == exit_code::NOT_FOUND {
-            f.write_str("; it is in no directory of PATH")?;
+        if self.exit_code() != exit_code::NOT_FOUND {
+            return Ok(());
         }
-        Ok(())
+        f.write_str(match self.program.as_bytes() {
+            [b'-', ..] => "; options of livelet go before --",
+            name if name.contains(&b' ') => {
+                "; it is one word with a space in it: quote the program and each argument alone"
+            }
+            name if !name.contains(&b'/') => "; it is in no directory of PATH",
+            _ => "",
+        })
     }
 }
 
