@@ -12,6 +12,9 @@ fn main() -> ExitCode {
     let outcome = match cli::parse(env::args_os().collect(), &|name| env::var_os(name)) {
         Ok(Command::Run(config)) => {
             log::set_level(config.log);
+            for unknown in cli::unknown_variables(&mut env::vars_os().map(|(name, _)| name)) {
+                log::notice(format_args!("{unknown}"));
+            }
             supervisor::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
         }
         Ok(Command::Probe(question)) => {
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
         Ok(Command::Install(path)) => install::install(&path)
             .map(|()| 0)
             .map_err(|error| (exit_code::FAILURE, error.to_string())),
-        Ok(Command::Help) => print(&cli::help()),
+        Ok(Command::Help(page)) => print(&cli::help(page)),
         Ok(Command::Version) => print(cli::VERSION),
         Err(error) => Err((exit_code::FAILURE, error.to_string())),
     };

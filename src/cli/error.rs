@@ -1,17 +1,18 @@
 //! The error of a command line that can't be used.
 
-use std::ffi::OsString;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 /// A flag, variable or value that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageError {
-    /// The flag or variable, as the user wrote it.
-    pub(super) culprit: String,
-    /// The value it had, if that is what is wrong.
-    pub(super) value: Option<OsString>,
-    /// What is accepted.
-    pub(super) accepted: &'static str,
+    /// The flag, variable or word, as the user wrote it.
+    culprit: String,
+    /// The value that is wrong, if the culprit has one.
+    value: Option<OsString>,
+    /// What is wrong, and what is accepted.
+    reason: Cow<'static, str>,
 }
 
 impl fmt::Display for UsageError {
@@ -20,50 +21,40 @@ impl fmt::Display for UsageError {
         if let Some(value) = &self.value {
             write!(f, "\"{}\": ", value.to_string_lossy())?;
         }
-        f.write_str(self.accepted)
+        f.write_str(&self.reason)
     }
 }
 
 impl std::error::Error for UsageError {}
 
-const UNEXPECTED: &str = "unexpected argument; a command goes after --; see --help";
-
-pub(super) fn wrong(culprit: String, value: OsString, accepted: &'static str) -> UsageError {
-    UsageError {
-        culprit,
-        value: Some(value),
-        accepted,
-    }
-}
-
-pub(super) fn unexpected(culprit: String) -> UsageError {
-    UsageError {
-        culprit,
-        value: None,
-        accepted: UNEXPECTED,
-    }
-}
-
-pub(super) fn from_lexopt(error: lexopt::Error) -> UsageError {
-    match error {
-        lexopt::Error::MissingValue { option } => UsageError {
-            culprit: option.unwrap_or_default(),
+impl UsageError {
+    /// Returns the error of a flag, variable or word that can't be used as such.
+    pub(super) fn new(culprit: &str, reason: &'static str) -> UsageError {
+        UsageError {
+            culprit: culprit.to_string(),
             value: None,
-            accepted: "needs a value; see --help",
-        },
-        lexopt::Error::UnexpectedValue { option, value } => {
-            wrong(option, value, "takes no value; see --help")
+            reason: Cow::Borrowed(reason),
         }
-        lexopt::Error::UnexpectedOption(option) => unexpected(option),
-        // Nothing here has it parse a value, or asks for UTF-8.
-        _ => unexpected("argument".to_string()),
     }
-}
 
-pub(super) fn unexpected_end(command: &str, accepted: &'static str) -> UsageError {
-    UsageError {
-        culprit: command.to_string(),
-        value: None,
-        accepted,
+    /// Returns the error of a value. A value that is empty is said to be missing.
+    pub(super) fn of_value(culprit: &str, value: &OsStr, reason: &'static str) -> UsageError {
+        let mut error = UsageError::new(culprit, reason);
+        if !value.is_empty() {
+            error.value = Some(value.to_os_string());
+        } else if let Some((_, accepted)) = reason.split_once("; ") {
+            error.reason = Cow::Owned(["needs a value; ", accepted].concat());
+        }
+        error
+    }
+
+    /// Returns the error of a word that is misspelt or unknown.
+    pub(super) fn unknown(culprit: &str, near: Option<String>, reason: &'static str) -> UsageError {
+        let mut error = UsageError::new(culprit, reason);
+        if let Some(near) = near {
+            let kind = reason.split(';').next().unwrap_or_default();
+            error.reason = Cow::Owned([kind, "; did you mean ", &near, "?"].concat());
+        }
+        error
     }
 }

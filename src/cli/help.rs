@@ -1,31 +1,103 @@
-//! The text of `--help`.
+//! The texts of `--help`: 80 columns at most.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::options::FLAGS;
+use super::options::{FLAGS, HEADINGS};
 
-/// The text of `--help`: 80 columns at most.
+/// Text of `livelet --help` before the options.
+const HEAD: &str = "\
+Usage: livelet [OPTIONS] [-- COMMAND [ARG]...]
+       livelet probe [OPTIONS] [CHECK]
+       livelet notify NAME=VALUE...
+       livelet install PATH
+Answers health probes over HTTP, for itself or for the command that it runs.
+Each of the other three has a page of its own: livelet probe --help.
+";
+
+/// Text after the options.
+const TAIL: &str = "
+A variable stands for each option: LIVELET_BIND_WAIT for --bind-wait, and
+LIVELET_LOG=quiet or verbose. DUR is 250ms, 5s, 2m or 1h. These may be repeated:
+--listen, --live, --ready, --path, --stop-signal, --signal, --ok-exit.
+
+CHECK, or NAME=CHECK, holds while:
+  notify                        the command has said READY=1 (sd_notify)
+  watchdog:30s                  its last WATCHDOG=1 is younger
+  heartbeat:/path:30s           the file was modified more recently
+  file:/path                    the file exists
+  tcp:127.0.0.1:5432            a connection is accepted
+  unix:/run/app.sock            a connection is accepted
+  http://127.0.0.1:3000/health  the status is 2xx or 3xx
+  exec:/bin/check arg           the program exits with 0
+
+Paths:
+  / /livez /live /healthz /health /health/live  liveness
+  /readyz /ready /health/ready                  readiness
+  /startupz /startup /health/started            200 once readiness has held
+  /livez/NAME /readyz/NAME                      one check
+  /metrics                                      Prometheus
+";
+
+const PROBE: &str = "\
+Usage: livelet probe [--ready] [-l ADDR] [--timeout DUR] [--wait DUR] [CHECK]
+Asks the livelet of this machine whether it is alive, or looks at a CHECK: file,
+heartbeat, tcp, unix or http, as in livelet --help. Exits with 0 or 1.
+      --ready        ask /readyz, not /livez
+  -l, --listen ADDR  where livelet listens (default LIVELET_LISTEN, else 9090)
+      --timeout DUR  for one attempt (default 1s)
+      --wait DUR     try again until it holds, for this long (default 0s)
+";
+
+const NOTIFY: &str = "\
+Usage: livelet notify NAME=VALUE...
+Sends one message to NOTIFY_SOCKET, as sd_notify(3) does: READY=1, RELOADING=1,
+STOPPING=1, WATCHDOG=1, STATUS=TEXT. Exits with 0 if it was taken, else 1.
+";
+
+const INSTALL: &str = "\
+Usage: livelet install PATH
+Writes its own executable to PATH, or into it if it is a directory, whole or not
+at all, with mode 0755.
+";
+
+/// A page of help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Page of livelet itself.
+    Livelet,
+    /// Page of `livelet probe`.
+    Probe,
+    /// Page of `livelet notify`.
+    Notify,
+    /// Page of `livelet install`.
+    Install,
+}
+
+/// Returns the text of a page.
 #[must_use]
-pub fn help() -> String {
-    const COLUMN: usize = 27;
-    let mut text = String::from(
-        "Usage: livelet [OPTIONS] [-- COMMAND [ARG]...]\n\
-         \x20      livelet probe [--ready] [--timeout DUR] [--wait DUR] [CHECK]\n\
-         \x20      livelet notify NAME=VALUE... | install PATH\n\
-         Answers health probes over HTTP, for itself or for the command that it runs.\n",
-    );
+pub fn help(page: Page) -> Cow<'static, str> {
+    Cow::Borrowed(match page {
+        Page::Livelet => return Cow::Owned(whole()),
+        Page::Probe => PROBE,
+        Page::Notify => NOTIFY,
+        Page::Install => INSTALL,
+    })
+}
+
+fn whole() -> String {
+    /// Width of the names of an option.
+    const COLUMN: usize = 30;
+    let mut text = String::from(HEAD);
     for flag in &FLAGS {
+        if let Some((_, heading)) = HEADINGS.iter().find(|(first, _)| *first == flag.id) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "\n{heading}:");
+        }
         let short = flag.short.map_or("   ".to_string(), |c| format!("-{c},"));
         let left = format!("{short} --{} {}", flag.long, flag.value);
-        let mut lines = flag.help.lines();
-        let first = lines.next().unwrap_or_default();
-        let _ = writeln!(text, "  {left:COLUMN$}{first}");
-        for line in lines {
-            let _ = writeln!(text, "  {:COLUMN$}{line}", "");
-        }
+        let _ = writeln!(text, "  {left:COLUMN$}{}", flag.help);
     }
-    text.push_str(
-        "Each option but the last four has a variable: --bind-wait is LIVELET_BIND_WAIT.\n",
-    );
+    text.push_str(TAIL);
     text
 }

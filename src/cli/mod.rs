@@ -2,9 +2,11 @@
 
 mod error;
 mod help;
+mod near;
 mod options;
 mod subcommand;
 mod values;
+mod variables;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -14,15 +16,14 @@ use lexopt::{Arg, Parser};
 use crate::check::{Kind, Query};
 use crate::command::probe::Probe;
 use crate::config::Config;
-use crate::log::Level;
-use error::{from_lexopt, unexpected, wrong};
-use options::{Id, LOG_VARIABLE};
-use subcommand::Own;
-use values::set;
+use options::{Id, NEED_WORKER};
+use subcommand::Subcommand;
+use values::{set, switch};
 
 pub use error::UsageError;
-pub use help::help;
+pub use help::{Page, help};
 pub use options::{FLAGS, Flag};
+pub use variables::{Variable, unknown as unknown_variables};
 
 /// What `--version` prints.
 pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
@@ -38,100 +39,95 @@ pub enum Command {
     Notify(Vec<OsString>),
     /// Write the executable there.
     Install(PathBuf),
-    /// Print [`help`].
-    Help,
+    /// Print a page of [`help`].
+    Help(Page),
     /// Print [`VERSION`].
     Version,
 }
 
+/// Names of livelet's own commands.
+const SUBCOMMANDS: [&str; 5] = ["probe", "notify", "install", "help", "version"];
+
 const NO_COMMAND: &str = "no command after it; accepted: -- COMMAND [ARG]...";
 const NO_SINGLE: &str = "is the default; accepted: --group, which signals the whole process group";
-const NO_WORKER: &str =
-    "is told by a worker, and there is none; accepted: with -- COMMAND [ARG]...";
-const WORDS: &str = "not words; accepted: each quote closed, as in a shell";
-const LOG: &str = "not a log level; accepted: quiet or verbose";
-
-/// The value of an environment variable, by its name.
-pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+const NEEDS_WORKER: &str = "needs a command to run; accepted: with -- COMMAND [ARG]...";
+const ONE_DASH: &str = "one dash for a long option; accepted: two, as in --listen";
+const UNKNOWN: &str = "unknown option; see livelet --help";
+const STRAY: &str =
+    "unexpected argument; a command goes after --: livelet [OPTIONS] -- COMMAND [ARG]...";
+const LATE: &str = "goes first; accepted: livelet COMMAND, and then its own options";
+const SWITCH_VALUE: &str = "an option that is a switch takes no value; accepted: the option alone";
+const QUIET_VERBOSE: &str = "both given; accepted: one of them";
 
 /// Parses a command line, its first word being the program's name, and the variables of `variable`.
 ///
 /// # Errors
-/// The first thing on the command line, or else among the variables, that can't be used.
+/// Returns an error for the first thing on the command line, or else among the variables, that can't be used.
 pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, UsageError> {
+    let mut parser = Parser::from_iter(args);
+    let subcommand = match peek(&mut parser).as_deref().and_then(OsStr::to_str) {
+        Some("probe") => Some(subcommand::probe as Subcommand),
+        Some("notify") => Some(subcommand::notify as Subcommand),
+        Some("install") => Some(subcommand::install as Subcommand),
+        Some("help") => Some(subcommand::help as Subcommand),
+        Some("version") => return Ok(Command::Version),
+        _ => None,
+    };
+    if let Some(subcommand) = subcommand {
+        // It was peeked at.
+        let _ = parser.next();
+        return subcommand(&mut parser, variable);
+    }
     let mut config = Config::default();
     let mut given = Vec::new();
-    let mut parser = Parser::from_iter(args);
-    let first = parser
-        .try_raw_args()
-        .and_then(|rest| rest.peek().map(OsStr::to_os_string));
-    if let Some(name) = first.as_deref().and_then(OsStr::to_str) {
-        let own = match name {
-            "probe" => Some(subcommand::probe as Own),
-            "notify" => Some(subcommand::notify as Own),
-            "install" => Some(subcommand::install as Own),
-            _ => None,
-        };
-        if let Some(own) = own {
-            // It was peeked at.
-            let _ = parser.next();
-            return own(&mut parser, variable);
-        }
-    }
     loop {
-        if let Some(command) = after_dashes(&mut parser) {
-            if command.is_empty() {
-                return Err(UsageError {
-                    culprit: "--".to_string(),
-                    value: None,
-                    accepted: NO_COMMAND,
-                });
+        let next = peek(&mut parser);
+        if next.as_deref() == Some(OsStr::new("--")) {
+            config.command = parser.raw_args().map_err(unusable)?.skip(1).collect();
+            if config.command.is_empty() {
+                return Err(UsageError::new("--", NO_COMMAND));
             }
-            config.command = command;
             break;
         }
-        let Some(arg) = parser.next().map_err(from_lexopt)? else {
+        if let Some(word) = next.as_deref().and_then(OsStr::to_str).filter(has_one_dash) {
+            return Err(UsageError::new(word, ONE_DASH));
+        }
+        let Some(arg) = parser.next().map_err(unusable)? else {
             break;
         };
         let flag = match arg {
             Arg::Long(name) => FLAGS.iter().find(|flag| flag.long == name),
             Arg::Short(name) => FLAGS.iter().find(|flag| flag.short == Some(name)),
-            Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
+            Arg::Value(value) => return Err(stray(&value.to_string_lossy(), !given.is_empty())),
         };
         let Some(flag) = flag else {
-            if arg == Arg::Long("single") {
-                return Err(UsageError {
-                    culprit: "--single".to_string(),
-                    value: None,
-                    accepted: NO_SINGLE,
-                });
-            }
-            return Err(from_lexopt(arg.unexpected()));
+            return Err(match arg {
+                Arg::Long("single") => UsageError::new("--single", NO_SINGLE),
+                Arg::Short(letter) => unknown_option("-", &letter.to_string(), &names(), UNKNOWN),
+                Arg::Long(name) => unknown_option("--", name, &names(), UNKNOWN),
+                Arg::Value(_) => UsageError::new("argument", UNKNOWN),
+            });
         };
         match flag.id {
-            Id::Help => return Ok(Command::Help),
+            Id::Help => return Ok(Command::Help(Page::Livelet)),
             Id::Version => return Ok(Command::Version),
             _ => {}
         }
         let value = match flag.value {
             "" => OsString::from("on"),
-            _ => parser.value().map_err(from_lexopt)?,
+            _ => value_of(&mut parser),
         };
         let is_first = !given.contains(&flag.id);
         set(&mut config, flag.id, &value, is_first, variable)
-            .map_err(|accepted| wrong(format!("--{}", flag.long), value, accepted))?;
+            .map_err(|reason| UsageError::of_value(&dashed(flag), &value, reason))?;
         given.push(flag.id);
     }
     if given.contains(&Id::Quiet) && given.contains(&Id::Verbose) {
-        return Err(UsageError {
-            culprit: "--quiet --verbose".to_string(),
-            value: None,
-            accepted: "both given; accepted: one of them",
-        });
+        return Err(UsageError::new("--quiet --verbose", QUIET_VERBOSE));
     }
-    variables(&mut config, &given, variable)?;
+    variables::apply(&mut config, &given, variable)?;
     if config.command.is_empty() {
-        refuse_workers_checks(&config, &given)?;
+        refuse_what_needs_a_worker(&config, &given)?;
     }
     for check in config.live.iter_mut().chain(&mut config.ready) {
         if let (Kind::Query(Query::Http(url)), Some(host)) = (&mut check.kind, &config.check_host) {
@@ -141,70 +137,92 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
     Ok(Command::Run(Box::new(config)))
 }
 
-/// Refuses the checks that only a worker can pass.
+/// Refuses options and checks that need a worker. A variable of such an option is not refused: an image may set it.
 ///
 /// # Errors
 /// Returns an error if there is one.
-fn refuse_workers_checks(config: &Config, given: &[Id]) -> Result<(), UsageError> {
+fn refuse_what_needs_a_worker(config: &Config, given: &[Id]) -> Result<(), UsageError> {
+    let needs_worker = |flag: &&Flag| NEED_WORKER.contains(&flag.id) && given.contains(&flag.id);
+    if let Some(flag) = FLAGS.iter().find(needs_worker) {
+        return Err(UsageError::new(&dashed(flag), NEEDS_WORKER));
+    }
     let checks = [
-        (Id::Live, "live", "LIVELET_LIVE", &config.live),
-        (Id::Ready, "ready", "LIVELET_READY", &config.ready),
+        (Id::Live, "--live", "LIVELET_LIVE", &config.live),
+        (Id::Ready, "--ready", "LIVELET_READY", &config.ready),
     ];
     for (id, flag, variable, checks) in checks {
         let mut kinds = checks.iter().map(|check| &check.kind);
         let workers = |kind: &&Kind| matches!(kind, Kind::Notify | Kind::Watchdog(_));
         if let Some(kind) = kinds.find(workers) {
-            let culprit = if given.contains(&id) {
-                format!("--{flag}")
-            } else {
-                variable.to_string()
-            };
-            return Err(wrong(culprit, kind.word().into(), NO_WORKER));
+            let culprit = if given.contains(&id) { flag } else { variable };
+            return Err(UsageError::of_value(
+                culprit,
+                OsStr::new(kind.word()),
+                NEEDS_WORKER,
+            ));
         }
     }
     Ok(())
 }
 
-/// All that follows a `--`, if that is what comes next: the worker's, whatever it looks like.
-fn after_dashes(parser: &mut Parser) -> Option<Vec<OsString>> {
-    let mut rest = parser.try_raw_args()?;
-    if rest.peek()? != "--" {
-        return None;
-    }
-    rest.next();
-    Some(rest.collect())
+/// Returns the next word, which stays the next.
+fn peek(parser: &mut Parser) -> Option<OsString> {
+    parser.try_raw_args()?.peek().map(OsStr::to_os_string)
 }
 
-/// Applies the variables of flags that were not given. An empty one counts as unset.
-fn variables(config: &mut Config, given: &[Id], variable: Variable<'_>) -> Result<(), UsageError> {
-    let get = |name: &str| variable(name).filter(|value| !value.is_empty());
-    for flag in FLAGS.iter().filter(|flag| !given.contains(&flag.id)) {
-        let Some((name, value)) = flag.variable.and_then(|name| Some((name, get(name)?))) else {
-            continue;
-        };
-        let refused = |accepted| wrong(name.to_string(), value.clone(), accepted);
-        if matches!(
-            flag.id,
-            Id::Listen | Id::Signal | Id::StopSignal | Id::OkExit | Id::Live | Id::Ready | Id::Path
-        ) {
-            // What is not UTF-8 is no value of any of them.
-            let text = value.to_str().unwrap_or("?");
-            let words = shlex::split(text).ok_or(WORDS).map_err(refused)?;
-            for (index, one) in words.iter().enumerate() {
-                set(config, flag.id, OsStr::new(one), index == 0, variable).map_err(refused)?;
-            }
-        } else {
-            set(config, flag.id, &value, true, variable).map_err(refused)?;
-        }
+/// Takes the value of the option that was parsed last. The value is empty if it is missing: what looks like an option is
+/// none.
+fn value_of(parser: &mut Parser) -> OsString {
+    if let Some(value) = parser.optional_value() {
+        return value;
     }
-    if !given.contains(&Id::Quiet) && !given.contains(&Id::Verbose) {
-        if let Some(value) = get(LOG_VARIABLE) {
-            config.log = match value.to_str() {
-                Some("quiet") => Level::Quiet,
-                Some("verbose") => Level::Verbose,
-                _ => return Err(wrong(LOG_VARIABLE.to_string(), value, LOG)),
-            };
-        }
+    match peek(parser).unwrap_or_default().as_encoded_bytes() {
+        [b'-', b'-' | b'a'..=b'z' | b'A'..=b'Z', ..] => OsString::new(),
+        _ => parser.value().unwrap_or_default(),
     }
-    Ok(())
+}
+
+/// Returns `true` if the word is the name of an option after one dash.
+fn has_one_dash(word: &&str) -> bool {
+    let word = word.split('=').next().unwrap_or_default();
+    let name = word.strip_prefix('-').unwrap_or_default();
+    FLAGS.iter().any(|flag| flag.long == name)
+}
+
+fn dashed(flag: &Flag) -> String {
+    ["--", flag.long].concat()
+}
+
+fn names() -> Vec<&'static str> {
+    FLAGS.iter().map(|flag| flag.long).collect()
+}
+
+/// Returns the error of an option that is none of `names`.
+fn unknown_option(dashes: &str, name: &str, names: &[&str], reason: &'static str) -> UsageError {
+    let near = near::option(name, names).map(|near| ["--", near].concat());
+    UsageError::unknown(&[dashes, name].concat(), near, reason)
+}
+
+/// Returns the error of a word where an option is expected.
+fn stray(word: &str, follows_option: bool) -> UsageError {
+    let near = near::misspelt(word, &SUBCOMMANDS).filter(|_| !follows_option);
+    let near = near.map(|near| ["livelet ", near].concat());
+    let reason = if SUBCOMMANDS.contains(&word) {
+        LATE
+    } else if follows_option && switch(word).is_some() {
+        SWITCH_VALUE
+    } else {
+        STRAY
+    };
+    UsageError::unknown(&["\"", word, "\""].concat(), near, reason)
+}
+
+/// Returns the error of a switch that was given a value, the only one that lexopt finds here.
+fn unusable(error: lexopt::Error) -> UsageError {
+    match error {
+        lexopt::Error::UnexpectedValue { option, value } => {
+            UsageError::of_value(&option, &value, "takes no value")
+        }
+        _ => UsageError::new("argument", UNKNOWN),
+    }
 }

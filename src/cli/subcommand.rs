@@ -1,64 +1,89 @@
 //! The command lines of `livelet probe`, `livelet notify` and `livelet install`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser};
 
-use super::error::{UsageError, from_lexopt, unexpected, unexpected_end, wrong};
+use super::error::UsageError;
+use super::help::Page;
 use super::options::{FLAGS, Id, LOG_VARIABLE};
-use super::values::any_duration;
-use super::{Command, Variable, variables};
+use super::values::{any_duration, set};
+use super::{Command, Variable, stray, unknown_option, unusable, value_of, variables};
 use crate::check::{Kind, Query, Url};
 use crate::command::probe::{Probe, address_of};
 use crate::config::Config;
 use crate::listen::Listen;
 
 const NOT_ASKABLE: &str =
-    "for the livelet that runs the worker alone; accepted: file, heartbeat, tcp, unix, http";
+    "only the livelet that runs the worker knows; accepted: file, heartbeat, tcp, unix, http";
 const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as READY=1";
+const PATH: &str = "needs the PATH to write to; accepted: livelet install PATH";
+const ONE_PATH: &str = "a second path; accepted: livelet install PATH";
+const ONE_CHECK: &str = "a second check; accepted: livelet probe [OPTIONS] [CHECK]";
+const NO_EFFECT: &str = "has no effect on a check; accepted: one of the two";
+const UNKNOWN: &str = "unknown option; see livelet probe --help";
+const NO_OPTIONS: &str = "unknown option; see livelet install --help";
 
-/// A command of livelet's own.
-pub(super) type Own = fn(&mut Parser, Variable<'_>) -> Result<Command, UsageError>;
+/// Names of the options of `livelet probe`.
+const OPTIONS: [&str; 5] = ["ready", "listen", "timeout", "wait", "help"];
 
+/// Parser of the words after the name of a subcommand.
+pub(super) type Subcommand = fn(&mut Parser, Variable<'_>) -> Result<Command, UsageError>;
+
+/// Parses the words after `probe`.
 pub(super) fn probe(parser: &mut Parser, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = "/livez";
     let mut query = None;
     let mut timeout = Duration::from_secs(1);
     let mut wait = Duration::ZERO;
-    while let Some(arg) = parser.next().map_err(from_lexopt)? {
+    let mut config = Config::default();
+    let mut given = Vec::new();
+    while let Some(arg) = parser.next().map_err(unusable)? {
         match arg {
             Arg::Long("ready") => path = "/readyz",
             Arg::Long("timeout") => timeout = duration_after(parser, "--timeout")?,
             Arg::Long("wait") => wait = duration_after(parser, "--wait")?,
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("listen") | Arg::Short('l') => {
+                let value = value_of(parser);
+                set(&mut config, Id::Listen, &value, given.is_empty(), variable)
+                    .map_err(|reason| UsageError::of_value("--listen", &value, reason))?;
+                given.push(Id::Listen);
+            }
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help(Page::Probe)),
             Arg::Value(value) if query.is_none() => {
                 let askable = match Kind::parse(value.to_str().unwrap_or_default()) {
                     Ok(Kind::Query(query)) => Ok(query),
                     Ok(Kind::Notify | Kind::Watchdog(_) | Kind::Exec(_)) => Err(NOT_ASKABLE),
-                    Err(accepted) => Err(accepted),
+                    Err(reason) => Err(reason),
                 };
                 query =
-                    Some(askable.map_err(|accepted| wrong("probe".to_string(), value, accepted))?);
+                    Some(askable.map_err(|reason| UsageError::of_value("probe", &value, reason))?);
             }
-            Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
-            arg => return Err(from_lexopt(arg.unexpected())),
+            Arg::Value(value) => return Err(UsageError::of_value("probe", &value, ONE_CHECK)),
+            Arg::Long(name) => return Err(unknown_option("--", name, &OPTIONS, UNKNOWN)),
+            Arg::Short(letter) => {
+                return Err(unknown_option("-", &letter.to_string(), &OPTIONS, UNKNOWN));
+            }
         }
     }
     let is_endpoint = query.is_none();
     if !is_endpoint && path != "/livez" {
-        return Err(unexpected("--ready with a check".to_string()));
+        return Err(UsageError::new("--ready", NO_EFFECT));
     }
-    let mut config = Config::default();
+    if !is_endpoint && !given.is_empty() {
+        return Err(UsageError::new("--listen", NO_EFFECT));
+    }
     let wanted = if is_endpoint {
         Id::Listen
     } else {
         Id::CheckHost
     };
-    let others = FLAGS.iter().map(|flag| flag.id).filter(|&id| id != wanted);
-    variables(&mut config, &others.collect::<Vec<_>>(), &|name| {
+    let others = FLAGS.iter().map(|flag| flag.id);
+    given.extend(others.filter(|&id| id != wanted));
+    variables::apply(&mut config, &given, &|name| {
         variable(name).filter(|_| name != LOG_VARIABLE)
     })?;
     let mut query = query.unwrap_or_else(|| {
@@ -78,39 +103,56 @@ pub(super) fn probe(parser: &mut Parser, variable: Variable<'_>) -> Result<Comma
 
 /// Takes the duration after an option.
 fn duration_after(parser: &mut Parser, option: &str) -> Result<Duration, UsageError> {
-    let value = parser.value().map_err(from_lexopt)?;
+    let value = value_of(parser);
     any_duration(value.to_str().unwrap_or_default())
-        .map_err(|accepted| wrong(option.to_string(), value, accepted))
+        .map_err(|reason| UsageError::of_value(option, &value, reason))
 }
 
+/// Parses the words after `notify`.
 pub(super) fn notify(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {
-    let rest: Vec<OsString> = parser.raw_args().map_err(from_lexopt)?.collect();
+    let words: Vec<OsString> = parser.raw_args().map_err(unusable)?.collect();
     let is_assignment = |word: &OsString| {
-        word.as_bytes()
-            .iter()
-            .position(|&b| b == b'=')
-            .is_some_and(|at| at > 0)
+        let equals = word.as_bytes().iter().position(|&b| b == b'=');
+        equals.is_some_and(|at| at > 0)
     };
-    match rest.iter().find(|word| !is_assignment(word)) {
-        Some(word) if word == "-h" || word == "--help" => Ok(Command::Help),
-        Some(word) => Err(wrong("notify".to_string(), word.clone(), ASSIGNMENT)),
-        None if rest.is_empty() => Err(unexpected_end("notify", ASSIGNMENT)),
-        None => Ok(Command::Notify(rest)),
+    match words.iter().find(|word| !is_assignment(word)) {
+        Some(word) if word == "-h" || word == "--help" => Ok(Command::Help(Page::Notify)),
+        Some(word) => Err(UsageError::of_value("notify", word, ASSIGNMENT)),
+        None if words.is_empty() => Err(UsageError::of_value("notify", OsStr::new(""), ASSIGNMENT)),
+        None => Ok(Command::Notify(words)),
     }
 }
 
+/// Parses the words after `install`.
 pub(super) fn install(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = None;
-    while let Some(arg) = parser.next().map_err(from_lexopt)? {
+    while let Some(arg) = parser.next().map_err(unusable)? {
         match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
+            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help(Page::Install)),
             Arg::Value(value) if path.is_none() && !value.is_empty() => {
                 path = Some(PathBuf::from(value))
             }
-            Arg::Value(value) => return Err(unexpected(value.to_string_lossy().into_owned())),
-            arg => return Err(from_lexopt(arg.unexpected())),
+            Arg::Value(value) if value.is_empty() => {}
+            Arg::Value(value) => return Err(UsageError::of_value("install", &value, ONE_PATH)),
+            Arg::Long(name) => return Err(unknown_option("--", name, &[], NO_OPTIONS)),
+            Arg::Short(letter) => {
+                return Err(unknown_option("-", &letter.to_string(), &[], NO_OPTIONS));
+            }
         }
     }
     path.map(Command::Install)
-        .ok_or_else(|| unexpected_end("install", "needs the PATH to write to"))
+        .ok_or_else(|| UsageError::new("install", PATH))
+}
+
+/// Parses the words after `help`: the name of a page, or none.
+pub(super) fn help(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {
+    let topic = parser.raw_args().map_err(unusable)?.next();
+    let topic = topic.unwrap_or_default();
+    Ok(Command::Help(match topic.to_str() {
+        Some("") => Page::Livelet,
+        Some("probe") => Page::Probe,
+        Some("notify") => Page::Notify,
+        Some("install") => Page::Install,
+        _ => return Err(stray(&topic.to_string_lossy(), false)),
+    }))
 }

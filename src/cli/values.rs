@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use super::Variable;
 use super::options::Id;
+use super::variables::Variable;
 use crate::check::{self, Check};
 use crate::config::Config;
 use crate::duration::{self, whole_number};
@@ -13,18 +13,20 @@ use crate::listen::Listen;
 use crate::log::Level;
 use crate::signal;
 
-const ADDR: &str = "not an address; accepted: 9090, :9090, 127.0.0.1:9090 or [::1]:9090";
+const ADDR: &str =
+    "not an IP address and port; accepted: 9090, :9090, 127.0.0.1:9090, [::1]:9090 or env:PORT";
 const ADDR_TWICE: &str =
     "overlaps an address before it; accepted: each once, and [::] or a bare port takes IPv4 too";
-const DRAIN: &str = "not a duration up to 5s; accepted: 0s to 5s, such as 250ms or 5s";
+const DRAIN: &str = "not a duration with a unit, up to 5s; accepted: 0s to 5s, such as 250ms or 5s";
 const CONNECTIONS: &str = "not a number of connections; accepted: 1 to 1000000";
 const SWITCH: &str = "not a switch; accepted: 1, true, yes, on or 0, false, no, off";
 const CHECK_TWICE: &str =
     "its name is taken; accepted: each name once, and not worker, livelet or shutdown";
 const MAX_CHECK_TIMEOUT: Duration = Duration::from_secs(60);
-const CHECK_TIMEOUT: &str = "not a duration up to 60s; accepted: 1ms to 60s, such as 800ms";
+const CHECK_TIMEOUT: &str =
+    "not a duration with a unit, up to 60s; accepted: 1ms to 60s, such as 800ms";
 const CHECK_HOST: &str = "not a host; accepted: a name or an address, such as app.example";
-const DUR: &str = "not a duration up to 8760h; accepted: such as 250ms, 5s, 2m or 1h";
+const DUR: &str = "not a duration with a unit, up to 8760h; accepted: such as 250ms, 5s, 2m or 1h";
 const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=QUIT, or FROM=0";
 const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
 const ENV_UNSET: &str = "variable not set; accepted: env:NAME of a variable that holds a port";
@@ -187,7 +189,7 @@ pub(super) fn any_duration(text: &str) -> Result<Duration, &'static str> {
     duration::parse(text).ok_or(DUR)
 }
 
-fn switch(text: &str) -> Option<bool> {
+pub(super) fn switch(text: &str) -> Option<bool> {
     match text {
         "1" | "true" | "yes" | "on" => Some(true),
         "0" | "false" | "no" | "off" => Some(false),

@@ -562,48 +562,57 @@ fn quiet_still_says_why_it_failed() {
 }
 
 /// What a command that succeeds prints on stdout.
-fn printed(arg: &str) -> String {
+fn printed(args: &[&str]) -> String {
     let Output {
         status,
         stdout,
         stderr,
-    } = finish(livelet().arg(arg), SOON);
+    } = finish(livelet().args(args), SOON);
     let stderr = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(0), "{arg}: {stderr:?}");
-    assert_eq!(stderr, "", "{arg}");
+    assert_eq!(status.code(), Some(0), "{args:?}: {stderr:?}");
+    assert_eq!(stderr, "", "{args:?}");
     String::from_utf8(stdout).unwrap()
 }
 
 #[test]
-fn help_names_every_option_on_one_screen() {
-    let help = printed("--help");
-    assert_eq!(printed("-h"), help);
+fn help_names_every_option_check_and_path() {
+    let help = printed(&["--help"]);
+    assert_eq!(printed(&["-h"]), help);
+    assert_eq!(printed(&["help"]), help);
     for name in [
-        "-l",
-        "--listen",
-        "--drain",
-        "--max-connections",
+        "-l, --listen ADDR",
+        "--drain DUR",
+        "--max-connections N",
         "--reuse-port",
-        "--live",
-        "--ready",
-        "--check-timeout",
-        "--exit-on-unhealthy",
-        "--bind-wait",
+        "--live CHECK",
+        "--ready CHECK",
+        "--check-timeout DUR",
+        "--path PATH=ENDPOINT",
+        "--exit-on-unhealthy DUR",
+        "--bind-wait DUR",
         "--takeover",
-        "--signal",
-        "--ok-exit",
-        "--stop-signal",
+        "--signal FROM=TO",
+        "--ok-exit CODE",
+        "--stop-signal SIG",
         "--group",
-        "--grace",
-        "--lame-duck",
-        "-q",
-        "--quiet",
-        "-v",
-        "--verbose",
-        "-h",
-        "--help",
-        "-V",
-        "--version",
+        "--grace DUR",
+        "--lame-duck DUR",
+        "-q, --quiet",
+        "-v, --verbose",
+        "-h, --help",
+        "-V, --version",
+        "notify",
+        "watchdog:30s",
+        "file:/path",
+        "heartbeat:/path:30s",
+        "tcp:127.0.0.1:5432",
+        "unix:/run/app.sock",
+        "http://127.0.0.1:3000/health",
+        "exec:/bin/check arg",
+        "/livez",
+        "/readyz",
+        "/startupz",
+        "/metrics",
         // The rule for all the others, and the one that is no option's.
         "LIVELET_BIND_WAIT",
         "LIVELET_LOG",
@@ -613,13 +622,124 @@ fn help_names_every_option_on_one_screen() {
     assert!(help.ends_with('\n'));
     for line in help.lines() {
         assert!(line.chars().count() <= 80, "{line}");
+        // A name and its text are at least two spaces apart: columns do not touch.
+        if line.starts_with("  ") && !line.trim().starts_with("livelet") {
+            let (name, text) = line.trim_start().split_once("  ").expect(line);
+            assert!(!name.is_empty() && !text.trim().is_empty(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn each_command_has_a_page_of_its_own() {
+    let mut pages = Vec::new();
+    for (command, named) in [
+        ("probe", "--timeout DUR"),
+        ("notify", "NOTIFY_SOCKET"),
+        ("install", "mode 0755"),
+    ] {
+        let page = printed(&[command, "--help"]);
+        assert_eq!(printed(&[command, "-h"]), page);
+        assert_eq!(printed(&["help", command]), page);
+        assert!(
+            page.starts_with(&format!("Usage: livelet {command} ")),
+            "{page}"
+        );
+        assert!(page.contains(named), "{page}");
+        for line in page.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        pages.push(page);
+    }
+    pages.dedup();
+    assert_eq!(pages.len(), 3);
+}
+
+/// What is said before the end by a livelet that has these variables.
+fn log_with(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut command = livelet();
+    command.args(["-l", "127.0.0.1:0"]).args(args);
+    command.args(["--", "true"]).envs(variables.iter().copied());
+    let output = finish(&mut command, SOON);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn an_unknown_variable_is_said_once_and_has_no_effect() {
+    let log = log_with(&[], &[("LIVELET_LISTN", "9090"), ("LIVELET_WHATEVER", "1")]);
+    for line in [
+        "livelet: LIVELET_LISTN: unknown variable, which has no effect; did you mean LIVELET_LISTEN?\n",
+        "livelet: LIVELET_WHATEVER: unknown variable, which has no effect; see livelet --help\n",
+    ] {
+        assert_eq!(log.matches(line).count(), 1, "{log}");
+    }
+    let log = log_with(&["-q"], &[("LIVELET_LISTN", "9090")]);
+    assert_eq!(log, "");
+}
+
+/// The variables of a Service called livelet, and of one called livelet-worker, in each pod of its namespace.
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_are_not_unknown() {
+    let log = log_with(
+        &[],
+        &[
+            ("LIVELET_SERVICE_HOST", "10.96.0.7"),
+            ("LIVELET_SERVICE_PORT", "9090"),
+            ("LIVELET_SERVICE_PORT_HEALTH", "9090"),
+            ("LIVELET_PORT", "tcp://10.96.0.7:9090"),
+            ("LIVELET_PORT_9090_TCP", "tcp://10.96.0.7:9090"),
+            ("LIVELET_PORT_9090_TCP_ADDR", "10.96.0.7"),
+            ("LIVELET_WORKER_SERVICE_HOST", "10.96.0.8"),
+            ("LIVELET_WORKER_PORT_9090_TCP_PROTO", "tcp"),
+        ],
+    );
+    assert!(!log.contains("unknown"), "{log}");
+}
+
+/// An image may set variables for its worker that have no effect without one.
+#[test]
+fn variables_without_effect_are_accepted_without_a_worker() {
+    let mut command = livelet();
+    command.args(["-l", "127.0.0.1:0"]).envs([
+        ("LIVELET_GROUP", "1"),
+        ("LIVELET_GRACE", "5s"),
+        ("LIVELET_OK_EXIT", "143"),
+        ("LIVELET_SIGNAL", "TERM=QUIT"),
+    ]);
+    Livelet::start_command(&mut command, 1);
+}
+
+#[test]
+fn a_command_that_is_not_found_is_said_with_the_probable_reason() {
+    for (words, said) in [
+        (
+            &["node worker.js"][..],
+            "livelet: worker: node worker.js: cannot start it: No such file or directory; it is one word with a space in it",
+        ),
+        (&["/bin/sh -c true"], "it is one word with a space in it"),
+        (
+            &["--grace", "5s"],
+            "livelet: worker: --grace: cannot start it: No such file or directory; options of livelet go before --",
+        ),
+        (&["no-such-program"], "it is in no directory of PATH"),
+    ] {
+        let output = finish(
+            livelet().args(["-l", "127.0.0.1:0", "--"]).args(words),
+            SOON,
+        );
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(127), "{stderr}");
+        assert!(stderr.contains(said), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
 
 #[test]
 fn version_is_one_line() {
-    let version = printed("--version");
-    assert_eq!(printed("-V"), version);
+    let version = printed(&["--version"]);
+    assert_eq!(printed(&["-V"]), version);
+    assert_eq!(printed(&["version"]), version);
     assert_eq!(version.lines().count(), 1, "{version:?}");
     assert!(
         version.contains(env!("CARGO_PKG_VERSION")),

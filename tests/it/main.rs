@@ -17,6 +17,7 @@ mod handover;
 mod http;
 mod limit;
 mod listen;
+mod mistakes;
 mod notify;
 mod output;
 mod page;

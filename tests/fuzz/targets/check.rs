@@ -33,7 +33,9 @@ fuzz_target!(|data: &[u8]| {
         "{text:?}"
     );
     for (flag, most) in [("--drain", Duration::from_secs(5)), ("--grace", YEAR)] {
-        let args = ["livelet", flag, text].map(Into::into).to_vec();
+        // With a command, because `--grace` needs one.
+        let args = ["livelet", flag, text, "--", "true"];
+        let args = args.map(Into::into).to_vec();
         let is_accepted = match cli::parse(args, &|_| None) {
             Ok(_) => true,
             Err(error) => {

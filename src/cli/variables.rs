@@ -1,0 +1,72 @@
+//! The variables that stand in for options which were not given.
+
+use std::ffi::{OsStr, OsString};
+
+use super::error::UsageError;
+use super::near;
+use super::options::{FLAGS, Id, LOG_VARIABLE, REPEATABLE};
+use super::values::set;
+use crate::config::Config;
+use crate::log::Level;
+
+const LOG: &str = "not a log level; accepted: quiet or verbose";
+const WORDS: &str = "a quote that is not closed; accepted: words as in a shell";
+const UNKNOWN: &str = "unknown variable, which has no effect; see livelet --help";
+
+/// The value of an environment variable, by its name.
+pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Applies the variables of options that were not given. An empty variable counts as unset.
+///
+/// # Errors
+/// Returns an error for the first variable that can't be used. The error names the value that is wrong among several.
+pub(super) fn apply(
+    config: &mut Config,
+    given: &[Id],
+    variable: Variable<'_>,
+) -> Result<(), UsageError> {
+    let get = |name: &str| variable(name).filter(|value| !value.is_empty());
+    for flag in FLAGS.iter().filter(|flag| !given.contains(&flag.id)) {
+        let Some((name, value)) = flag.variable.and_then(|name| Some((name, get(name)?))) else {
+            continue;
+        };
+        let text = value.to_str().filter(|_| REPEATABLE.contains(&flag.id));
+        let refused = |value: &OsStr, reason| UsageError::of_value(name, value, reason);
+        let words: Vec<OsString> = match text.map(shlex::split) {
+            Some(Some(words)) => words.into_iter().map(OsString::from).collect(),
+            Some(None) => return Err(refused(&value, WORDS)),
+            None => vec![value],
+        };
+        for (index, word) in words.iter().enumerate() {
+            set(config, flag.id, word, index == 0, variable)
+                .map_err(|reason| refused(word, reason))?;
+        }
+    }
+    if !given.contains(&Id::Quiet) && !given.contains(&Id::Verbose) {
+        if let Some(value) = get(LOG_VARIABLE) {
+            config.log = match value.to_str() {
+                Some("quiet") => Level::Quiet,
+                Some("verbose") => Level::Verbose,
+                _ => return Err(UsageError::of_value(LOG_VARIABLE, &value, LOG)),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Returns what is to be said about the names of variables that look like livelet's and are none. Kubernetes sets such
+/// variables for a Service whose name begins with `livelet`: those are left out.
+pub fn unknown(names: &mut dyn Iterator<Item = OsString>) -> Vec<UsageError> {
+    let variables = FLAGS.iter().filter_map(|flag| flag.variable);
+    let known: Vec<&str> = variables.chain([LOG_VARIABLE]).collect();
+    let mut unknown = Vec::new();
+    for name in names {
+        let name = name.to_string_lossy();
+        let is_of_a_service = name.contains("_SERVICE_") || name.contains("_PORT");
+        if name.starts_with("LIVELET_") && !known.contains(&&*name) && !is_of_a_service {
+            let near = near::misspelt(&name, &known).map(String::from);
+            unknown.push(UsageError::unknown(&name, near, UNKNOWN));
+        }
+    }
+    unknown
+}
