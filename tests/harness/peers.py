@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ PACKAGES = {
     "nginx": "nginx",
     "busybox": "busybox-static",
     "node": "nodejs",
+    "go": "golang-go",
     "tini": "tini",
     "tini-static": "tini",
     "dumb-init": "dumb-init",
@@ -33,7 +35,7 @@ PACKAGES = {
     "wrk": "wrk",
     "strace": "strace",
 }
-SERVERS = ("livelet", "nginx", "busybox", "node")
+SERVERS = ("livelet", "nginx", "busybox", "node", "python", "go")
 
 NGINX_CONF = """
 daemon off; master_process on; worker_processes 1; worker_rlimit_nofile 16384;
@@ -50,6 +52,37 @@ NODE_SERVER = """
 const server = require('node:http').createServer((request, response) => response.end('ok\\n'));
 server.keepAliveTimeout = 60000;
 server.listen(%(port)d, '%(host)s');
+"""
+# What a worker in that language would have for its health.
+PYTHON_SERVER = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "3")
+        self.end_headers()
+        self.wfile.write(b"ok\\n")
+
+    def log_message(self, *_):
+        pass
+
+HTTPServer.request_queue_size = 1024
+HTTPServer(("%(host)s", %(port)d), Health).serve_forever()
+"""
+GO_SERVER = """
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "ok\\n") })
+	panic(http.ListenAndServe(os.Args[1], nil))
+}
 """
 
 
@@ -68,6 +101,15 @@ def find_binaries(livelet, programs):
     if not os.access(livelet, os.X_OK):
         stop(2, f"{livelet} missing: packaging/build-static makes it, --binary names another")
     return {**found, "livelet": os.path.abspath(livelet)}
+
+
+def build_go(go, scratch):
+    """The path of the server in Go, built without symbols as for an image."""
+    source, built = pathlib.Path(scratch, "server.go"), pathlib.Path(scratch, "server")
+    source.write_text(GO_SERVER)
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOCACHE": str(pathlib.Path(scratch, "cache"))}
+    subprocess.run([go, "build", "-ldflags", "-s -w", "-o", built, source], env=environment, cwd=scratch, check=True)
+    return str(built)
 
 
 def add_binary_option(parser):
@@ -160,11 +202,21 @@ def node_arguments(peer, _connections):
     return ["-e", NODE_SERVER % {"host": HOST, "port": peer.port}]
 
 
+def python_arguments(peer, _connections):
+    return ["-I", "-c", PYTHON_SERVER % {"host": HOST, "port": peer.port}]
+
+
+def go_arguments(peer, _connections):
+    return [f"{HOST}:{peer.port}"]
+
+
 COMMANDS = {
     "livelet": livelet_arguments,
     "nginx": nginx_arguments,
     "busybox": busybox_arguments,
     "node": node_arguments,
+    "python": python_arguments,
+    "go": go_arguments,
 }
 
 
