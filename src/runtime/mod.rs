@@ -3,12 +3,11 @@
 //! The core waits with an epoll of its own ([`reactor`]) and not with async-io, smol's reactor, for two reasons:
 //!
 //! - async-io always starts a second thread. PID 1 must not depend on one: where no thread can be had, async-io panics.
-//! - async-io sets interest anew for every wait. A probe on a new connection takes 15 to 17 system calls with async-io
-//!   and 6 here. The CPU time of such a probe, one in 100 ms, is 1.56 times that of nginx with async-io and 0.84 times
-//!   here; resident memory is 430 KiB against 344 KiB.
+//! - async-io sets interest anew for every wait. A probe on a new connection takes 19 system calls with async-io and 6
+//!   here. The CPU time of such a probe, one in 100 ms, is 1.4 times that of nginx with async-io and 0.8 times here.
 //!
-//! `tests/bench/calls` counts the system calls, `tests/bench/run` measures time and memory. What livelet asks others
-//! (checks, `livelet probe`) goes through async-net, and what may block goes through `smol::unblock`.
+//! `tests/bench/runtime` measures both. What livelet asks others (checks, `livelet probe`) goes through async-net. What may
+//! block has a thread of its own (`crate::close`, `crate::check`): `smol::unblock` spins while no thread can be had.
 //!
 //! Sources and timers belong to the thread that calls [`block_on`]. Other threads only wake its tasks.
 

@@ -110,7 +110,7 @@ def measure_start(peer, results):
     peer.idle_files = kernel.open_files(peer)
 
 
-def measure_probes(binaries, scratch, results):
+def measure_probes(kinds, binaries, scratch, results):
     """CPU time for BATCHES of PROBES probes as the kubelet sends them, divided by their number.
 
     A new connection each, `Connection: close`, the next one when the last has been read to its end. Once with client
@@ -119,7 +119,7 @@ def measure_probes(binaries, scratch, results):
     """
     spent = collections.Counter()
     with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(running(kind, binaries, scratch)) for kind in PROBED]
+        peers = [stack.enter_context(running(kind, binaries, scratch)) for kind in kinds]
         for peer in peers:
             asking.first_answer(peer)
             asking.probes(peer, PROBES)

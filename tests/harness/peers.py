@@ -206,7 +206,7 @@ def python_arguments(peer, _connections):
     return ["-I", "-c", PYTHON_SERVER % {"host": HOST, "port": peer.port}]
 
 
-def go_arguments(peer, _connections):
+def address_argument(peer, _connections):
     return [f"{HOST}:{peer.port}"]
 
 
@@ -216,7 +216,8 @@ COMMANDS = {
     "busybox": busybox_arguments,
     "node": node_arguments,
     "python": python_arguments,
-    "go": go_arguments,
+    "go": address_argument,
+    "async-net": address_argument,
 }
 
 
