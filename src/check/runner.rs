@@ -17,7 +17,7 @@ use crate::signal::Mask;
 use crate::worker::Ending;
 
 /// Most answers whose content is read at once, after their verdicts. Each has a descriptor.
-const MAX_READ: usize = 16;
+const MAX_READ: usize = 64;
 
 /// The last outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::support::{
-    Livelet, Response, SOON, connect, descendants, is_alive, livelet, probe, read_response,
+    Livelet, Response, SOON, connect, descendants, finish, is_alive, livelet, probe, read_response,
     scratch_directory, uninterrupted, wait_for,
 };
 
@@ -108,6 +108,10 @@ fn a_heartbeat_grows_old_and_comes_back() {
         let ahead = SystemTime::now() + Duration::from_secs(3600);
         File::create(&path).unwrap().set_modified(ahead).unwrap();
         assert_holds(&livelet);
+        // It counts from the first look.
+        wait_for("it to be old", || {
+            probe(livelet.addr(), "/livez").status == 503
+        });
     }
 }
 
@@ -184,7 +188,7 @@ fn server(
 }
 
 /// A server that reads the request and says this.
-fn saying(response: &'static str) -> SocketAddr {
+fn saying(response: String) -> SocketAddr {
     let (addr, _) = server(move |stream| {
         let mut request = [0; 4096];
         let _ = uninterrupted(|| stream.read(&mut request));
@@ -194,42 +198,151 @@ fn saying(response: &'static str) -> SocketAddr {
 }
 
 #[test]
-fn an_http_check_looks_at_the_status() {
-    for (response, outcome) in [
-        ("HTTP/1.1 200 OK\r\n\r\n", None),
-        ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", None),
+fn an_http_check_goes_by_the_status_as_curl_and_the_kubelet_do() {
+    let ok = "HTTP/1.1 200 OK\r\n";
+    let fields = "X-Field: y\r\n".repeat(65);
+    let long = "y".repeat(12 * 1024);
+    let pass = "";
+    // A comment says why the verdict is not that of `curl -f`.
+    for (response, reason) in [
+        (format!("{ok}\r\n"), pass),
         (
-            "HTTP/1.0 301 Moved\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
-            None,
+            "HTTP/1.0 301 x\r\nLocation: http://127.0.0.1:1/\r\n\r\n".into(),
+            pass,
         ),
-        ("HTTP/1.1 399 X\r\n\r\n", None),
+        ("HTTP/1.1 399 X\r\n\r\n".into(), pass),
         (
-            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-            None,
+            "HTTP/1.1 400 Bad\r\n\r\n".into(),
+            "/health?x=1: answered 400",
+        ),
+        ("HTTP/1.1 503 Unavailable\r\n\r\nno".into(), "answered 503"),
+        ("HTTP/1.1 204\r\nContent-Length: 0\r\n\r\n".into(), pass),
+        (format!("{ok}{fields}\r\n"), pass),
+        (format!("{ok}X: {long}\r\n\r\n"), pass),
+        (format!("{ok}X: y\r\n z\r\n\tz\r\n\r\n"), pass),
+        (format!("{ok}X : y\r\nContent-Length : 0\r\n\r\n"), pass),
+        ("HTTP/1.1 200 OK\nContent-Length: 2\n\nok".into(), pass),
+        (
+            format!("{ok}Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n"),
+            pass,
+        ),
+        (format!("{ok}Content-Encoding: gzip\r\n\r\nabc"), pass),
+        (
+            format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 x\r\n\r\n{ok}\r\n"),
+            pass,
         ),
         (
-            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 Oh\r\n\r\n",
-            Some("answered 500"),
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 Oh\r\n\r\n".into(),
+            "answered 500",
         ),
-        ("HTTP/1.1 400 Bad\r\n\r\n", Some("answered 400")),
-        ("HTTP/1.1 503 Unavailable\r\n\r\nno", Some("answered 503")),
-        ("HTTP/1.1 199 X\r\n\r\n", Some("closed without an answer")),
-        ("", Some("closed without an answer")),
-        ("HTTP/1.1 200 OK\r\nX: ", Some("closed without an answer")),
+        // The content of an answer has no use, so that it need not be whole.
+        (format!("{ok}Content-Length: 20\r\n\r\nok"), pass),
+        // The kubelet takes three digits alone.
         (
-            "SSH-2.0-OpenSSH_9\r\n",
-            Some("no HTTP answer: begins with \""),
+            "HTTP/1.1 200OK\r\n\r\n".into(),
+            r#"no HTTP answer: begins with "HTTP/1.1 200OK""#,
+        ),
+        // HTTP/1.1 was asked.
+        ("HTTP/2 200\r\n\r\n".into(), "no HTTP answer: begins with"),
+        // curl takes 300 KB.
+        (
+            format!("{ok}{}", fields.repeat(100)),
+            "the head of its answer is over 64 KiB",
+        ),
+        (
+            format!("{ok}nothing\r\n\r\n"),
+            r#"no field in the head of its answer: "nothing""#,
+        ),
+        ("HTTP/1.1 199 X\r\n\r\n".into(), "closed without an answer"),
+        (String::new(), "closed without an answer"),
+        (format!("{ok}X: "), "closed without an answer"),
+        (
+            "SSH-2.0-OpenSSH_9\r\n".into(),
+            r#"no HTTP answer: begins with "SSH-2.0-OpenSSH_9""#,
         ),
     ] {
         let addr = saying(response);
         let livelet = Livelet::start(&["--live", &format!("http://{addr}/health?x=1")]);
-        match outcome {
-            None => assert_holds(&livelet),
-            Some(reason) => {
-                assert_fails(&livelet, &["[-]http failed: ", &addr.to_string(), reason])
-            }
+        if reason == pass {
+            assert_holds(&livelet);
+        } else {
+            assert_fails(&livelet, &["[-]http failed: ", &addr.to_string(), reason]);
         }
     }
+}
+
+#[test]
+fn a_verdict_does_not_wait_for_a_stream_of_events() {
+    let (addr, count) = server(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\n");
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let check = format!("http://{addr}/");
+    let livelet = Livelet::start(&["--check-timeout", "60s", "--live", &check]);
+    let from = Instant::now();
+    for _ in 0..40 {
+        assert_holds(&livelet);
+    }
+    assert!(from.elapsed() < SOON, "{:?}", from.elapsed());
+    assert_eq!(count.load(Ordering::Relaxed), 40);
+}
+
+#[test]
+fn a_server_is_not_reset_while_it_answers() {
+    const ANSWERS: usize = 50;
+    let finished = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&finished);
+    let (addr, _) = server(move |stream| {
+        let mut request = [0; 4096];
+        let _ = uninterrupted(|| stream.read(&mut request));
+        let mut answer = || {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            for _ in 0..4 {
+                stream.write_all(&[b'x'; 2048])?;
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stream.shutdown(std::net::Shutdown::Write)?;
+            stream.read(&mut request)
+        };
+        if matches!(answer(), Ok(0)) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let check = format!("http://{addr}/");
+    let livelet = Livelet::start(&["--check-timeout", "10s", "--live", &check]);
+    for _ in 0..ANSWERS {
+        assert_holds(&livelet);
+    }
+    wait_for("every answer to be finished", || {
+        finished.load(Ordering::Relaxed) == ANSWERS
+    });
+}
+
+#[test]
+fn http_checks_send_the_host_that_is_given() {
+    let (addr, _) = server(|stream| {
+        let mut request = [0; 4096];
+        let length = uninterrupted(|| stream.read(&mut request)).unwrap_or(0);
+        let request = String::from_utf8_lossy(&request[..length]).into_owned();
+        let is_known = request.contains("\r\nHost: app.example:80\r\n");
+        let status = if is_known { "200" } else { "400" };
+        let _ = write!(stream, "HTTP/1.1 {status} x\r\n\r\n");
+    });
+    let check = format!("http://{addr}/");
+    assert_fails(&Livelet::start(&["--live", &check]), &["answered 400"]);
+    let host = "app.example:80";
+    assert_holds(&Livelet::start(&["--live", &check, "--check-host", host]));
+    let mut command = livelet();
+    command.args(["-l", "127.0.0.1:0", "--live", &check]);
+    assert_holds(&Livelet::start_command(
+        command.env("LIVELET_CHECK_HOST", host),
+        1,
+    ));
+    let mut command = livelet();
+    command
+        .args(["probe", &check])
+        .env("LIVELET_CHECK_HOST", host);
+    assert_eq!(finish(&mut command, SOON).status.code(), Some(0));
 }
 
 #[test]
@@ -608,6 +721,78 @@ fn a_program_says_by_its_exit_code() {
     assert_eq!(fs::read_to_string(count).unwrap(), "x\nx\n");
 }
 
+#[test]
+fn the_first_line_of_a_program_is_the_reason() {
+    for (script, reason) in [
+        (
+            "echo; echo '  disk full'; echo more; exit 3",
+            "exec failed: disk full",
+        ),
+        (
+            "echo \"a  b\" >&2; kill $$; sleep 1000",
+            "exec failed: a  b",
+        ),
+        ("exit 3", "/bin/sh: exited with code 3"),
+        ("yes | head -c 1000000; exit 3", "exec failed: y"),
+        ("yes | head -c 1000000", ""),
+    ] {
+        let check = format!("exec:/bin/sh -c '{}'", script.replace('\'', "'\\''"));
+        let livelet = Livelet::start(&["--check-timeout", "10s", "--live", &check]);
+        if reason.is_empty() {
+            assert_holds(&livelet);
+        } else {
+            assert_fails(&livelet, &[reason]);
+        }
+    }
+}
+
+#[test]
+fn a_program_that_is_late_ends_with_its_sessions() {
+    let script = "(setsid sleep 1000 &); setsid sleep 1000 & exec sleep 1000";
+    let check = format!("exec:/bin/sh -c '{script}'");
+    let livelet = Livelet::start(&["--check-timeout", "1s", "--live", &check]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert_fails(&livelet, &["no outcome within 1s"]));
+        wait_for("all of it to run", || descendants(livelet.pid()).len() == 3);
+    });
+    wait_for("all of it to be gone", || {
+        descendants(livelet.pid()).is_empty()
+    });
+}
+
+#[test]
+fn the_failure_of_a_program_counts_for_a_second() {
+    let directory = Directory::new();
+    let (up, count) = (directory.path("up"), directory.path("count"));
+    let check = format!("exec:/bin/sh -c 'echo x >>{count}; test -e {up}'");
+    let livelet = Livelet::start(&["--check-timeout", "10s", "--live", &check]);
+    assert_fails(&livelet, &["/bin/sh: exited with code 1"]);
+    File::create(&up).unwrap();
+    let from = Instant::now();
+    wait_for("it to pass", || {
+        probe(livelet.addr(), "/livez").status == 200
+    });
+    // A pass counts for 10 s.
+    assert!(from.elapsed() < SOON / 2, "{:?}", from.elapsed());
+    assert_eq!(fs::read_to_string(count).unwrap(), "x\nx\n");
+}
+
+#[test]
+fn a_variable_is_split_as_a_shell_splits_words() {
+    let directory = Directory::new();
+    let path = directory.path("a b");
+    let checks = format!(r#"'file:{path}' "sh=exec:/bin/sh -c 'exit 0'" c=file:/nope\ "#);
+    let mut command = livelet();
+    command
+        .args(["-l", "127.0.0.1:0"])
+        .env("LIVELET_LIVE", checks);
+    let livelet = Livelet::start_command(&mut command, 1);
+    File::create(&path).unwrap();
+    let said = probe(livelet.addr(), "/livez").body;
+    let file = "[+]livelet ok\n[+]file ok\n[+]sh ok\n[-]c failed: /nope : No such file";
+    assert!(said.starts_with(file), "{said}");
+}
+
 /// Mounts a file system whose server never answers, in a mount namespace of this thread's own; as long as the file is
 /// open, whoever looks below the directory is held. `None` without the right to do that.
 #[allow(unsafe_code, reason = "rustix has no safe unshare(2)")]
@@ -648,6 +833,8 @@ fn a_mount_that_hangs_holds_its_own_checks_alone() {
     let kinds = [
         format!("file:{}", directory.path("a")),
         format!("heartbeat:{}:9s", directory.path("b")),
+        format!("unix:{}", directory.path("c")),
+        format!("exec:{}", directory.path("d")),
     ];
     let mut args = vec!["--ready", "file:/", "--check-timeout", "700ms"];
     args.extend(kinds.iter().flat_map(|kind| ["--live", kind]));
@@ -661,7 +848,7 @@ fn a_mount_that_hangs_holds_its_own_checks_alone() {
         let mut asks = connect(livelet.addr());
         asks.write_all(b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n")
             .unwrap();
-        wait_for("the looks to be held", || threads(&livelet) == 3);
+        wait_for("the looks to be held", || threads(&livelet) == 4);
         let began = Instant::now();
         assert_eq!(probe(livelet.addr(), "/readyz").status, 200);
         assert!(began.elapsed() < Duration::from_millis(400), "{began:?}");
@@ -670,7 +857,7 @@ fn a_mount_that_hangs_holds_its_own_checks_alone() {
             .body
             .matches("failed: no outcome within 700ms")
             .count();
-        assert_eq!((response.status, late), (503, 2), "{}", response.body);
+        assert_eq!((response.status, late), (503, 4), "{}", response.body);
     }
     // The server is gone, and the looks come back.
     drop(fuse);

@@ -160,6 +160,43 @@ fn probe_is_bounded_in_time_and_in_what_it_prints() {
     assert_eq!((code, said.len()), (Some(0), 4096));
 }
 
+#[test]
+fn probe_waits_until_its_question_holds() {
+    let directory = scratch_directory();
+    let path = directory.join("up").to_str().unwrap().to_string();
+    let late = TcpListener::bind("127.0.0.4:0").unwrap();
+    let addr = late.local_addr().unwrap();
+    drop(late);
+    let waits = |check: String| {
+        std::thread::spawn(move || probe(&["--wait", "1h", "--timeout", "10s", &check], ""))
+    };
+    let asks = [waits(format!("file:{path}")), waits(format!("tcp:{addr}"))];
+    // The wait itself is bounded, and the last reason is printed.
+    let from = Instant::now();
+    for check in [format!("file:{path}"), format!("tcp:{addr}")] {
+        let (code, said) = probe(&["--wait", "500ms", "--timeout", "100ms", &check], "");
+        let reason = if check.starts_with("file") {
+            "No such file"
+        } else {
+            "refused"
+        };
+        assert_eq!(code, Some(1), "{check}: {said}");
+        assert!(said.contains(reason), "{check}: {said}");
+    }
+    assert!(
+        from.elapsed() >= Duration::from_secs(1),
+        "{:?}",
+        from.elapsed()
+    );
+    assert!(asks.iter().all(|ask| !ask.is_finished()));
+    File::create(&path).unwrap();
+    let _listener = TcpListener::bind(addr).unwrap();
+    for ask in asks {
+        assert_eq!(ask.join().unwrap(), (Some(0), "ok\n".to_string()));
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
 /// What `livelet probe` prints on a terminal.
 fn on_a_terminal(args: &[&str], listen: &str, variables: &[(&str, &str)]) -> String {
     let (mut emulator, program) = terminal();
