@@ -19,7 +19,7 @@ use smol::future::or;
 use crate::duration::Human;
 use crate::runtime::Timer;
 
-pub use spec::{ACCEPTED, Check, Kind, Query, Url, parse};
+pub use spec::{Check, Kind, Query, Url, parse};
 
 pub(crate) use http::Answer;
 pub(crate) use runner::Observer;

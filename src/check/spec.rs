@@ -59,15 +59,15 @@ pub struct Url {
 impl Url {
     /// Parses what follows `http:`.
     fn parse(rest: &str) -> Result<Url, &'static str> {
-        let rest = rest.strip_prefix("//").ok_or(ACCEPTED)?;
+        let rest = rest.strip_prefix("//").ok_or(HTTP)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         if !target.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-            return Err(ACCEPTED);
+            return Err(HTTP);
         }
         let slash = if target.starts_with('/') { "" } else { "/" };
         Ok(Url {
-            addresses: addresses(authority, Some(80))?,
+            addresses: addresses(authority, Some(80), HTTP)?,
             authority: authority.to_string(),
             host: authority.to_string(),
             target: format!("{slash}{target}"),
@@ -86,9 +86,25 @@ impl Url {
     }
 }
 
-/// What is accepted as a check.
-pub const ACCEPTED: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
-                            tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health, exec:/bin/check arg";
+const UNKNOWN: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
+                       tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health, exec:/bin/check arg";
+const NAME: &str =
+    "not a name before =; accepted: NAME=CHECK, a name of letters, digits, -, _ and .";
+const NOTIFY: &str = "takes nothing after it; accepted: notify";
+const WATCHDOG: &str = "needs a duration above 0; accepted: such as watchdog:30s";
+const UNIT: &str =
+    "its duration needs a unit; accepted: ms, s, m or h, as in watchdog:30s or heartbeat:/path:30s";
+const FILE: &str = "needs a path with a leading slash; accepted: such as file:/path";
+const BEAT_PATH: &str = "needs a path with a leading slash; accepted: such as heartbeat:/path:30s";
+const BEAT_AGE: &str =
+    "needs a duration above 0 after its path; accepted: such as heartbeat:/path:30s";
+const TCP: &str =
+    "needs an IP address and a port; accepted: such as tcp:127.0.0.1:5432 or tcp:[::1]:5432";
+const UNIX: &str = "needs a path with a leading slash; accepted: such as unix:/run/app.sock";
+const HTTP: &str = "not a URL of an IP address; accepted: such as http://127.0.0.1:3000/health";
+const HTTPS: &str =
+    "https is not supported; accepted: http://, or exec: with a client that speaks it";
+const EXEC: &str = "needs a program with a leading slash, and each quote closed; accepted: such as exec:/bin/check arg";
 const NO_NAMES: &str = "names another host; accepted: an IP address or localhost, as a check of another machine \
                         makes its outage one of this worker too";
 
@@ -113,22 +129,22 @@ impl Kind {
     /// # Errors
     /// Returns an error that says what is accepted.
     pub fn parse(text: &str) -> Result<Kind, &'static str> {
-        if text == "notify" {
-            return Ok(Kind::Notify);
-        }
-        let (word, rest) = text.split_once(':').ok_or(ACCEPTED)?;
+        let (word, rest) = text.split_once(':').unwrap_or((text, ""));
         let query = match word {
-            "watchdog" => return limit(rest).map(Kind::Watchdog),
+            "notify" if text == word => return Ok(Kind::Notify),
+            "notify" => return Err(NOTIFY),
+            "watchdog" => return limit(rest, WATCHDOG).map(Kind::Watchdog),
             "exec" => return command(rest).map(Kind::Exec),
-            "file" => Query::File(path(rest)?),
+            "file" => Query::File(path(rest, FILE)?),
             "heartbeat" => {
-                let (file, age) = rest.rsplit_once(':').ok_or(ACCEPTED)?;
-                Query::Heartbeat(path(file)?, limit(age)?)
+                let (file, age) = rest.rsplit_once(':').unwrap_or((rest, ""));
+                Query::Heartbeat(path(file, BEAT_PATH)?, limit(age, BEAT_AGE)?)
             }
-            "tcp" => Query::Tcp(addresses(rest, None)?),
-            "unix" => Query::Unix(path(rest)?),
+            "tcp" => Query::Tcp(addresses(rest, None, TCP)?),
+            "unix" => Query::Unix(path(rest, UNIX)?),
             "http" => Query::Http(Url::parse(rest)?),
-            _ => return Err(ACCEPTED),
+            "https" => return Err(HTTPS),
+            _ => return Err(UNKNOWN),
         };
         Ok(Kind::Query(query))
     }
@@ -147,14 +163,21 @@ pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
     };
     match text.split_once('=') {
         Some((name, check)) if is_name(name) => Ok((Some(name), Kind::parse(check)?)),
+        // A check itself has a colon before what may have an equals sign.
+        Some((name, _)) if !name.contains(':') => Err(NAME),
         _ => Ok((None, Kind::parse(text)?)),
     }
 }
 
-fn limit(text: &str) -> Result<Duration, &'static str> {
+/// Parses a limit. Returns the error `missing` if it is no duration, unless only its unit is missing.
+fn limit(text: &str, missing: &'static str) -> Result<Duration, &'static str> {
+    let reason = match duration::whole_number(text) {
+        Some(_) => UNIT,
+        None => missing,
+    };
     duration::parse(text)
         .filter(|limit| !limit.is_zero())
-        .ok_or(ACCEPTED)
+        .ok_or(reason)
 }
 
 /// Splits a command as a shell splits words: quotes and backslash, no expansion.
@@ -166,20 +189,27 @@ fn command(text: &str) -> Result<Vec<String>, &'static str> {
     {
         Ok(words)
     } else {
-        Err(ACCEPTED)
+        Err(EXEC)
     }
 }
 
-fn path(text: &str) -> Result<PathBuf, &'static str> {
+fn path(text: &str, missing: &'static str) -> Result<PathBuf, &'static str> {
     if text.starts_with('/') {
         Ok(PathBuf::from(text))
     } else {
-        Err(ACCEPTED)
+        Err(missing)
     }
 }
 
 /// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`, which stands for two addresses. The port may have a default.
-fn addresses(text: &str, default: Option<u16>) -> Result<Vec<SocketAddr>, &'static str> {
+///
+/// # Errors
+/// Returns the error `missing` if there is no address or no port, unless there is a name.
+fn addresses(
+    text: &str,
+    default: Option<u16>,
+    missing: &'static str,
+) -> Result<Vec<SocketAddr>, &'static str> {
     let has_port = text
         .rsplit_once(':')
         .is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
@@ -191,11 +221,11 @@ fn addresses(text: &str, default: Option<u16>) -> Result<Vec<SocketAddr>, &'stat
                 port.parse()
                     .ok()
                     .filter(|&port: &u16| digits && port > 0)
-                    .ok_or(ACCEPTED)?,
+                    .ok_or(missing)?,
             )
         }
         (_, Some(port)) => (text, port),
-        _ => return Err(ACCEPTED),
+        _ => return Err(missing),
     };
     let ips = if host == "localhost" {
         vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
@@ -203,10 +233,10 @@ fn addresses(text: &str, default: Option<u16>) -> Result<Vec<SocketAddr>, &'stat
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
     {
-        vec![IpAddr::V6(ip.parse().map_err(|_| ACCEPTED)?)]
+        vec![IpAddr::V6(ip.parse().map_err(|_| missing)?)]
     } else {
         let is_name = host.bytes().any(|b| b.is_ascii_alphabetic());
-        let refused = if is_name { NO_NAMES } else { ACCEPTED };
+        let refused = if is_name { NO_NAMES } else { missing };
         vec![IpAddr::V4(host.parse().map_err(|_| refused)?)]
     };
     Ok(ips
@@ -282,35 +312,39 @@ mod tests {
                 "{text}"
             );
         }
-        for text in [
-            "",
-            "file",
-            "file:",
-            "notify:",
-            "watchdog",
-            "watchdog:0s",
-            "file:relative",
-            "heartbeat:/a",
-            "heartbeat:/a:0s",
-            "heartbeat:/a:x",
-            "tcp:127.0.0.1",
-            "tcp:127.0.0.1:0",
-            "tcp:127.0.0.1:+1",
-            "tcp:::1:80",
-            "unix:x",
-            "http:127.0.0.1",
-            "https://127.0.0.1/",
-            "http://127.0.0.1:99999/",
-            "http://127.0.0.1/a b",
-            "=file:/a",
-            "a b=file:/a",
-            "exec:check",
-            "exec:",
-            "exec:/bin/check 'a",
-            "exec:''",
-            "nope:/a",
+        for (text, reason) in [
+            ("", UNKNOWN),
+            ("nope:/a", UNKNOWN),
+            ("file", FILE),
+            ("file:", FILE),
+            ("file:relative", FILE),
+            ("unix:x", UNIX),
+            ("notify:", NOTIFY),
+            ("watchdog", WATCHDOG),
+            ("watchdog:0s", WATCHDOG),
+            ("watchdog:30", UNIT),
+            ("heartbeat:a:30s", BEAT_PATH),
+            ("heartbeat:30s:/a", BEAT_PATH),
+            ("heartbeat:/a", BEAT_AGE),
+            ("heartbeat:/a:0s", BEAT_AGE),
+            ("heartbeat:/a:x", BEAT_AGE),
+            ("heartbeat:/a:30", UNIT),
+            ("tcp:127.0.0.1", TCP),
+            ("tcp:127.0.0.1:0", TCP),
+            ("tcp:127.0.0.1:+1", TCP),
+            ("tcp:::1:80", TCP),
+            ("http:127.0.0.1", HTTP),
+            ("http://127.0.0.1:99999/", HTTP),
+            ("http://127.0.0.1/a b", HTTP),
+            ("https://127.0.0.1/", HTTPS),
+            ("=file:/a", NAME),
+            ("a b=file:/a", NAME),
+            ("exec:check", EXEC),
+            ("exec:", EXEC),
+            ("exec:/bin/check 'a", EXEC),
+            ("exec:''", EXEC),
         ] {
-            assert_eq!(parse(text), Err(ACCEPTED), "{text}");
+            assert_eq!(parse(text), Err(reason), "{text}");
         }
         for text in ["tcp:db.example:5432", "http://example.com/health"] {
             assert_eq!(parse(text), Err(NO_NAMES), "{text}");

@@ -17,6 +17,8 @@ use crate::runtime::{self, Timer};
 
 /// Most bytes of an answer that are read and printed.
 const MAX_BODY: usize = 4096;
+/// Remedy if no process listens on the port that is asked.
+const OTHER_PORT: &str = "; -l or LIVELET_LISTEN names another port";
 /// Time between an attempt that failed and the next one.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -113,7 +115,11 @@ async fn ask(probe: &Probe, said: &mut Vec<u8>) -> bool {
         let holds = outcome.is_ok();
         *said = match outcome {
             Ok(()) => b"ok\n".to_vec(),
-            Err(reason) => format!("{reason}\n").into_bytes(),
+            Err(reason) => {
+                let is_refused = probe.is_endpoint && reason.ends_with("refused");
+                let remedy = if is_refused { OTHER_PORT } else { "" };
+                format!("{reason}{remedy}\n").into_bytes()
+            }
         };
         if let Some(mut answer) = answer {
             let left = probe.timeout.saturating_sub(attempt.elapsed());

@@ -56,6 +56,13 @@ fn probe_asks_the_livelet_of_the_same_machine() {
             "{listen}"
         );
     }
+    // A flag wins over the variable.
+    for args in [
+        &["-l", &port][..],
+        &["--listen", &port, "-l", "127.0.0.1:1"],
+    ] {
+        assert_eq!(probe(args, "127.0.0.1:1"), (Some(0), "ok\n".to_string()));
+    }
     let (code, said) = probe(&["--ready"], &port);
     assert_eq!(code, Some(1));
     assert!(said.starts_with("[+]livelet ok\n"), "{said}");
@@ -66,7 +73,9 @@ fn probe_asks_the_livelet_of_the_same_machine() {
     let (code, said) = probe(&[], &port);
     assert_eq!(code, Some(1));
     assert!(
-        said.contains(&format!("127.0.0.1:{port}: connection refused")),
+        said.contains(&format!(
+            "127.0.0.1:{port}: connection refused; -l or LIVELET_LISTEN names another port"
+        )),
         "{said}"
     );
 }
