@@ -1,7 +1,8 @@
 //! `pages OUTDIR DATE`: the man page and the completions, from the binary's own table of options.
 //!
-//! What the table can't hold, because the binary would carry it, is here: longer texts for the man page. An option
-//! without one, or a text without its option, is an error; so is a check in the list below that the parser refuses.
+//! What the table can't hold, because the binary would carry it, is here: longer texts of the options, and in `man.txt` the
+//! rest of the man page. An option without a text, or a text without its option, is an error; so is a check in the list
+//! below that the parser refuses.
 
 use std::env;
 use std::fmt::Write as _;
@@ -14,16 +15,24 @@ use livelet::cli::{FLAGS, Flag};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-const COMMANDS: [(&str, &str); 3] = [
+const COMMANDS: [(&str, &str); 5] = [
     ("probe", "ask once"),
     ("notify", "tell NOTIFY_SOCKET"),
     ("install", "copy the executable"),
+    ("help", "print a page of help"),
+    ("version", "print the version"),
 ];
 
 /// Options of `livelet probe`: name, value, text.
-const PROBE: [(&str, &str, &str); 2] = [
+const PROBE: [(&str, &str, &str); 4] = [
     ("ready", "", "ask /readyz in place of /livez"),
-    ("timeout", "DUR", "for all of it (default 1s)"),
+    ("listen", "ADDR", "where livelet listens, also -l"),
+    ("timeout", "DUR", "limit of one attempt (default 1s)"),
+    (
+        "wait",
+        "DUR",
+        "try again until it holds, for this long (default 0s)",
+    ),
 ];
 
 /// Checks: as they are written, whether `probe` takes them, and what they hold by. `` ` `` sets off what is typed.
@@ -31,110 +40,119 @@ const CHECKS: [(&str, bool, &str); 8] = [
     (
         "notify",
         false,
-        "the worker has said `READY=1` over sd_notify, and not `STOPPING=1` or `RELOADING=1` since",
+        "The worker has said `READY=1` over sd_notify, and not `STOPPING=1` or `RELOADING=1` since.",
     ),
     (
         "watchdog:30s",
         false,
-        "its last `WATCHDOG=1` is younger than that; it has `WATCHDOG_USEC` in its environment",
+        "The worker's last `WATCHDOG=1` is younger than the limit. `WATCHDOG_USEC` in its environment is that limit.",
     ),
     (
         "heartbeat:/path:30s",
         true,
-        "the file's modification is younger than that, or the worker's start is",
+        "The file was modified more recently than the limit.",
     ),
-    ("file:/path", true, "the file exists"),
-    ("tcp:127.0.0.1:5432", true, "a connection is accepted"),
-    ("unix:/run/app.sock", true, "a connection is accepted"),
+    ("file:/path", true, "The file exists."),
+    (
+        "tcp:127.0.0.1:5432",
+        true,
+        "A connection is accepted. A process that hangs passes too, because the kernel accepts for it.",
+    ),
+    (
+        "unix:/run/app.sock",
+        true,
+        "A connection is accepted, as for `tcp`.",
+    ),
     (
         "http://127.0.0.1:3000/health",
         true,
-        "it answers with 2xx or 3xx; redirects are not followed",
+        "The status is 2xx or 3xx. Redirects are not followed.",
     ),
     (
         "exec:/bin/check arg",
         false,
-        "it exits with 0; no shell, split at spaces; its outcome is kept for 10 s, and it is killed with its group when \
-         it takes longer than `--check-timeout`",
+        "The program exits with 0. There is no shell; words are split as a shell splits them. It runs once at a time, \
+         and is killed with its process group at `--check-timeout`. A pass is kept for 10 s, a failure for 1 s. The first \
+         line that it prints is the reason.",
     ),
 ];
 
-/// The man page's text for each option.
-const TEXTS: [(&str, &str); 21] = [
+/// The man page's text for each option, without its default and without that it is repeatable.
+const TEXTS: [(&str, &str); 22] = [
     (
         "listen",
-        "Where to listen: `9090`, `:9090`, `127.0.0.1:9090` or `[::1]:9090`. Repeatable. A bare port is IPv6 and IPv4 on \
-         one socket, and IPv4 alone where the machine has no IPv6. Port 0 takes a free one. The default is 9090.",
+        "Where to listen: `9090`, `:9090`, `127.0.0.1:9090`, `[::1]:9090`, or `env:PORT` for the port that the variable \
+         `PORT` holds. Port 0 takes a free one. The default is 9090.",
+    ),
+    (
+        "bind-wait",
+        "How long to wait for a port that another process holds: see THE PORT. The default is 10s.",
+    ),
+    (
+        "takeover",
+        "Replace a healthy livelet that holds the port. One that is stopping already is replaced without this.",
+    ),
+    (
+        "reuse-port",
+        "Set SO_REUSEPORT, to share the port with others that set it too.",
+    ),
+    (
+        "max-connections",
+        "How many connections may be open at once. The default is 256.",
     ),
     (
         "live",
-        "What has to hold for liveness beside the worker's running: see CHECKS. Repeatable. `NAME=` before it names it.",
+        "What has to hold for liveness beside the worker's running: see CHECKS.",
     ),
     (
         "ready",
-        "What has to hold for readiness beside the worker's running: see CHECKS. Repeatable.",
-    ),
-    (
-        "path",
-        "Serves an endpoint at one more path, `/up=live`, for a prober whose path can't be chosen; repeatable",
+        "What has to hold for readiness beside the worker's running: see CHECKS.",
     ),
     (
         "check-timeout",
         "How long one check may take, at most 60s. The default, 800ms, is under the second that a kubelet waits.",
     ),
     (
+        "check-host",
+        "The Host that `http` checks send, for frameworks that allow only known hosts. The default is the address.",
+    ),
+    (
+        "path",
+        "Serve `live`, `ready` or `startup` at one more path, such as `/up=live`, for a prober with a fixed path.",
+    ),
+    (
         "exit-on-unhealthy",
-        "When liveness has failed this long without a break, the worker gets TERM and after `--grace` (or 5s) KILL; \
-         livelet exits with 75. Without the option, restarting is left to who probes.",
-    ),
-    (
-        "drain",
-        "How long open connections may take to finish when livelet stops. The default, 5s, is also the most.",
-    ),
-    (
-        "bind-wait",
-        "How long to wait for a port that another process holds. The default is 10s. Then livelet exits with 125 and \
-         names the holder.",
-    ),
-    (
-        "takeover",
-        "Replace a healthy livelet that holds the port: it hands its listening socket over and stops. One that is \
-         stopping already is replaced without this.",
-    ),
-    (
-        "reuse-port",
-        "Set SO_REUSEPORT, to share the port with others that set it too. Without it two processes never share a port.",
-    ),
-    (
-        "max-connections",
-        "How many connections may be open at once; 256. At the limit the one that has waited longest without a whole \
-         request is closed.",
-    ),
-    (
-        "signal",
-        "Forward one signal as another: `TERM=QUIT`; `TERM=0` drops it. Repeatable.",
-    ),
-    (
-        "ok-exit",
-        "Report this exit code of the worker as 0; `143` is that of a worker which TERM ended. Repeatable.",
+        "When liveness has held once and then failed this long without a break, stop the worker and exit with 75. The \
+         worker gets TERM, and KILL after `--grace` or 5s. Without the option a restart is left to the prober.",
     ),
     (
         "stop-signal",
-        "Begin the stop when this signal arrives, in images whose STOPSIGNAL is another one: `QUIT`. \
-         It replaces TERM and INT. Repeatable.",
-    ),
-    (
-        "group",
-        "Signal the worker's whole process group. Without it signals go to the worker alone.",
-    ),
-    (
-        "grace",
-        "Kill the worker, and all that it has left behind, when this long has passed since it was asked to stop. \
-         Without it that is left to the container engine.",
+        "A signal that begins a stop, in place of TERM and INT: `QUIT` for images whose STOPSIGNAL is that.",
     ),
     (
         "lame-duck",
-        "On TERM or INT: readiness fails for this long before the worker is told. The default is 0s.",
+        "How long readiness fails before the worker is told of the stop. The default is 0s.",
+    ),
+    (
+        "drain",
+        "How long open connections may take to finish at the end. The default, 5s, is also the most.",
+    ),
+    (
+        "signal",
+        "Forward one signal as another, such as `TERM=QUIT`. `TERM=0` drops it. Needs a command.",
+    ),
+    (
+        "group",
+        "Signal the worker's whole process group, not the worker alone. Needs a command.",
+    ),
+    (
+        "grace",
+        "Kill the worker, and all that it has left, this long after it was asked to stop. The default is never. \
+         Needs a command.",
+    ),
+    (
+        "ok-exit",
+        "Report this exit code of the worker as 0: `143` is that of a worker which TERM ended. Needs a command.",
     ),
     (
         "quiet",
@@ -186,13 +204,20 @@ fn text_of(flag: &Flag) -> Outcome<&'static str> {
 
 // --- the man page, in man(7)'s macros, which every roff has ---
 
-/// Text for roff: what stands between `` ` `` is bold; a line a sentence, of 80 bytes at most, as roff has it.
+/// Text for roff: what stands between `` ` `` is bold, between `*` italic; a line a sentence, of 80 bytes at most, as roff has it.
 fn roff(text: &str) -> String {
     let mut marked = String::new();
     for (index, part) in text.split('`').enumerate() {
         let part = part.replace('\\', "\\e").replace('-', "\\-");
         match index % 2 {
-            0 => marked.push_str(&part),
+            0 => {
+                for (index, part) in part.split('*').enumerate() {
+                    match index % 2 {
+                        0 => marked.push_str(part),
+                        _ => marked.push_str(&format!("\\fI{part}\\fR")),
+                    }
+                }
+            }
             _ => marked.push_str(&format!("\\fB{part}\\fR")),
         }
     }
@@ -216,42 +241,81 @@ fn roff(text: &str) -> String {
     out
 }
 
+/// The man page but for its options and checks: `#` and `##` begin sections, `@ TERM | TEXT` is an item, `*` sets off what
+/// stands for something else, and a line that begins with a dot is roff.
+const TEMPLATE: &str = include_str!("man.txt");
+
 fn man(date: &str) -> Outcome<String> {
     let version = env!("CARGO_PKG_VERSION");
-    let mut out = format!("'\\\" t\n.TH LIVELET 1 {date} \"livelet {version}\"\n");
-    out.push_str(HEAD);
-    for flag in &FLAGS {
-        let short = flag.short.map_or(String::new(), |c| format!("`-{c}`, "));
-        let value = match flag.value {
-            "" => String::new(),
-            "CHECK" => " [\\fINAME\\fR=]\\fICHECK\\fR".to_string(),
-            value => format!(" \\fI{value}\\fR"),
-        };
-        let names = roff(&format!("{short}`--{}`", flag.long));
-        writeln!(out, ".TP\n{names}{value}\n{}", roff(text_of(flag)?))?;
-        if let Some(variable) = flag.variable {
-            writeln!(out, "(\\fB{variable}\\fR)")?;
+    let mut out = format!(".TH LIVELET 1 {date} \"livelet {version}\"\n.nh\n.ad l\n");
+    let mut is_after_blank = false;
+    for line in TEMPLATE.lines() {
+        let is_text = !line.starts_with(['#', '@', '.']) && !line.is_empty();
+        if is_text && is_after_blank {
+            out.push_str(".PP\n");
+        }
+        is_after_blank = line.is_empty();
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("", _) => {}
+            ("#", title) => writeln!(out, ".SH {title}")?,
+            ("##", title) => writeln!(out, ".SS {title}")?,
+            ("@", item) => {
+                let (term, text) = item.split_once(" | ").ok_or(format!("{line}: no text"))?;
+                out.push_str(&entry(term, text));
+            }
+            ("@OPTIONS@", _) => out.push_str(&options()?),
+            ("@CHECKS@", _) => {
+                for (check, _, text) in CHECKS {
+                    out.push_str(&entry(&format!("`{check}`"), text));
+                }
+                out.push_str(".PP\n");
+            }
+            ("@PROBE@", _) => {
+                for (long, value, text) in PROBE {
+                    let text = format!("{}.", capital(text));
+                    out.push_str(&entry(&term(None, long, value), &text));
+                }
+            }
+            _ if is_text => writeln!(out, "{}", roff(line))?,
+            _ => writeln!(out, "{line}")?,
         }
     }
-    out.push_str(CHECKS_HEAD);
-    for (check, _, text) in CHECKS {
-        writeln!(
-            out,
-            ".TP\n{}\n{}.",
-            roff(&format!("`{check}`")),
-            roff(&capital(text))
-        )?;
-    }
-    out.push_str(PROBE_HEAD);
-    for (long, value, text) in PROBE {
-        let value = match value {
-            "" => String::new(),
-            value => format!(" \\fI{value}\\fR"),
+    Ok(out)
+}
+
+/// A term and its text, indented.
+fn entry(term: &str, text: &str) -> String {
+    format!(".TP\n{}\n{}\n", roff(term), roff(text))
+}
+
+/// The names of an option and its value.
+fn term(short: Option<char>, long: &str, value: &str) -> String {
+    let short = short.map_or(String::new(), |c| format!("`-{c}`, "));
+    let value = match value {
+        "" => String::new(),
+        "CHECK" => " [*NAME*=]*CHECK*".to_string(),
+        value => format!(" *{value}*"),
+    };
+    format!("{short}`--{long}`{value}")
+}
+
+fn options() -> Outcome<String> {
+    let mut out = String::new();
+    for flag in &FLAGS {
+        if let Some(heading) = flag.heading() {
+            writeln!(out, ".SS {heading}")?;
+        }
+        let repeatable = if flag.is_repeatable() {
+            " Repeatable."
+        } else {
+            ""
         };
-        let name = roff(&format!("`--{long}`"));
-        writeln!(out, ".TP\n{name}{value}\n{}.", roff(&capital(text)))?;
+        let variable = flag
+            .variable
+            .map_or(String::new(), |name| format!(" (`{name}`)"));
+        let text = format!("{}{repeatable}{variable}", text_of(flag)?);
+        out.push_str(&entry(&term(flag.short, flag.long, flag.value), &text));
     }
-    out.push_str(TAIL);
     Ok(out)
 }
 
@@ -260,178 +324,6 @@ fn capital(text: &str) -> String {
     let first = chars.next().map(|c| c.to_ascii_uppercase());
     first.into_iter().chain(chars).collect()
 }
-
-const HEAD: &str = r#".nh
-.ad l
-.SH NAME
-livelet \- give any process a health endpoint
-.SH SYNOPSIS
-.B livelet
-[\fIOPTIONS\fR] [\fB\-\-\fR \fICOMMAND\fR [\fIARG\fR]...]
-.br
-.B livelet probe
-[\fB\-\-ready\fR] [\fB\-\-timeout\fR \fIDUR\fR] [\fICHECK\fR]
-.br
-.B livelet notify
-\fINAME\fR=\fIVALUE\fR...
-.br
-.B livelet install
-.I PATH
-.SH DESCRIPTION
-.B livelet
-answers liveness and readiness probes over HTTP.
-Alone it answers for itself.
-In front of a command it runs that command as its worker, as the init of a
-container would: it forwards signals, reaps zombies, exits with the worker's
-code, and answers for it.
-.PP
-.TS
-tab(|);
-lb l.
-/livez /live /healthz /health /|liveness
-/readyz /ready|readiness
-/startupz /startup|200 once readiness has held once
-/livez/NAME /readyz/NAME|one check
-/metrics|for Prometheus
-.TE
-.PP
-The answer is 200 or 503.
-.B ?verbose
-lists the checks,
-.BI ?exclude= NAME
-leaves one out,
-.B ?format=json
-gives JSON.
-A browser gets a page on
-.BR / .
-.PP
-The command begins after
-.BR \-\- ;
-all of it is the worker's, untouched.
-.SH OPTIONS
-An option wins over its variable, which is named in parentheses.
-In a variable, several values are separated by spaces, and a switch is
-.BR 1 ,
-.BR true ,
-.B yes
-or
-.BR on ,
-or the opposite.
-.I DUR
-is a whole number and its unit:
-.BR 250ms ,
-.BR 5s ,
-.BR 2m ,
-.BR 1h .
-"#;
-
-const CHECKS_HEAD: &str = r#".SH CHECKS
-Checks are looked at when somebody asks, all of an endpoint's at once.
-Addresses are IP addresses or
-.BR localhost :
-liveness that hangs on another machine makes its outage one of this worker too.
-"#;
-
-const PROBE_HEAD: &str = r#".SH COMMANDS
-.SS probe
-Asks
-.B /livez
-of the livelet on this machine, on the port of
-.B LIVELET_LISTEN
-or 9090, prints the answer and exits with 0 or 1.
-A
-.I CHECK
-in its place is looked at directly; all but
-.BR notify ,
-.B watchdog
-and
-.B exec
-can be.
-On a terminal the answer has colours, unless
-.B NO_COLOR
-is set.
-"#;
-
-const TAIL: &str = r#".SS notify
-Sends the assignments to
-.BR NOTIFY_SOCKET ,
-for shells and for runtimes that have no unix datagrams; livelet is its worker's
-.BR NOTIFY_SOCKET .
-.SS install
-Writes its own executable to
-.IR PATH ,
-mode 0755, whole or not at all.
-.SH SIGNALS
-With a worker every signal that can be caught is forwarded to it.
-TERM and INT stop livelet: readiness fails at once, the worker gets the signal,
-and when it has ended open connections get their answers.
-Alone, HUP, QUIT and USR2 stop it too.
-A second TERM or INT during the drain ends it at once.
-.SH ENVIRONMENT
-Beside the variables of the options:
-.TP
-.B LISTEN_FDS LISTEN_PID LISTEN_FDNAMES
-Inherited sockets, as
-.BR systemd.socket (5)
-units pass them.
-Those named
-.B livelet
-or without a name are listened on in place of the default address.
-The others, and all of them with
-.BR \-\-listen ,
-are passed on to the worker.
-Without a worker all of them are listened on.
-.TP
-.B NOTIFY_SOCKET
-The supervisor that the worker's messages are passed on to, and that
-.B READY=1
-is sent to if the worker does not send it.
-.TP
-.B WATCHDOG_USEC
-Limit of the supervisor, which is passed on to the worker. Without a worker
-livelet sends
-.B WATCHDOG=1
-itself while liveness passes.
-.SH EXIT STATUS
-.TP
-.B 0
-It was stopped by a signal, alone; the probe holds.
-.TP
-.B 1
-The probe does not hold; nobody took the notification.
-.TP
-.B 75
-.BR \-\-exit\-on\-unhealthy .
-.TP
-.B 125
-Livelet itself failed: a bad command line, a port that is held.
-.TP
-.B 126 127
-The command can't be executed, is not found.
-.TP
-.I others
-The worker's, or 128 and the number of the signal that ended it.
-.SH EXAMPLES
-.TP
-A worker that touches a file each time round:
-.nf
-.B livelet \-\-live heartbeat:/tmp/beat:60s \-\- node worker.js
-.fi
-.TP
-A worker that is ready once it says so:
-.nf
-.B livelet \-\-ready notify \-\- python3 worker.py
-.fi
-.TP
-The health check of a container image:
-.nf
-\fBHEALTHCHECK CMD ["/livelet", "probe"]\fR
-.fi
-.SH SEE ALSO
-.BR sd_notify (3),
-.BR systemd.socket (5),
-.BR tini (1)
-"#;
 
 // --- completions ---
 
@@ -524,7 +416,8 @@ _livelet() {
     [[ $prev != '=' ]] || prev=${COMP_WORDS[COMP_CWORD - 2]}
     [[ $cur != '=' ]] || cur='' prev=${COMP_WORDS[COMP_CWORD - 1]}
     case ${COMP_WORDS[1]}:$prev in
-    probe:--timeout) words='@DUR@' ;;
+    probe:--timeout | probe:--wait) words='@DUR@' ;;
+    probe:--listen | probe:-l) ;;
     probe:*) words='@PROBE@ @PROBE_CHECKS@' ;;
     notify:*) words='READY=1 RELOADING=1 STOPPING=1 WATCHDOG=1 STATUS=' ;;
     install:*) ;;
@@ -561,14 +454,7 @@ fn zsh() -> Outcome<String> {
             "" => String::new(),
             value => describe(value),
         };
-        let repeats = if matches!(
-            flag.long,
-            "listen" | "live" | "ready" | "signal" | "ok-exit"
-        ) {
-            "*"
-        } else {
-            ""
-        };
+        let repeats = if flag.is_repeatable() { "*" } else { "" };
         for name in flag
             .short
             .map(|c| format!("-{c}"))
@@ -688,9 +574,10 @@ fn fish() -> Outcome<String> {
         )?;
     }
     for (long, value, text) in PROBE {
-        let value = match value {
-            "" => String::new(),
-            value => format!(" -xa {}", quoted(&values(value).join(" "))),
+        let value = match (value, values(value)) {
+            ("", _) => String::new(),
+            (_, []) => " -x".to_string(),
+            (_, words) => format!(" -xa {}", quoted(&words.join(" "))),
         };
         writeln!(
             out,

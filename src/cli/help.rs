@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::options::{FLAGS, HEADINGS};
+use super::options::FLAGS;
 
 /// Text of `livelet --help` before the options.
 const HEAD: &str = "\
@@ -90,7 +90,7 @@ fn whole() -> String {
     const COLUMN: usize = 30;
     let mut text = String::from(HEAD);
     for flag in &FLAGS {
-        if let Some((_, heading)) = HEADINGS.iter().find(|(first, _)| *first == flag.id) {
+        if let Some(heading) = flag.heading() {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "\n{heading}:");
         }

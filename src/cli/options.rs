@@ -16,6 +16,21 @@ pub struct Flag {
     pub help: &'static str,
 }
 
+impl Flag {
+    /// Returns the heading before the option, if the option begins a group.
+    #[must_use]
+    pub fn heading(&self) -> Option<&'static str> {
+        let (_, heading) = HEADINGS.iter().find(|(first, _)| *first == self.id)?;
+        Some(heading)
+    }
+
+    /// Returns `true` if the values of the option add up when it is given again. Its variable takes several values.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        REPEATABLE.contains(&self.id)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Id {
     Listen,
@@ -223,7 +238,7 @@ pub const FLAGS: [Flag; 22] = [
 ];
 
 /// Headings of `--help`, each before the option that begins its group.
-pub(super) const HEADINGS: [(Id, &str); 5] = [
+const HEADINGS: [(Id, &str); 5] = [
     (Id::Listen, "Listening"),
     (Id::Live, "Health"),
     (Id::StopSignal, "Stopping"),
@@ -232,7 +247,7 @@ pub(super) const HEADINGS: [(Id, &str); 5] = [
 ];
 
 /// Options whose values add up when they are given again, and that take several values in their variables.
-pub(super) const REPEATABLE: [Id; 7] = [
+const REPEATABLE: [Id; 7] = [
     Id::Listen,
     Id::Live,
     Id::Ready,

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::error::UsageError;
 use super::near;
-use super::options::{FLAGS, Id, LOG_VARIABLE, REPEATABLE};
+use super::options::{FLAGS, Id, LOG_VARIABLE};
 use super::values::set;
 use crate::config::Config;
 use crate::log::Level;
@@ -30,7 +30,7 @@ pub(super) fn apply(
         let Some((name, value)) = flag.variable.and_then(|name| Some((name, get(name)?))) else {
             continue;
         };
-        let text = value.to_str().filter(|_| REPEATABLE.contains(&flag.id));
+        let text = value.to_str().filter(|_| flag.is_repeatable());
         let refused = |value: &OsStr, reason| UsageError::of_value(name, value, reason);
         let words: Vec<OsString> = match text.map(shlex::split) {
             Some(Some(words)) => words.into_iter().map(OsString::from).collect(),
