@@ -19,7 +19,7 @@
 //! | room | owns |
 //! |---|---|
 //! | [`config`], [`exit_code`], `duration`, [`log`], `signal`, `peer` | what everybody uses |
-//! | [`cli`] | the table of options, the variables, `--help` |
+//! | [`cli`] | the table of options, the variables, `--help`, near misses |
 //! | [`supervisor`] | the event loop and its lifecycle, the order of the drain included |
 //! | [`worker`] | spawn, signal, reap, descendants, the terminal |
 //! | [`notify`] | the worker's NOTIFY_SOCKET, and the relay to livelet's own supervisor |
@@ -27,7 +27,7 @@
 //! | [`handover`] | the protocol by which a successor gets the listening socket |
 //! | [`http`] | requests, responses, the connection, the server |
 //! | [`health`] | endpoints and routes, verdicts, rendering |
-//! | [`check`] | the kinds of checks, and the runner that shares one run among a burst of probes |
+//! | [`check`] | the kinds of checks (`spec` reads them), and the runner that shares one run among a burst of probes |
 //! | `responder` | brings [`health`] and [`check`] together: the answer to a request |
 //! | [`command`] | `livelet probe` and `livelet install` |
 //! | `runtime` | the one wait, timers, tasks |
@@ -36,7 +36,7 @@
 //! # Invariants
 //!
 //! - Only the supervisor changes the state of the process. Other tasks see a [`health::Snapshot`].
-//! - Nothing that may block is called on the thread: file checks and foreign descriptors have threads of their own.
+//! - Nothing that may block is called on the thread: checks of paths and foreign descriptors have threads of their own.
 //! - Every loop over what others send yields after a bounded number.
 //! - At the connection limit no connection is exempt from eviction.
 //! - Only [`worker`] waits for children.
@@ -58,7 +58,7 @@
 //! `Offer::take` says `taken`, the commit point. `Process::handed_over` stops the accept loops of the holder.
 //!
 //! **A heartbeat check.** `Responder::poll_answer` asks `Observer::observe`; the observer starts one run, which reads the
-//! file's time on a thread and compares it in `check::file`. The outcome wakes every connection that waits for it.
+//! file's time on a thread and compares it in `check::look`. The outcome wakes every connection that waits for it.
 //!
 //! # Crates
 //!
@@ -68,7 +68,8 @@
 //! | async-net | sockets of network checks and of `livelet probe` |
 //! | socket2 | the listening socket |
 //! | signal-hook | signals as a stream |
-//! | httparse, httpdate, lexopt | heads, the Date field, the command line |
+//! | httparse, httpdate | heads, the Date field |
+//! | lexopt, shlex | the command line; words of a variable and of `exec:` |
 //! | rustix, libc | system calls; libc for those that rustix does not have |
 //! | slab | the tables of connections and of sources |
 //!
