@@ -39,7 +39,7 @@ pub enum Command {
     Notify(Vec<OsString>),
     /// Write the executable there.
     Install(PathBuf),
-    /// Print a page of [`help`].
+    /// Print a page of [`help()`].
     Help(Page),
     /// Print [`VERSION`].
     Version,

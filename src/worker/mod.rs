@@ -1,4 +1,4 @@
-//! The worker: spawned, signalled, reaped. Only this module waits for children, on one thread: [`spawn()`] waits for the
+//! The worker: spawned, signalled, reaped. Only this module waits for children, on one thread: [`mod@spawn`] waits for the
 //! child itself if exec fails.
 
 mod descendants;
