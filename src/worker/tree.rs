@@ -317,13 +317,12 @@ impl Tree {
         if self.has_had(pid, signal) {
             return;
         }
-        let is_keyboards = [SIGINT, SIGQUIT].contains(&signal);
-        let signal = if is_keyboards && dispositions(pid).ignored & bit(signal) != 0 {
-            SIGTERM
-        } else {
-            signal
-        };
         self.report(pid, signal, kill(pid, signal));
+        let is_keyboards = [SIGINT, SIGQUIT].contains(&signal);
+        // After the signal: what was forked just now may have begun to ignore it since an earlier look.
+        if is_keyboards && dispositions(pid).ignored & bit(signal) != 0 {
+            self.report(pid, SIGTERM, kill(pid, SIGTERM));
+        }
     }
 
     /// Sends all orphans a signal.

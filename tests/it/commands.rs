@@ -7,7 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{
@@ -345,10 +345,7 @@ fn install_writes_itself_whole_or_not_at_all() {
     // Where nothing is, over a file, and over one that runs.
     for round in 0..3 {
         let mut running = (round == 2).then(|| {
-            Livelet::start_command(
-                support::command(path.to_str().unwrap()).args(["-l", "127.0.0.1:0"]),
-                1,
-            )
+            Livelet::start_command(support::command(&path).args(["-l", "127.0.0.1:0"]), 1)
         });
         assert_eq!(install(&path), (Some(0), String::new()));
         assert_eq!(fs::read(&path).unwrap(), own);
@@ -364,7 +361,7 @@ fn install_writes_itself_whole_or_not_at_all() {
         }
     }
     // A try that was killed halfway, as PID 1 in the container where this one is PID 1 too.
-    let mut child = Command::new("sh");
+    let mut child = support::command("sh");
     child.args([
         "-c",
         "echo half > \"${1%/*}/.${1##*/}.$$\"; exec \"$0\" install \"$1\"",

@@ -2,13 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::support::{
-    Livelet, SOON, Socket, assert_closed, binary, livelet, probe, proc_stat, read_response,
+    Livelet, SOON, Socket, assert_closed, binary, command, probe, proc_stat, read_response,
     sockets_at, wait_for, wait_until_read,
 };
 
@@ -175,15 +174,10 @@ fn cpu_seconds(pid: u32) -> f64 {
 fn probes_are_answered_without_descriptors() {
     for sent in [&b""[..], b"GET /livez HT"] {
         let _turn = in_turn();
-        // Takes from livelet() that no variable of the developer's shell is passed on.
-        let mut command = Command::new("sh");
-        for (name, _) in livelet().get_envs() {
-            command.env_remove(name);
-        }
+        let mut command = command("sh");
         command
             .args(["-c", "ulimit -n 24; exec \"$0\" \"$@\"", &binary()])
-            .args(["--listen", "127.0.0.1:0"])
-            .stdin(std::process::Stdio::null());
+            .args(["--listen", "127.0.0.1:0"]);
         let mut livelet = Livelet::start_command(&mut command, 1);
         let mut streams: Vec<_> = (0..100).map(|_| idle(&livelet, sent)).collect();
         for _ in 0..10 {

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
 use crate::support::{
-    Livelet, SOON, assert_closed, binary, connect, finish, has_ipv6, livelet, probe, read_response,
-    wait_for, wait_until_listening,
+    Livelet, SOON, assert_closed, binary, command, connect, finish, has_ipv6, livelet, probe,
+    read_response, wait_for, wait_until_listening,
 };
 
 /// Not 127.0.0.1, where another test's outgoing connection could be given the port.
@@ -202,7 +202,7 @@ fn several_addresses_of_which_some_are_held() {
 
 /// livelet with descriptor 3 being this, as a parent that knows nothing of pids starts it.
 fn with_inherited(descriptor: OwnedFd, variables: &str, args: &str) -> Command {
-    let mut command = Command::new("sh");
+    let mut command = command("sh");
     let script = format!("exec 3<&0 </dev/null; {variables} exec \"$0\" {args}");
     command.args(["-c", &script, &binary()]);
     command.stdin(Stdio::from(descriptor));
@@ -270,15 +270,14 @@ fn what_is_inherited_and_does_not_listen_is_refused() {
 fn nothing_of_livelets_reaches_the_worker() {
     let (socket, _) = listening();
     let script = "-- sh -c 'ls /proc/self/fd >&2; env | grep ^LISTEN >&2; echo end >&2; sleep 100'";
-    let mut command = with_inherited(socket.into(), "LISTEN_FDS=1 LISTEN_FDNAMES=livelet", script);
-    let mut livelet = Livelet::spawn(&mut command);
+    let variables = "LISTEN_FDS=1 LISTEN_FDNAMES=livelet";
+    let mut livelet = Livelet::spawn(&mut with_inherited(socket.into(), variables, script));
     livelet.wait_until_said("end");
     let numbers =
         |text: &str| -> Vec<u32> { text.lines().filter_map(|line| line.parse().ok()).collect() };
     // What a worker would have without livelet: whoever runs the tests may leave descriptors open, too.
-    let without = Command::new("sh")
+    let without = command("sh")
         .args(["-c", "exec sh -c 'ls /proc/self/fd'"])
-        .stdin(Stdio::null())
         .output()
         .unwrap();
     let without = String::from_utf8(without.stdout).unwrap();
@@ -310,7 +309,7 @@ fn sockets_of_other_names_are_the_workers() {
         ),
     ] {
         let (socket, addr) = listening();
-        let mut command = Command::new("sh");
+        let mut command = command("sh");
         let script = format!(
             "exec 3<&0 4</etc/passwd 5</etc/group </dev/null; LISTEN_FDS=3 LISTEN_PID=$$ \
              LISTEN_FDNAMES={names} exec \"$0\" -- sh -c \"{SHOW_INHERITED}\""

@@ -4,10 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime};
 
+pub(crate) use crate::support::AT_ONCE;
 use crate::support::{connect, uninterrupted};
 
-/// How long an answer or an end of stream may take; under the 5 s of the head deadline, so that a 408 is no answer.
-pub(crate) const AT_ONCE: Duration = Duration::from_secs(4);
 /// Lets the server see what was written so far as a piece of its own.
 pub(crate) const PAUSE: Duration = Duration::from_millis(2);
 

@@ -5,6 +5,7 @@ mod test;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +17,10 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 pub(crate) use test::{command, scratch, scratch_directory};
 
 /// How long a test waits for something that should happen at once.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Time for what happens at once, less than any deadline of livelet's that would make it happen later.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// The binary under test: `LIVELET_BIN` where it is set (another build of the same program), else cargo's own.
 pub(crate) fn binary() -> String {
@@ -25,7 +29,7 @@ pub(crate) fn binary() -> String {
 
 /// A command for the binary in which no variable of the developer's shell changes the outcome.
 pub(crate) fn livelet() -> Command {
-    command(&binary())
+    command(binary())
 }
 
 /// A running livelet; killed when dropped.
@@ -158,14 +162,8 @@ impl Livelet {
 
     /// Closes the reading end of its stderr.
     pub(crate) fn close_stderr(&mut self) {
-        let null = Stdio::null();
-        let mut gone = Command::new("true")
-            .stdout(null)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        self.stderr = BufReader::new(gone.stderr.take().unwrap());
-        gone.wait().unwrap();
+        let null = OwnedFd::from(File::open("/dev/null").unwrap());
+        self.stderr = BufReader::new(ChildStderr::from(null));
     }
 
     /// Whether the process still runs.
@@ -494,11 +492,9 @@ pub(crate) fn probe(addr: SocketAddr, path: &str) -> Response {
     response
 }
 
-/// Asserts that the other side closes the connection within a second, without a byte more.
+/// Asserts that the other side closes the connection at once, without a byte more.
 pub(crate) fn assert_closed(stream: &mut TcpStream) {
-    stream
-        .set_read_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
+    stream.set_read_timeout(Some(AT_ONCE)).unwrap();
     let read = uninterrupted(|| stream.read(&mut [0]));
     assert!(matches!(read, Ok(0)), "not the end of the stream: {read:?}");
 }

@@ -2,11 +2,10 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::process::Command;
 
 use crate::support::{
-    Livelet, SOON, binary, descendants, finish, is_alive, livelet, probe, scratch, wait_for,
-    worker_of,
+    Livelet, SOON, binary, command, descendants, finish, is_alive, livelet, probe, scratch,
+    wait_for, worker_of,
 };
 
 /// Runs livelet around a command and returns its exit code, and what the command printed.
@@ -104,7 +103,7 @@ fn dispositions_are_the_defaults_but_for_an_ignored_hangup() {
         let script = format!(
             "trap '' {ignored} TTOU; exec \"$0\" -l 127.0.0.1:0 -- sh -c 'kill -{raised} $$; exit 0'"
         );
-        let output = finish(Command::new("sh").args(["-c", &script, &binary()]), SOON);
+        let output = finish(command("sh").args(["-c", &script, &binary()]), SOON);
         assert_eq!(output.status.code(), Some(code), "{ignored} {raised}");
     }
 }
