@@ -16,12 +16,19 @@ pub(crate) struct Process {
     pub(crate) group: i32,
     /// Start time in clock ticks since boot: tells the process from a later one with the same pid.
     start: u64,
+    /// Address of the stack, which execve(2) moves; 0 for a process that livelet may not look into.
+    stack: u64,
 }
 
 impl Process {
     /// Returns `true` if both are the same process, which may have got another parent meanwhile.
     pub(crate) fn is_same(&self, other: &Process) -> bool {
         self.pid == other.pid && self.start == other.start
+    }
+
+    /// Returns `true` if both are the same process, and it has executed no program meanwhile.
+    pub(crate) fn is_same_program(&self, other: &Process) -> bool {
+        self.is_same(other) && self.stack == other.stack
     }
 }
 
@@ -112,7 +119,8 @@ fn below(ancestor: i32, all: &[Process]) -> Vec<Process> {
     }
 }
 
-fn process(pid: i32) -> Option<Process> {
+/// Returns a process, if /proc shows it.
+pub(crate) fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
@@ -126,6 +134,7 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
         parent: fields.next()?.parse().ok()?,
         group: fields.next()?.parse().ok()?,
         start: fields.nth(16)?.parse().ok()?,
+        stack: fields.nth(5)?.parse().ok()?,
     })
 }
 
@@ -199,6 +208,7 @@ mod tests {
             parent,
             group: 1,
             start: 0,
+            stack: 0,
         };
         let all = [(9, 8), (8, 1), (7, 2), (2, 0), (6, 9), (5, 1), (1, 0)].map(process);
         let pids = |ancestor| -> Vec<i32> {
@@ -220,6 +230,7 @@ mod tests {
                 parent: 3,
                 group: 4,
                 start: 21,
+                stack: 27,
             };
             assert_eq!(parse_stat(7, stat.as_bytes()), Some(expected), "{name}");
         }

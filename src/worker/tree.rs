@@ -14,7 +14,7 @@ use rustix::process::{
     Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, wait, waitid,
 };
 
-use super::descendants::{Process, descendants, dispositions};
+use super::descendants::{Process, descendants, dispositions, process};
 use super::environment::Environment;
 use super::spawn::spawn;
 use super::terminal::{self, Terminal};
@@ -223,7 +223,10 @@ impl Tree {
         for process in self.descendants().unwrap_or_default() {
             let caught = dispositions(process.pid).caught;
             let known = self.catchers.iter_mut();
-            match known.into_iter().find(|it| it.process.is_same(&process)) {
+            match known
+                .into_iter()
+                .find(|it| it.process.is_same_program(&process))
+            {
                 Some(catcher) => catcher.caught |= caught,
                 None => self.catchers.push(Catcher { process, caught }),
             }
@@ -242,10 +245,14 @@ impl Tree {
     /// passed it on. The signal is pending, or a handler that takes it once is gone.
     fn has_had(&self, pid: i32, signal: i32) -> bool {
         let now = dispositions(pid);
-        let mut known = self.catchers.iter();
-        let caught = known.find(|catcher| catcher.process.pid == pid);
-        let is_gone = caught.is_some_and(|catcher| catcher.caught & !now.caught & bit(signal) != 0);
-        is_gone || now.pending & bit(signal) != 0
+        // Handlers also go with execve(2), and before that if a shell starts the process with `&`: INT is ignored then.
+        let process = process(pid);
+        let is_known = |catcher: &&Catcher| {
+            process.is_some_and(|process| process.is_same_program(&catcher.process))
+        };
+        let caught = self.catchers.iter().find(is_known).map(|it| it.caught);
+        let gone = caught.unwrap_or(0) & !(now.caught | now.ignored);
+        (gone | now.pending) & bit(signal) != 0
     }
 
     /// Sends the worker, or its group, the signal that begins its stop. A worker that has had it from a watcher is left
