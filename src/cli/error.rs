@@ -42,8 +42,8 @@ impl UsageError {
         let mut error = UsageError::new(culprit, reason);
         if !value.is_empty() {
             error.value = Some(value.to_os_string());
-        } else if let Some((_, accepted)) = reason.split_once("; ") {
-            error.reason = Cow::Owned(["needs a value; ", accepted].concat());
+        } else if let Some((_, accepted)) = reason.split_once(';') {
+            error.reason = Cow::Owned(["needs a value;", accepted].concat());
         }
         error
     }

@@ -62,7 +62,9 @@ pub fn unknown(names: &mut dyn Iterator<Item = OsString>) -> Vec<UsageError> {
     let mut unknown = Vec::new();
     for name in names {
         let name = name.to_string_lossy();
-        let is_of_a_service = name.contains("_SERVICE_") || name.contains("_PORT");
+        let is_of_a_service = name
+            .split('_')
+            .any(|word| ["SERVICE", "PORT"].contains(&word));
         if name.starts_with("LIVELET_") && !known.contains(&&*name) && !is_of_a_service {
             let near = near::misspelt(&name, &known).map(String::from);
             unknown.push(UsageError::unknown(&name, near, UNKNOWN));
