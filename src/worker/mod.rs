@@ -7,11 +7,11 @@ mod spawn;
 mod terminal;
 mod tree;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{OsStr, OsString, c_uint};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -142,13 +142,15 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     let null = File::options().read(true).open("/dev/null")?;
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     fcntl_setfl(&output, OFlags::NONBLOCK)?;
-    let prepare = || {
+    let prepare = |report: BorrowedFd<'_>| {
         // The orphans of the program stay below it (subreaper, prctl(2)), where `kill_check` finds them. Before Linux 3.4
         // there is none.
         let _ = set_child_subreaper(Some(getpid()));
         dup2_stdin(&null)?;
         dup2_stdout(&writer)?;
-        dup2_stderr(&writer)
+        dup2_stderr(&writer)?;
+        close_others(report);
+        Ok(())
     };
     let program = command.first().map_or("", String::as_str).into();
     let mut environment = Environment::new(&NOT_PASSED_ON, &[], false);
@@ -159,6 +161,17 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
         report,
         output,
     })
+}
+
+/// Closes every descriptor above stderr but one, in a child. A child that hangs before execve(2) would keep open each
+/// connection that livelet closes. Before Linux 5.9 it does.
+#[allow(unsafe_code, reason = "close_range(2)")]
+fn close_others(kept: BorrowedFd<'_>) {
+    let kept = c_uint::try_from(kept.as_raw_fd()).unwrap_or_default();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, c_uint::MAX)] {
+        // SAFETY: the copies of a forked child are neither used nor dropped in it.
+        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    }
 }
 
 /// Kills the process group of a check's program. If the program runs, kills its descendants in other sessions too.

@@ -164,7 +164,7 @@ pub(crate) fn spawn(
     command: &[impl AsRef<OsStr>],
     environment: &mut Environment,
     mask: Mask,
-    prepare: &dyn Fn() -> Result<(), Errno>,
+    prepare: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>,
 ) -> io::Result<Pid> {
     let file = find(command.first().map_or(OsStr::new(""), AsRef::as_ref))?;
     let (child, report) = start(file, command, environment, mask, prepare)?;
@@ -178,8 +178,9 @@ pub(crate) fn spawn(
 }
 
 /// Starts a program as leader of a process group of its own, with default signal dispositions and this signal mask. It
-/// dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). `prepare` is called in the child, where all signals are blocked;
-/// it may do what signal-safety(7) allows. The child reports why it could not execute `file`.
+/// dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). `prepare` is called in the child, where all signals are blocked,
+/// with the end of the pipe that it must leave open; it may do what signal-safety(7) allows. The child reports why it could
+/// not execute `file`.
 ///
 /// # Errors
 /// Returns the error of pipe(2) or fork(2).
@@ -189,7 +190,7 @@ pub(crate) fn start(
     command: &[impl AsRef<OsStr>],
     environment: &mut Environment,
     mask: Mask,
-    prepare: &dyn Fn() -> Result<(), Errno>,
+    prepare: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>,
 ) -> io::Result<(Pid, Report)> {
     let mut program = Program::new(file, command, environment)?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -213,7 +214,7 @@ fn be_child(
     program: &mut Program<'_>,
     report: &Ends,
     mask: Mask,
-    prepare: &dyn Fn() -> Result<(), Errno>,
+    prepare: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>,
 ) -> ! {
     let error = match prepare_child(report, prepare) {
         Ok(()) => {
@@ -230,13 +231,16 @@ fn be_child(
     unsafe { libc::_exit(127) }
 }
 
-fn prepare_child(report: &Ends, prepare: &dyn Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+fn prepare_child(
+    report: &Ends,
+    prepare: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>,
+) -> Result<(), Errno> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if parent_has_died(report) {
         return Err(Errno::SRCH);
     }
     setpgid(None, None)?;
-    prepare()
+    prepare(report.writer.as_fd())
 }
 
 /// Returns `true` if livelet died before the child asked for a signal at that: the signal would never come. The pipe has

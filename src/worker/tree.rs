@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use libc::{SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
 use rustix::io::Errno;
@@ -127,7 +128,7 @@ impl Tree {
         }
         let has_terminal = terminal::is_own();
         let mut environment = Environment::new(&NOT_PASSED_ON, variables, !sockets.is_empty());
-        let prepare = || {
+        let prepare = |_: BorrowedFd<'_>| {
             if has_terminal {
                 terminal::set_foreground(getpid());
             }
