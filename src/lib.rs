@@ -69,7 +69,7 @@
 //! | socket2 | the listening socket |
 //! | signal-hook | signals as a stream |
 //! | httparse, httpdate | heads, the Date field |
-//! | lexopt, shlex | the command line; words of a variable and of `exec:` |
+//! | shlex | words of a variable and of `exec:` |
 //! | rustix, libc | system calls; libc for those that rustix does not have |
 //! | slab | the tables of connections and of sources |
 //!

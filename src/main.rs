@@ -12,8 +12,10 @@ fn main() -> ExitCode {
     let outcome = match cli::parse(env::args_os().collect(), &|name| env::var_os(name)) {
         Ok(Command::Run(config)) => {
             log::set_level(config.log);
-            for unknown in cli::unknown_variables(&mut env::vars_os().map(|(name, _)| name)) {
-                log::notice(format_args!("{unknown}"));
+            for (name, _) in env::vars_os() {
+                if let Some(unknown) = cli::unknown_variable(&name) {
+                    log::notice(format_args!("{unknown}"));
+                }
             }
             supervisor::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
         }

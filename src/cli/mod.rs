@@ -7,11 +7,10 @@ mod options;
 mod subcommand;
 mod values;
 mod variables;
+mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-
-use lexopt::{Arg, Parser};
 
 use crate::check::{Kind, Query};
 use crate::command::probe::Probe;
@@ -19,11 +18,12 @@ use crate::config::Config;
 use options::{Id, NEED_WORKER};
 use subcommand::Subcommand;
 use values::{set, switch};
+use words::{Part, Words};
 
 pub use error::UsageError;
 pub use help::{Page, help};
 pub use options::{FLAGS, Flag};
-pub use variables::{Variable, unknown as unknown_variables};
+pub use variables::{Variable, unknown as unknown_variable};
 
 /// What `--version` prints.
 pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
@@ -59,13 +59,14 @@ const LATE: &str = "goes first; accepted: livelet COMMAND, and then its own opti
 const SWITCH_VALUE: &str = "an option that is a switch takes no value; accepted: the option alone";
 const QUIET_VERBOSE: &str = "both given; accepted: one of them";
 
-/// Parses a command line, its first word being the program's name, and the variables of `variable`.
+/// Parses a command line, whose first word is the name of the program, and the variables of `variable`.
 ///
 /// # Errors
 /// Returns an error for the first thing on the command line, or else among the variables, that can't be used.
 pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, UsageError> {
-    let mut parser = Parser::from_iter(args);
-    let subcommand = match peek(&mut parser).as_deref().and_then(OsStr::to_str) {
+    let mut words = Words::new(args);
+    words.next_word();
+    let subcommand = match words.peek().to_str() {
         Some("probe") => Some(subcommand::probe as Subcommand),
         Some("notify") => Some(subcommand::notify as Subcommand),
         Some("install") => Some(subcommand::install as Subcommand),
@@ -74,38 +75,34 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
         _ => None,
     };
     if let Some(subcommand) = subcommand {
-        // It was peeked at.
-        let _ = parser.next();
-        return subcommand(&mut parser, variable);
+        words.next_word();
+        return subcommand(&mut words, variable);
     }
     let mut config = Config::default();
     let mut given = Vec::new();
     loop {
-        let next = peek(&mut parser);
-        if next.as_deref() == Some(OsStr::new("--")) {
-            config.command = parser.raw_args().map_err(unusable)?.skip(1).collect();
+        if words.peek() == "--" {
+            words.next_word();
+            config.command = words.rest();
             if config.command.is_empty() {
                 return Err(UsageError::new("--", NO_COMMAND));
             }
             break;
         }
-        if let Some(word) = next.as_deref().and_then(OsStr::to_str).filter(has_one_dash) {
+        if let Some(word) = words.peek().to_str().filter(has_one_dash) {
             return Err(UsageError::new(word, ONE_DASH));
         }
-        let Some(arg) = parser.next().map_err(unusable)? else {
-            break;
+        let option = match words.next_part() {
+            None => break,
+            Some(Part::Value(word)) => {
+                return Err(stray(&word.to_string_lossy(), !given.is_empty()));
+            }
+            Some(Part::Option(option)) => option,
         };
-        let flag = match arg {
-            Arg::Long(name) => FLAGS.iter().find(|flag| flag.long == name),
-            Arg::Short(name) => FLAGS.iter().find(|flag| flag.short == Some(name)),
-            Arg::Value(value) => return Err(stray(&value.to_string_lossy(), !given.is_empty())),
-        };
-        let Some(flag) = flag else {
-            return Err(match arg {
-                Arg::Long("single") => UsageError::new("--single", NO_SINGLE),
-                Arg::Short(letter) => unknown_option("-", &letter.to_string(), &names(), UNKNOWN),
-                Arg::Long(name) => unknown_option("--", name, &names(), UNKNOWN),
-                Arg::Value(_) => UsageError::new("argument", UNKNOWN),
+        let Some(flag) = FLAGS.iter().find(|flag| flag.is_called(&option)) else {
+            return Err(match option.as_str() {
+                "--single" => UsageError::new("--single", NO_SINGLE),
+                _ => unknown_option(&option, &names(), UNKNOWN),
             });
         };
         match flag.id {
@@ -114,8 +111,8 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
             _ => {}
         }
         let value = match flag.value {
-            "" => OsString::from("on"),
-            _ => value_of(&mut parser),
+            "" => words.no_value(&option).map(|()| OsString::from("on"))?,
+            _ => words.value(),
         };
         let is_first = !given.contains(&flag.id);
         set(&mut config, flag.id, &value, is_first, variable)
@@ -165,23 +162,6 @@ fn refuse_what_needs_a_worker(config: &Config, given: &[Id]) -> Result<(), Usage
     Ok(())
 }
 
-/// Returns the next word, which stays the next.
-fn peek(parser: &mut Parser) -> Option<OsString> {
-    parser.try_raw_args()?.peek().map(OsStr::to_os_string)
-}
-
-/// Takes the value of the option that was parsed last. The value is empty if it is missing: what looks like an option is
-/// none.
-fn value_of(parser: &mut Parser) -> OsString {
-    if let Some(value) = parser.optional_value() {
-        return value;
-    }
-    match peek(parser).unwrap_or_default().as_encoded_bytes() {
-        [b'-', b'-' | b'a'..=b'z' | b'A'..=b'Z', ..] => OsString::new(),
-        _ => parser.value().unwrap_or_default(),
-    }
-}
-
 /// Returns `true` if the word is the name of an option after one dash.
 fn has_one_dash(word: &&str) -> bool {
     let word = word.split('=').next().unwrap_or_default();
@@ -198,9 +178,10 @@ fn names() -> Vec<&'static str> {
 }
 
 /// Returns the error of an option that is none of `names`.
-fn unknown_option(dashes: &str, name: &str, names: &[&str], reason: &'static str) -> UsageError {
-    let near = near::option(name, names).map(|near| ["--", near].concat());
-    UsageError::unknown(&[dashes, name].concat(), near, reason)
+fn unknown_option(option: &str, names: &[&str], reason: &'static str) -> UsageError {
+    let near = near::option(option.trim_start_matches('-'), names);
+    let near = near.map(|near| ["--", near].concat());
+    UsageError::unknown(option, near, reason)
 }
 
 /// Returns the error of a word where an option is expected.
@@ -215,14 +196,4 @@ fn stray(word: &str, follows_option: bool) -> UsageError {
         STRAY
     };
     UsageError::unknown(&["\"", word, "\""].concat(), near, reason)
-}
-
-/// Returns the error of a switch that was given a value, the only one that lexopt finds here.
-fn unusable(error: lexopt::Error) -> UsageError {
-    match error {
-        lexopt::Error::UnexpectedValue { option, value } => {
-            UsageError::of_value(&option, &value, "takes no value")
-        }
-        _ => UsageError::new("argument", UNKNOWN),
-    }
 }

@@ -11,40 +11,37 @@ const SYNONYMS: [(&str, &str); 5] = [
 
 /// Returns the option that was probably meant by `word`: a synonym, a misspelt name, or one name that contains the other.
 pub(super) fn option<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
-    let word = &word.to_ascii_lowercase();
-    let synonym = SYNONYMS.iter().find(|(other, _)| other == word);
-    let named = names
-        .iter()
-        .find(|&&name| synonym.is_some_and(|&(_, option)| option == name));
-    let contains = |name: &&&str| word.len() > 2 && (name.contains(word) || word.contains(**name));
-    named
-        .copied()
-        .or_else(|| misspelt(word, names))
-        .or_else(|| names.iter().find(contains).copied())
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == word);
+    let word = synonym.map_or(word, |&(_, option)| option);
+    let contains = |name: &&str| word.len() > 2 && (holds(name, word) || holds(word, name));
+    misspelt(word, names).or_else(|| names.iter().copied().find(contains))
 }
 
-/// Returns the name that is at most two edits away from `word`, or one edit if `word` is short.
+/// Returns `true` if `text` contains `part`. The search of std is 3 KB of code.
+fn holds(text: &str, part: &str) -> bool {
+    let mut windows = text.as_bytes().windows(part.len().max(1));
+    windows.any(|window| window == part.as_bytes())
+}
+
+/// Returns the name that is at most two edits away from `word`, or one edit if `word` is short. The nearest name counts.
 pub(super) fn misspelt<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let most = if word.len() < 5 { 1 } else { 2 };
-    let distances = names.iter().map(|name| (distance(word, name), *name));
-    let (least, name) = distances.min_by_key(|&(distance, _)| distance)?;
-    (least <= most && word.len() > 1).then_some(name)
+    let near = |edits| move |name: &&str| is_within(edits, word.as_bytes(), name.as_bytes());
+    (0..=most).find_map(|edits| names.iter().copied().find(near(edits)))
 }
 
-/// Returns the least number of bytes to insert, delete or replace (Levenshtein distance).
-fn distance(one: &str, two: &str) -> usize {
-    // Distances of the beginning of `one` to each beginning of `two` but the empty one.
-    let mut row: Vec<usize> = (1..=two.len()).collect();
-    for (index, byte) in one.bytes().enumerate() {
-        let (mut diagonal, mut left) = (index, index + 1);
-        for (cell, other) in row.iter_mut().zip(two.bytes()) {
-            let replaced = diagonal + usize::from(byte != other);
-            diagonal = *cell;
-            left = replaced.min(left + 1).min(diagonal + 1);
-            *cell = left;
+/// Returns `true` if so many insertions, deletions and replacements make `two` of `one` (Levenshtein distance).
+fn is_within(edits: usize, one: &[u8], two: &[u8]) -> bool {
+    match (one, two) {
+        ([a, one @ ..], [b, two @ ..]) if a == b => is_within(edits, one, two),
+        ([], rest) | (rest, []) => rest.len() <= edits,
+        ([_, shorter @ ..], [_, other @ ..]) => {
+            edits > 0
+                && (is_within(edits - 1, shorter, two)
+                    || is_within(edits - 1, one, other)
+                    || is_within(edits - 1, shorter, other))
         }
     }
-    row.last().copied().unwrap_or(one.len())
 }
 
 #[cfg(test)]
@@ -53,15 +50,19 @@ mod tests {
 
     #[test]
     fn distances_are_those_of_levenshtein() {
-        for (one, two, expected) in [
+        for (one, two, distance) in [
             ("", "abc", 3),
             ("abc", "", 3),
             ("abc", "abc", 0),
             ("takover", "takeover", 1),
             ("kitten", "sitting", 3),
             ("listne", "listen", 2),
+            ("abab", "baba", 2),
         ] {
-            assert_eq!(distance(one, two), expected, "{one} {two}");
+            for edits in 0..5 {
+                let is_near = is_within(edits, one.as_bytes(), two.as_bytes());
+                assert_eq!(is_near, edits >= distance, "{one} {two} {edits}");
+            }
         }
     }
 

@@ -17,6 +17,15 @@ pub struct Flag {
 }
 
 impl Flag {
+    /// Returns `true` if the word is the option: two dashes and its name, or one and its letter.
+    pub(super) fn is_called(&self, word: &str) -> bool {
+        match (word.strip_prefix("--"), self.short) {
+            (Some(name), _) => name == self.long,
+            (None, Some(letter)) => word.chars().eq(['-', letter]),
+            (None, None) => false,
+        }
+    }
+
     /// Returns the heading before the option, if the option begins a group.
     #[must_use]
     pub fn heading(&self) -> Option<&'static str> {

@@ -5,13 +5,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser};
-
 use super::error::UsageError;
 use super::help::Page;
 use super::options::{FLAGS, Id, LOG_VARIABLE};
 use super::values::{any_duration, set};
-use super::{Command, Variable, stray, unknown_option, unusable, value_of, variables};
+use super::words::{Part, Words};
+use super::{Command, Variable, stray, unknown_option, variables};
 use crate::check::{Kind, Query, Url};
 use crate::command::probe::{Probe, address_of};
 use crate::config::Config;
@@ -31,29 +30,20 @@ const NO_OPTIONS: &str = "unknown option; see livelet install --help";
 const OPTIONS: [&str; 5] = ["ready", "listen", "timeout", "wait", "help"];
 
 /// Parser of the words after the name of a subcommand.
-pub(super) type Subcommand = fn(&mut Parser, Variable<'_>) -> Result<Command, UsageError>;
+pub(super) type Subcommand = fn(&mut Words, Variable<'_>) -> Result<Command, UsageError>;
 
 /// Parses the words after `probe`.
-pub(super) fn probe(parser: &mut Parser, variable: Variable<'_>) -> Result<Command, UsageError> {
+pub(super) fn probe(words: &mut Words, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = "/livez";
     let mut query = None;
     let mut timeout = Duration::from_secs(1);
     let mut wait = Duration::ZERO;
     let mut config = Config::default();
     let mut given = Vec::new();
-    while let Some(arg) = parser.next().map_err(unusable)? {
-        match arg {
-            Arg::Long("ready") => path = "/readyz",
-            Arg::Long("timeout") => timeout = duration_after(parser, "--timeout")?,
-            Arg::Long("wait") => wait = duration_after(parser, "--wait")?,
-            Arg::Long("listen") | Arg::Short('l') => {
-                let value = value_of(parser);
-                set(&mut config, Id::Listen, &value, given.is_empty(), variable)
-                    .map_err(|reason| UsageError::of_value("--listen", &value, reason))?;
-                given.push(Id::Listen);
-            }
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help(Page::Probe)),
-            Arg::Value(value) if query.is_none() => {
+    while let Some(part) = words.next_part() {
+        let option = match part {
+            Part::Option(option) => option,
+            Part::Value(value) if query.is_none() => {
                 let askable = match Kind::parse(value.to_str().unwrap_or_default()) {
                     Ok(Kind::Query(query)) => Ok(query),
                     Ok(Kind::Notify | Kind::Watchdog(_) | Kind::Exec(_)) => Err(NOT_ASKABLE),
@@ -61,12 +51,25 @@ pub(super) fn probe(parser: &mut Parser, variable: Variable<'_>) -> Result<Comma
                 };
                 query =
                     Some(askable.map_err(|reason| UsageError::of_value("probe", &value, reason))?);
+                continue;
             }
-            Arg::Value(value) => return Err(UsageError::of_value("probe", &value, ONE_CHECK)),
-            Arg::Long(name) => return Err(unknown_option("--", name, &OPTIONS, UNKNOWN)),
-            Arg::Short(letter) => {
-                return Err(unknown_option("-", &letter.to_string(), &OPTIONS, UNKNOWN));
+            Part::Value(value) => return Err(UsageError::of_value("probe", &value, ONE_CHECK)),
+        };
+        match option.as_str() {
+            "--ready" => {
+                words.no_value("--ready")?;
+                path = "/readyz";
             }
+            "--timeout" => timeout = duration_after(words, "--timeout")?,
+            "--wait" => wait = duration_after(words, "--wait")?,
+            "--listen" | "-l" => {
+                let value = words.value();
+                set(&mut config, Id::Listen, &value, given.is_empty(), variable)
+                    .map_err(|reason| UsageError::of_value("--listen", &value, reason))?;
+                given.push(Id::Listen);
+            }
+            "--help" | "-h" => return Ok(Command::Help(Page::Probe)),
+            _ => return Err(unknown_option(&option, &OPTIONS, UNKNOWN)),
         }
     }
     let is_endpoint = query.is_none();
@@ -102,42 +105,41 @@ pub(super) fn probe(parser: &mut Parser, variable: Variable<'_>) -> Result<Comma
 }
 
 /// Takes the duration after an option.
-fn duration_after(parser: &mut Parser, option: &str) -> Result<Duration, UsageError> {
-    let value = value_of(parser);
+fn duration_after(words: &mut Words, option: &str) -> Result<Duration, UsageError> {
+    let value = words.value();
     any_duration(value.to_str().unwrap_or_default())
         .map_err(|reason| UsageError::of_value(option, &value, reason))
 }
 
 /// Parses the words after `notify`.
-pub(super) fn notify(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {
-    let words: Vec<OsString> = parser.raw_args().map_err(unusable)?.collect();
+pub(super) fn notify(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
+    let assignments = words.rest();
     let is_assignment = |word: &OsString| {
         let equals = word.as_bytes().iter().position(|&b| b == b'=');
         equals.is_some_and(|at| at > 0)
     };
-    match words.iter().find(|word| !is_assignment(word)) {
+    match assignments.iter().find(|word| !is_assignment(word)) {
         Some(word) if word == "-h" || word == "--help" => Ok(Command::Help(Page::Notify)),
         Some(word) => Err(UsageError::of_value("notify", word, ASSIGNMENT)),
-        None if words.is_empty() => Err(UsageError::of_value("notify", OsStr::new(""), ASSIGNMENT)),
-        None => Ok(Command::Notify(words)),
+        None if assignments.is_empty() => {
+            Err(UsageError::of_value("notify", OsStr::new(""), ASSIGNMENT))
+        }
+        None => Ok(Command::Notify(assignments)),
     }
 }
 
 /// Parses the words after `install`.
-pub(super) fn install(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {
+pub(super) fn install(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = None;
-    while let Some(arg) = parser.next().map_err(unusable)? {
-        match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help(Page::Install)),
-            Arg::Value(value) if path.is_none() && !value.is_empty() => {
-                path = Some(PathBuf::from(value))
+    while let Some(part) = words.next_part() {
+        match part {
+            Part::Option(option) if option == "--help" || option == "-h" => {
+                return Ok(Command::Help(Page::Install));
             }
-            Arg::Value(value) if value.is_empty() => {}
-            Arg::Value(value) => return Err(UsageError::of_value("install", &value, ONE_PATH)),
-            Arg::Long(name) => return Err(unknown_option("--", name, &[], NO_OPTIONS)),
-            Arg::Short(letter) => {
-                return Err(unknown_option("-", &letter.to_string(), &[], NO_OPTIONS));
-            }
+            Part::Option(option) => return Err(unknown_option(&option, &[], NO_OPTIONS)),
+            Part::Value(value) if value.is_empty() => {}
+            Part::Value(value) if path.is_none() => path = Some(PathBuf::from(value)),
+            Part::Value(value) => return Err(UsageError::of_value("install", &value, ONE_PATH)),
         }
     }
     path.map(Command::Install)
@@ -145,9 +147,8 @@ pub(super) fn install(parser: &mut Parser, _: Variable<'_>) -> Result<Command, U
 }
 
 /// Parses the words after `help`: the name of a page, or none.
-pub(super) fn help(parser: &mut Parser, _: Variable<'_>) -> Result<Command, UsageError> {
-    let topic = parser.raw_args().map_err(unusable)?.next();
-    let topic = topic.unwrap_or_default();
+pub(super) fn help(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
+    let topic = words.next_word().unwrap_or_default();
     Ok(Command::Help(match topic.to_str() {
         Some("") => Page::Livelet,
         Some("probe") => Page::Probe,

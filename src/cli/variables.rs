@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use super::error::UsageError;
-use super::near;
+use super::near::misspelt;
 use super::options::{FLAGS, Id, LOG_VARIABLE};
 use super::values::set;
 use crate::config::Config;
@@ -54,21 +54,18 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Returns what is to be said about the names of variables that look like livelet's and are none. Kubernetes sets such
-/// variables for a Service whose name begins with `livelet`: those are left out.
-pub fn unknown(names: &mut dyn Iterator<Item = OsString>) -> Vec<UsageError> {
+/// Returns what is to be said about a variable whose name looks like one of livelet's. Returns `None` if livelet knows the
+/// variable, or if Kubernetes sets such a one for a Service whose name begins with `livelet`.
+#[must_use]
+pub fn unknown(name: &OsStr) -> Option<UsageError> {
+    let name = name.to_str().filter(|name| name.starts_with("LIVELET_"))?;
     let variables = FLAGS.iter().filter_map(|flag| flag.variable);
     let known: Vec<&str> = variables.chain([LOG_VARIABLE]).collect();
-    let mut unknown = Vec::new();
-    for name in names {
-        let name = name.to_string_lossy();
-        let is_of_a_service = name
-            .split('_')
-            .any(|word| ["SERVICE", "PORT"].contains(&word));
-        if name.starts_with("LIVELET_") && !known.contains(&&*name) && !is_of_a_service {
-            let near = near::misspelt(&name, &known).map(String::from);
-            unknown.push(UsageError::unknown(&name, near, UNKNOWN));
-        }
+    let mut parts = name.split('_');
+    let is_of_a_service = parts.any(|part| ["SERVICE", "PORT"].contains(&part));
+    if known.contains(&name) || is_of_a_service {
+        return None;
     }
-    unknown
+    let near = misspelt(name, &known).map(String::from);
+    Some(UsageError::unknown(name, near, UNKNOWN))
 }

@@ -1,0 +1,176 @@
+//! The words of a command line, as options and values (POSIX utility syntax, with long options).
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::vec::IntoIter;
+
+use super::error::UsageError;
+
+const NO_VALUE: &str = "takes no value";
+
+/// Words that are not parsed yet.
+#[derive(Debug)]
+pub(super) struct Words {
+    words: IntoIter<OsString>,
+    /// What follows an option in its word: `=` and a value, or after a letter more letters or a value.
+    attached: Option<Vec<u8>>,
+}
+
+/// A part of a command line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// An option with its dashes: `--listen` or `-l`.
+    Option(String),
+    /// Any other word.
+    Value(OsString),
+}
+
+impl Words {
+    /// Returns the words of a command line.
+    pub(super) fn new(words: Vec<OsString>) -> Words {
+        Words {
+            words: words.into_iter(),
+            attached: None,
+        }
+    }
+
+    /// Takes the next word, whatever it looks like.
+    pub(super) fn next_word(&mut self) -> Option<OsString> {
+        self.words.next()
+    }
+
+    /// Returns the next word, which stays the next. Returns an empty word inside of letters and at the end.
+    pub(super) fn peek(&self) -> &OsStr {
+        let next = self.words.as_slice().first();
+        next.filter(|_| self.attached.is_none())
+            .map_or(OsStr::new(""), OsString::as_os_str)
+    }
+
+    /// Takes all words that are left.
+    pub(super) fn rest(&mut self) -> Vec<OsString> {
+        self.words.by_ref().collect()
+    }
+
+    /// Takes the next option or value.
+    pub(super) fn next_part(&mut self) -> Option<Part> {
+        if let Some(letters) = self.attached.take() {
+            return Some(self.letter(&letters));
+        }
+        let word = self.words.next()?;
+        Some(match word.as_bytes() {
+            [b'-', b'-', _, ..] => {
+                let bytes = word.as_bytes();
+                let end = bytes.iter().position(|&b| b == b'=');
+                let (name, attached) = bytes.split_at(end.unwrap_or(bytes.len()));
+                self.attached = end.map(|_| attached.to_vec());
+                Part::Option(String::from_utf8_lossy(name).into_owned())
+            }
+            [b'-', letters @ ..] if !letters.is_empty() && word != "--" => self.letter(letters),
+            _ => Part::Value(word),
+        })
+    }
+
+    /// Takes the first of some letters, which is all of them if the first is not ASCII.
+    fn letter(&mut self, letters: &[u8]) -> Part {
+        let ascii = letters.first().is_some_and(u8::is_ascii);
+        let (letter, rest) = letters.split_at(if ascii { 1 } else { letters.len() });
+        self.attached = Some(rest.to_vec()).filter(|rest| !rest.is_empty());
+        Part::Option(["-", &*String::from_utf8_lossy(letter)].concat())
+    }
+
+    /// Takes the value of the option that was taken last. The value is empty if it is missing: a word that looks like an
+    /// option is no value.
+    pub(super) fn value(&mut self) -> OsString {
+        if let Some(mut value) = self.attached.take() {
+            if value.first() == Some(&b'=') {
+                value.remove(0);
+            }
+            return OsString::from_vec(value);
+        }
+        match self.peek().as_bytes() {
+            [b'-', b'-' | b'a'..=b'z' | b'A'..=b'Z', ..] => OsString::new(),
+            _ => self.words.next().unwrap_or_default(),
+        }
+    }
+
+    /// Checks that the option that was taken last, a switch, has no value.
+    ///
+    /// # Errors
+    /// Returns an error if the switch has a value.
+    pub(super) fn no_value(&mut self, option: &str) -> Result<(), UsageError> {
+        match &self.attached {
+            Some(value) if value.first() == Some(&b'=') => {
+                let value = self.value();
+                Err(UsageError::of_value(option, &value, NO_VALUE))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Words {
+        Words::new(text.split(' ').map(OsString::from).collect())
+    }
+
+    fn option(name: &str) -> Option<Part> {
+        Some(Part::Option(name.to_string()))
+    }
+
+    #[test]
+    fn values_are_attached_or_the_next_word() {
+        for text in [
+            "--listen 9090",
+            "--listen=9090",
+            "-l 9090",
+            "-l9090",
+            "-l=9090",
+        ] {
+            let mut words = words(text);
+            let expected = if text.starts_with("--") {
+                "--listen"
+            } else {
+                "-l"
+            };
+            assert_eq!(words.next_part(), option(expected), "{text}");
+            assert_eq!(words.value(), "9090", "{text}");
+            assert_eq!(words.next_part(), None, "{text}");
+        }
+        for text in ["--listen", "--listen=", "--listen --", "--listen -v", "-l"] {
+            let mut words = words(text);
+            assert!(words.next_part().is_some());
+            assert_eq!(words.value(), "", "{text}");
+        }
+        let mut words = words("--max -1");
+        assert_eq!(words.next_part(), option("--max"));
+        assert_eq!(words.value(), "-1");
+    }
+
+    #[test]
+    fn letters_share_a_word() {
+        let mut words = words("-qvl9090 - -- x");
+        assert_eq!(words.next_part(), option("-q"));
+        assert!(words.no_value("-q").is_ok());
+        assert_eq!(words.peek(), "");
+        assert_eq!(words.next_part(), option("-v"));
+        assert_eq!(words.next_part(), option("-l"));
+        assert_eq!(words.value(), "9090");
+        assert_eq!(words.next_part(), Some(Part::Value("-".into())));
+        assert_eq!(words.peek(), "--");
+        assert_eq!(words.next_part(), Some(Part::Value("--".into())));
+        assert_eq!(words.rest(), ["x"]);
+    }
+
+    #[test]
+    fn a_switch_has_no_value() {
+        let mut words = words("--quiet=1 -q=");
+        assert_eq!(words.next_part(), option("--quiet"));
+        assert!(words.no_value("--quiet").is_err());
+        assert_eq!(words.next_part(), option("-q"));
+        assert!(words.no_value("-q").is_err());
+        assert_eq!(words.next_part(), None);
+    }
+}
