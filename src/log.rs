@@ -67,19 +67,22 @@ pub fn detail(message: fmt::Arguments<'_>) {
     }
 }
 
-/// Text of a system error as messages show it: without `(os error N)`, which [`io::Error`] adds.
+/// Text of a system error as messages show it: in lower case, and without `(os error N)`, which [`io::Error`] adds.
 #[derive(Debug)]
 pub struct Cause<'e>(pub &'e io::Error);
 
 impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        let number = self.0.raw_os_error().and_then(|_| text.rfind('('));
-        f.write_str(
-            text.get(..number.unwrap_or(text.len()))
-                .unwrap_or_default()
-                .trim_end(),
-        )
+        let mut text = self.0.to_string();
+        if self.0.raw_os_error().is_some() {
+            text.truncate(text.rfind('(').unwrap_or(text.len()));
+        }
+        // Not in "I/O error".
+        let is_word = text.as_bytes().get(1).is_some_and(u8::is_ascii_lowercase);
+        if let Some(first) = text.get_mut(..1).filter(|_| is_word) {
+            first.make_ascii_lowercase();
+        }
+        f.write_str(text.trim_end())
     }
 }
 
@@ -183,6 +186,28 @@ impl fmt::Write for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn system_errors_are_in_lower_case_and_without_their_numbers() {
+        for (error, text) in [
+            (
+                io::Error::from_raw_os_error(libc::ENOENT),
+                "no such file or directory",
+            ),
+            (
+                io::Error::from_raw_os_error(libc::EPERM),
+                "operation not permitted",
+            ),
+            (
+                io::Error::other("closed (by the peer)"),
+                "closed (by the peer)",
+            ),
+            (io::Error::other("I/O error"), "I/O error"),
+            (io::Error::other(""), ""),
+        ] {
+            assert_eq!(Cause(&error).to_string(), text);
+        }
+    }
 
     #[test]
     fn a_line_stays_one_line_and_short() {

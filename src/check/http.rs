@@ -28,7 +28,7 @@ pub(crate) struct Answer {
 /// Returns the reason why there is no answer.
 pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
     let authority = &url.authority;
-    let failed = |cause: std::io::Error| format!("{authority}: {}", cause.kind());
+    let failed = |cause: std::io::Error| format!("{authority}: {}", crate::log::Cause(&cause));
     let connected = socket::connect_to(&url.addresses).await;
     let mut stream = connected.map_err(failed)?;
     let request = client::get(&url.target, &url.host);

@@ -82,7 +82,7 @@ pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
     match connect_to(addresses).await {
         Ok(_) => Ok(()),
         Err(cause) => Err(match addresses.first() {
-            Some(address) => format!("{address}: {}", cause.kind()),
+            Some(address) => format!("{address}: {}", crate::log::Cause(&cause)),
             None => cause.to_string(),
         }),
     }

@@ -712,12 +712,12 @@ fn a_command_that_is_not_found_is_said_with_the_probable_reason() {
     for (words, said) in [
         (
             &["node worker.js"][..],
-            "livelet: worker: node worker.js: cannot start it: No such file or directory; it is one word with a space in it",
+            "livelet: worker: node worker.js: cannot start it: no such file or directory; it is one word with a space in it",
         ),
         (&["/bin/sh -c true"], "it is one word with a space in it"),
         (
             &["--grace", "5s"],
-            "livelet: worker: --grace: cannot start it: No such file or directory; options of livelet go before --",
+            "livelet: worker: --grace: cannot start it: no such file or directory; options of livelet go before --",
         ),
         (&["no-such-program"], "it is in no directory of PATH"),
     ] {

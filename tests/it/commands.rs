@@ -93,7 +93,7 @@ fn probe_makes_a_check_of_its_own() {
     let (good, bad) = (served.addr(), tcp.local_addr().unwrap());
     for (check, holds, part) in [
         (format!("file:{}", at("young")), true, "ok\n"),
-        (format!("file:{}", at("none")), false, "No such file"),
+        (format!("file:{}", at("none")), false, "no such file"),
         (format!("heartbeat:{}:30s", at("young")), true, "ok\n"),
         (
             format!("heartbeat:{}:30s", at("old")),
@@ -103,7 +103,7 @@ fn probe_makes_a_check_of_its_own() {
         (
             format!("heartbeat:{}:30s", at("none")),
             false,
-            "No such file",
+            "no such file",
         ),
         (format!("unix:{}", at("socket")), true, "ok\n"),
         (format!("unix:{}", at("young")), false, "refused"),
@@ -185,7 +185,7 @@ fn probe_waits_until_its_question_holds() {
     for check in [format!("file:{path}"), format!("tcp:{addr}")] {
         let (code, said) = probe(&["--wait", "500ms", "--timeout", "100ms", &check], "");
         let reason = if check.starts_with("file") {
-            "No such file"
+            "no such file"
         } else {
             "refused"
         };
@@ -239,8 +239,8 @@ fn probe_has_colours_on_a_terminal_alone() {
     let port = livelet.addr().to_string();
     let failed = format!(
         "\x1b[32mlivelet          ok\x1b[m\n\
-         \x1b[31ma                failed: {path}: No such file or directory\x1b[m\n\
-         \x1b[31mfile             failed: {path}: No such file or directory\x1b[m\n\
+         \x1b[31ma                failed: {path}: no such file or directory\x1b[m\n\
+         \x1b[31mfile             failed: {path}: no such file or directory\x1b[m\n\
          \x1b[31mlivez check failed"
     );
     let said = on_a_terminal(&[], &port, &[]);
@@ -438,6 +438,6 @@ fn install_without_proc_says_so() {
     assert_eq!(
         stderr,
         "livelet: install: /tmp/livelet-never: cannot read livelet: /proc/self/exe: \
-         No such file or directory; is /proc mounted?\n"
+         no such file or directory; is /proc mounted?\n"
     );
 }

@@ -268,7 +268,7 @@ fn a_supervisor_that_does_not_read_stops_nothing() {
         sender.send_to_addr(b"WATCHDOG=1", &address).unwrap();
     }
     sender.send_to_addr(b"READY=1", &address).unwrap();
-    livelet.wait_until_said("Resource temporarily unavailable");
+    livelet.wait_until_said("resource temporarily unavailable");
     wait_for("what it said last", || {
         probe(livelet.addr(), "/readyz").status == 200
     });

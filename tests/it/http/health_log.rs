@@ -66,7 +66,7 @@ fn each_change_of_the_failing_set_is_a_line_with_all_names() {
         let missing = |path: &PathBuf| {
             let name = path.file_name().unwrap().to_str().unwrap();
             format!(
-                "{name} failed: {}: No such file or directory",
+                "{name} failed: {}: no such file or directory",
                 path.display()
             )
         };

@@ -227,8 +227,8 @@ fn a_signal_that_cannot_be_sent_is_said() {
         let pid = place.pid(&livelet);
         let worker = worker_of(pid);
         send(pid, "TERM");
-        livelet.wait_until_said("cannot send TERM: Operation not permitted; ");
-        livelet.wait_until_said("cannot send KILL: Operation not permitted; ");
+        livelet.wait_until_said("cannot send TERM: operation not permitted; ");
+        livelet.wait_until_said("cannot send KILL: operation not permitted; ");
         assert_eq!(
             livelet.said.matches("CAP_KILL").count(),
             2,
