@@ -19,6 +19,7 @@ use smol::future::or;
 use crate::duration::Human;
 use crate::runtime::Timer;
 
+pub(crate) use spec::UNKNOWN_KIND;
 pub use spec::{Check, Kind, Query, Url, parse};
 
 pub(crate) use http::Answer;

@@ -86,7 +86,8 @@ impl Url {
     }
 }
 
-const UNKNOWN: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
+/// What is said about a check of no known kind.
+pub(crate) const UNKNOWN_KIND: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
                        tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health, exec:/bin/check arg";
 const NAME: &str =
     "not a name before =; accepted: NAME=CHECK, a name of letters, digits, -, _ and .";
@@ -144,7 +145,7 @@ impl Kind {
             "unix" => Query::Unix(path(rest, UNIX)?),
             "http" => Query::Http(Url::parse(rest)?),
             "https" => return Err(HTTPS),
-            _ => return Err(UNKNOWN),
+            _ => return Err(UNKNOWN_KIND),
         };
         Ok(Kind::Query(query))
     }
@@ -313,8 +314,8 @@ mod tests {
             );
         }
         for (text, reason) in [
-            ("", UNKNOWN),
-            ("nope:/a", UNKNOWN),
+            ("", UNKNOWN_KIND),
+            ("nope:/a", UNKNOWN_KIND),
             ("file", FILE),
             ("file:", FILE),
             ("file:relative", FILE),

@@ -10,14 +10,14 @@ use super::help::Page;
 use super::options::{FLAGS, Id, LOG_VARIABLE};
 use super::values::{any_duration, set};
 use super::words::{Part, Words};
-use super::{Command, Variable, stray, unknown_option, variables};
-use crate::check::{Kind, Query, Url};
+use super::{Command, Variable, near, unknown_option, variables};
+use crate::check::{Kind, Query, UNKNOWN_KIND, Url};
 use crate::command::probe::{Probe, address_of};
 use crate::config::Config;
 use crate::listen::Listen;
 
-const NOT_ASKABLE: &str =
-    "only the livelet that runs the worker knows; accepted: file, heartbeat, tcp, unix, http";
+const NOT_ASKABLE: &str = "not a check that probe can make; accepted: file, heartbeat, tcp, unix, http; see livelet --help";
+const NO_PAGE: &str = "no page of help; accepted: probe, notify or install";
 const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as READY=1";
 const PATH: &str = "needs the PATH to write to; accepted: livelet install PATH";
 const ONE_PATH: &str = "a second path; accepted: livelet install PATH";
@@ -28,6 +28,9 @@ const NO_OPTIONS: &str = "unknown option; see livelet install --help";
 
 /// Names of the options of `livelet probe`.
 const OPTIONS: [&str; 5] = ["ready", "listen", "timeout", "wait", "help"];
+
+/// Names of the pages of help.
+const PAGES: [&str; 3] = ["probe", "notify", "install"];
 
 /// Parser of the words after the name of a subcommand.
 pub(super) type Subcommand = fn(&mut Words, Variable<'_>) -> Result<Command, UsageError>;
@@ -46,7 +49,9 @@ pub(super) fn probe(words: &mut Words, variable: Variable<'_>) -> Result<Command
             Part::Value(value) if query.is_none() => {
                 let askable = match Kind::parse(value.to_str().unwrap_or_default()) {
                     Ok(Kind::Query(query)) => Ok(query),
-                    Ok(Kind::Notify | Kind::Watchdog(_) | Kind::Exec(_)) => Err(NOT_ASKABLE),
+                    Ok(Kind::Notify | Kind::Watchdog(_) | Kind::Exec(_)) | Err(UNKNOWN_KIND) => {
+                        Err(NOT_ASKABLE)
+                    }
                     Err(reason) => Err(reason),
                 };
                 query =
@@ -154,6 +159,10 @@ pub(super) fn help(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageE
         Some("probe") => Page::Probe,
         Some("notify") => Page::Notify,
         Some("install") => Page::Install,
-        _ => return Err(stray(&topic.to_string_lossy(), false)),
+        _ => {
+            let word = &topic.to_string_lossy();
+            let near = near::misspelt(word, &PAGES).map(String::from);
+            return Err(UsageError::unknown(word, near, NO_PAGE));
+        }
     }))
 }

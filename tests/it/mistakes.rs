@@ -105,7 +105,8 @@ const UNKNOWN_OPTION: &[Mistake<'_>] = &[
     (&["-q", "-v"], &[], "--quiet --verbose", "one of them"),
     (&["prob"], &[], "\"prob\"", "did you mean livelet probe?"),
     (&["isntall", "/tmp"], &[], "\"isntall\"", "did you mean livelet install?"),
-    (&["help", "prob"], &[], "\"prob\"", "did you mean livelet probe?"),
+    (&["help", "prob"], &[], "prob: ", "did you mean probe?"),
+    (&["help", "node"], &[], "node: ", "accepted: probe, notify or install"),
     (&["probe", "--redy"], &[], "--redy", "did you mean --ready?"),
     (&["probe", "--live"], &[], "--live", "see livelet probe --help"),
     (&["probe", "-t", "1s"], &[], "-t", "see livelet probe --help"),
@@ -211,7 +212,7 @@ const CHECKS: &[Mistake<'_>] = &[
     (&["probe", "file:/a", "file:/b"], &[], "probe: \"file:/b\"", "accepted: livelet probe"),
     (&["probe", "-l", "9090", "file:/a"], &[], "--listen", "accepted: one of the two"),
     (&["probe", "--ready", "file:/a"], &[], "--ready", "accepted: one of the two"),
-    (&["probe", "/readyz"], &[], "probe: \"/readyz\"", "accepted: "),
+    (&["probe", "/readyz"], &[], "probe: \"/readyz\"", "accepted: file, heartbeat"),
 ];
 
 #[rustfmt::skip]
