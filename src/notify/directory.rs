@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 };
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 
 use rustix::net::{SocketAddrUnix, bind};
@@ -47,6 +47,8 @@ impl Directory {
             socket: directory.join(format!("{:016x}", random())),
             directory,
         };
+        // Returns an error for a path that no client could connect to: the socket is bound to a shorter one.
+        SocketAddr::from_pathname(&made.socket)?;
         DirBuilder::new().mode(0o700).create(&made.directory)?;
         // The umask may have taken bits away.
         fs::set_permissions(&made.directory, Permissions::from_mode(0o700))?;

@@ -404,6 +404,23 @@ fn the_directory_of_the_socket_is_removed_at_the_end() {
 }
 
 #[test]
+fn a_place_whose_path_is_too_long_for_a_socket_is_passed_over() {
+    let mut directory = RuntimeDirectory::new();
+    // bind(2) could use it: the name that the socket has at first is shorter.
+    let length = directory.0.as_os_str().len();
+    directory
+        .0
+        .push("x".repeat(63_usize.saturating_sub(length).max(1)));
+    std::fs::create_dir(&directory.0).unwrap();
+    let mut livelet = directory.start();
+    let address = notify_socket(&livelet);
+    assert!(!address.as_pathname().unwrap().starts_with(&directory.0));
+    assert!(directory.entries().is_empty(), "{:?}", directory.entries());
+    livelet.signal("TERM");
+    livelet.wait(SOON);
+}
+
+#[test]
 fn the_directory_of_a_crashed_livelet_is_removed_by_the_next_start() {
     let directory = RuntimeDirectory::new();
     let running = directory.start();
