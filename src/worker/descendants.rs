@@ -69,7 +69,7 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
 /// Returns `true` if the numbers in /proc are those of livelet's own pid namespace.
 fn shows_own_namespace() -> io::Result<bool> {
     let status = fs::read("/proc/self/status")?;
-    Ok(is_own_status(&status, getpid().as_raw_pid()))
+    Ok(is_own_status(&status, getpid().as_raw_pid()) == Some(true))
 }
 
 /// Returns `true` if livelet is an ancestor of a process. Returns `None` if /proc does not tell.
@@ -94,14 +94,18 @@ pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
         return None;
     }
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
-    Some(is_own_status(&status, pid))
+    is_own_status(&status, pid)
 }
 
+/// Returns `true` if the status is that of a process in the namespace of /proc. Returns `None` if the process has gone: its
+/// pids are 0 then.
+///
 /// `NSpid` lists the pid in each namespace from that of /proc to the process's own. It came with Linux 4.1, and some
 /// sandboxes do without it.
-fn is_own_status(status: &[u8], pid: i32) -> bool {
+fn is_own_status(status: &[u8], pid: i32) -> Option<bool> {
     let pids = field(status, "NSpid").or_else(|| field(status, "Pid"));
-    pids.is_some_and(|pids| pids.trim() == pid.to_string())
+    let pids = pids.unwrap_or_default().trim();
+    (!pids.starts_with('0')).then(|| pids == pid.to_string())
 }
 
 /// Returns the processes of `all` whose ancestor is `ancestor`, parents before their children.
@@ -240,12 +244,14 @@ mod tests {
     #[test]
     fn another_namespace_is_told_by_its_pids() {
         for (status, expected) in [
-            ("Name:\tx\nPid:\t7\nNSpid:\t7\n", true),
-            ("Name:\tx\nPid:\t7\n", true),
-            ("Name:\tx\nPid:\t900\nNSpid:\t900\t7\n", false),
-            ("Name:\tx\nPid:\t7\nNSpid:\t7\t7\n", false),
-            ("Name:\tx\nPid:\t8\n", false),
-            ("", false),
+            ("Name:\tx\nPid:\t7\nNSpid:\t7\n", Some(true)),
+            ("Name:\tx\nPid:\t7\n", Some(true)),
+            ("Name:\tx\nPid:\t900\nNSpid:\t900\t7\n", Some(false)),
+            ("Name:\tx\nPid:\t7\nNSpid:\t7\t7\n", Some(false)),
+            ("Name:\tx\nPid:\t8\n", Some(false)),
+            ("", Some(false)),
+            ("Name:\tx\nPid:\t7\nNSpid:\t0\n", None),
+            ("Name:\tx\nPid:\t900\nNSpid:\t0\t0\n", None),
         ] {
             assert_eq!(is_own_status(status.as_bytes(), 7), expected, "{status:?}");
         }
