@@ -61,20 +61,21 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Returns a path that nothing else has; what is there at the end of the test is removed.
+/// Returns a path that nothing else has; what is there at the end of the test is removed. It is short: the path of a
+/// socket has at most 107 bytes.
 pub(crate) fn scratch(name: &str) -> PathBuf {
-    numbered(&TEST.with(|test| test.directory.clone()), name)
+    TEST.with(|test| test.directory.join(format!("{}{name}", number())))
 }
 
 /// Returns a new directory, which is removed at the end of the test.
 pub(crate) fn scratch_directory() -> PathBuf {
-    new_directory(scratch("directory"))
+    new_directory(scratch(""))
 }
 
-fn numbered(parent: &Path, name: &str) -> PathBuf {
+/// Returns a number that no other file or test has.
+fn number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    parent.join(format!("{number}-{name}"))
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Makes a directory that every user can search: a worker may run as another one.
@@ -96,7 +97,7 @@ struct Test {
 
 impl Test {
     fn begin() -> Test {
-        let directory = new_directory(numbered(&SESSION.directory, "test"));
+        let directory = new_directory(SESSION.directory.join(number().to_string()));
         let mark = format!("{}{}", SESSION.mark, directory.display());
         running().push(Running {
             mark: mark.clone(),
