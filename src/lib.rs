@@ -64,7 +64,7 @@
 //!
 //! | crate | for |
 //! |---|---|
-//! | smol | the executor that runs every task, and `unblock` for calls that may block |
+//! | smol | the executor that runs every task, and combinators of futures |
 //! | async-net | sockets of network checks and of `livelet probe` |
 //! | socket2 | the listening socket |
 //! | signal-hook | signals as a stream |
