@@ -197,21 +197,26 @@ fn readers_of_the_output_that_do_not_end_have_five_seconds() {
     send(before, "KILL");
 }
 
+/// Executes a program with another uid (setpriv(1)).
+const AS_ANOTHER_USER: [&str; 6] = [
+    "setpriv",
+    "--reuid",
+    "65534",
+    "--regid",
+    "65534",
+    "--clear-groups",
+];
+
 /// Without CAP_KILL, root may not signal the processes of another user.
 fn without_cap_kill(place: Place, args: &[&str]) -> Command {
     let mut command = place.command("setpriv");
     command.args(["--bounding-set", "-kill", "--inh-caps", "-kill"]);
     command.arg(binary()).args(["-l", "127.0.0.1:0"]).args(args);
     let script = "trap '' TERM; echo go >&2; while :; do sleep 0.01; done";
-    let worker = [
-        "setpriv",
-        "--reuid",
-        "65534",
-        "--regid",
-        "65534",
-        "--clear-groups",
-    ];
-    command.arg("--").args(worker).args(["sh", "-c", script]);
+    command
+        .arg("--")
+        .args(AS_ANOTHER_USER)
+        .args(["sh", "-c", script]);
     command
 }
 
@@ -254,16 +259,10 @@ fn a_worker_of_another_user_is_signalled_with_cap_kill() {
         return;
     }
     for place in PLACES {
-        let worker = [
-            "setpriv",
-            "--reuid",
-            "65534",
-            "--regid",
-            "65534",
-            "--clear-groups",
-        ];
         let mut command = place.command(&binary());
-        command.args(["-l", "127.0.0.1:0", "--"]).args(worker);
+        command
+            .args(["-l", "127.0.0.1:0", "--"])
+            .args(AS_ANOTHER_USER);
         command.args([
             "sh",
             "-c",
