@@ -424,7 +424,7 @@ fn more_probes_than_connections_are_all_answered() {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
     });
     let check = format!("http://{addr}/");
-    for (limit, probes, runs) in [("1000", 900, 9), ("256", 900, 20), ("32", 200, 40)] {
+    for (limit, probes, runs) in [("1000", 600, 9), ("256", 600, 20), ("32", 200, 40)] {
         let before = count.load(Ordering::Relaxed);
         let livelet = Livelet::start(&["--max-connections", limit, "--live", &check]);
         let ask = |_| {

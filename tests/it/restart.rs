@@ -19,9 +19,10 @@ fn two_hundred_restarts_on_one_port() {
         if round > 0 {
             livelet = Livelet::start_on(&[&listen], &[]);
             assert_eq!(livelet.addr(), addr, "round {round}");
-            let sockets = sockets_at(addr);
-            if sockets.iter().any(|s| s.state == Socket::TIME_WAIT) {
-                rounds_over_time_wait += 1;
+            // The first rounds are enough: the kernel's table may have thousands of rows.
+            if round < 10 {
+                let mut sockets = sockets_at(addr).into_iter();
+                rounds_over_time_wait += usize::from(sockets.any(|s| s.state == Socket::TIME_WAIT));
             }
         }
         assert_eq!(probe(addr, "/livez").status, 200, "round {round}");

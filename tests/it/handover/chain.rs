@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use super::ADDR;
 use crate::support::{Livelet, SOON, livelet, uninterrupted};
 
+/// Pause of a client after an answer. Without one the clients take the processors that the handovers need, and leave
+/// tens of thousands of connections in TIME_WAIT to the tests beside.
+const PAUSE: Duration = Duration::from_millis(1);
+
 const REQUEST: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
 
 /// Ends a load with the test that wants it, however that ends.
@@ -43,6 +47,7 @@ impl Load {
                 }
                 other => self.lose(&format!("new connection: {other:?}")),
             }
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -72,6 +77,7 @@ impl Load {
             if count(&text, b"Connection: close") > 0 {
                 return Ok(());
             }
+            std::thread::sleep(PAUSE);
         }
         Ok(())
     }

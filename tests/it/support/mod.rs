@@ -354,12 +354,15 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> std::process::Ou
     }
 }
 
-/// Polls until `condition` holds; fails after [`SOON`].
+/// Polls until `condition` holds; fails after [`SOON`]. The pauses grow, because a look at /proc/net/tcp takes
+/// milliseconds of a processor that the awaited process needs.
 pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
+    let mut pause = Duration::from_millis(1);
     while !condition() {
         assert!(Instant::now() < deadline, "waited {SOON:?} for {what}");
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(pause);
+        pause = Duration::from_millis(16).min(pause * 2);
     }
 }
 
@@ -432,7 +435,10 @@ impl Socket {
 /// The kernel's sockets whose own address is this IPv4 address.
 pub(crate) fn sockets_at(addr: SocketAddr) -> Vec<Socket> {
     let port = format!(":{:04X} ", addr.port());
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    // One read for thousands of rows: the kernel looks for its place in the table at each.
+    let mut table = String::with_capacity(1 << 20);
+    let mut file = File::open("/proc/net/tcp").unwrap();
+    file.read_to_string(&mut table).unwrap();
     // A busy machine has 100,000 rows: only those that may match are parsed.
     let rows = table.lines().skip(1).filter(|row| row.contains(&port));
     rows.map(Socket::parse)
