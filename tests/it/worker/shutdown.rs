@@ -51,7 +51,7 @@ fn it_serves_until_the_worker_has_ended() {
 #[test]
 fn a_restart_with_a_successor_in_line_fails_no_liveness_probe() {
     let [old_runs, new_runs] = ["old", "new"].map(scratch);
-    let script = "touch \"$0\"; trap 'rm -f \"$0\"; exit 0' TERM; while :; do sleep 0.01; done";
+    let script = "trap 'rm -f \"$0\"; exit 0' TERM; touch \"$0\"; while :; do sleep 0.01; done";
     let command = |listen: &str, runs: &Path| {
         let mut command = livelet();
         command.args(["--listen", listen, "--live"]);

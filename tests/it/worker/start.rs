@@ -168,8 +168,9 @@ fn the_worker_dies_with_livelet() {
 
 #[test]
 fn it_answers_for_the_worker_until_that_has_ended() {
-    let script = "trap 'exit 7' TERM; while :; do sleep 0.01; done";
+    let script = "trap 'exit 7' TERM; echo go >&2; while :; do sleep 0.01; done";
     let mut livelet = Livelet::start(&["--", "sh", "-c", script]);
+    livelet.wait_until_said("go\n");
     for path in ["/livez", "/readyz", "/startupz"] {
         assert_eq!(probe(livelet.addr(), path).status, 200, "{path}");
     }
