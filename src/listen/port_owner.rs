@@ -71,8 +71,8 @@ fn parse_row(row: &str) -> Option<HoldingSocket> {
     /// A connection that has not been accepted; the listening socket has a row of its own.
     const NEW_SYN_RECV: &str = "0C";
     let mut fields = row.split_ascii_whitespace();
-    let address = parse_address(fields.nth(1)?)?;
-    let peer = parse_address(fields.next()?)?;
+    let address = parse_address(fields.nth(1)?, u32::to_ne_bytes)?;
+    let peer = parse_address(fields.next()?, u32::to_ne_bytes)?;
     let state = fields.next()?;
     if matches!(state, TIME_WAIT | NEW_SYN_RECV) {
         return None;
@@ -85,19 +85,19 @@ fn parse_row(row: &str) -> Option<HoldingSocket> {
     })
 }
 
-/// Parses an address and a port, both in hexadecimal digits.
-fn parse_address(text: &str) -> Option<SocketAddr> {
+/// Parses an address and a port, both in hexadecimal digits. The kernel prints each 32 bits of an address as one number of
+/// its own byte order; `bytes` turns that number back into bytes in network order.
+fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
-    // Each 32 bits are printed as the number that their bytes, in network order, are on this machine.
-    let word = |at: usize| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok();
+    let word = |at: usize| Some(bytes(u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?));
     let ip = if ip.len() == 8 {
-        IpAddr::from(word(0)?.to_ne_bytes())
+        IpAddr::from(word(0)?)
     } else {
         let words = [word(0)?, word(8)?, word(16)?, word(24)?];
-        let bits = words
-            .iter()
-            .fold(0, |bits, word| bits << 32 | u128::from(u32::from_be(*word)));
+        let bits = words.iter().fold(0, |bits, word| {
+            bits << 32 | u128::from(u32::from_be_bytes(*word))
+        });
         Ipv6Addr::from_bits(bits).into()
     };
     Some(SocketAddr::new(ip, port))
@@ -170,6 +170,29 @@ mod tests {
         assert_eq!(parse_row(&waits), None);
         for cut in 0..60 {
             assert_eq!(parse_row(&listens[..cut]), None);
+        }
+    }
+
+    #[test]
+    fn addresses_as_kernels_of_either_byte_order_print_them() {
+        let table = [
+            ("127.0.0.1:8080", "0100007F:1F90", "7F000001:1F90"),
+            ("10.1.2.3:1", "0302010A:0001", "0A010203:0001"),
+            (
+                "[2001:db8::1:2]:9090",
+                "B80D0120000000000000000002000100:2382",
+                "20010DB8000000000000000000010002:2382",
+            ),
+            (
+                "[::ffff:192.0.2.1]:80",
+                "0000000000000000FFFF0000010200C0:0050",
+                "00000000000000000000FFFFC0000201:0050",
+            ),
+        ];
+        for (address, little, big) in table {
+            let address = Some(address.parse().unwrap());
+            assert_eq!(parse_address(little, u32::to_le_bytes), address);
+            assert_eq!(parse_address(big, u32::to_be_bytes), address);
         }
     }
 
