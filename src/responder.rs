@@ -1,6 +1,8 @@
 //! Answers requests: routes them, runs the checks that they ask for, and renders the outcome.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::OsString;
+use std::fs;
 use std::future::poll_fn;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -27,6 +29,8 @@ pub(crate) struct Responder {
     /// Process id of livelet.
     pid: u32,
     since: Instant,
+    /// Name on the status page.
+    owner: String,
     /// Number of open connections, which the server counts.
     pub(crate) connections: Cell<usize>,
     /// Number of answered requests, which the server counts.
@@ -53,6 +57,7 @@ impl Responder {
         Rc::new(Responder {
             pid: std::process::id(),
             since: Instant::now(),
+            owner: owner(&config.command),
             connections: Cell::new(0),
             requests: Cell::new(0),
             snapshot: Cell::default(),
@@ -131,11 +136,11 @@ impl Responder {
         let facts = Facts {
             pid: self.pid,
             worker_pid: self.snapshot.get().pid,
+            owner: &self.owner,
             uptime: now.saturating_duration_since(self.since),
             status: notified.status(),
             connections: self.connections.get(),
             requests: self.requests.get(),
-            now,
         };
         Poll::Ready(health::respond(question, &reports, &names, &facts))
     }
@@ -211,7 +216,7 @@ impl Responder {
             report.checks.extend(wanted.map(|check| CheckResult {
                 name: &check.name,
                 outcome: Ok(()),
-                since: None,
+                event: None,
             }));
             return Some(report);
         }
@@ -219,10 +224,10 @@ impl Responder {
         for (index, check) in checks.iter().enumerate() {
             if question.wants(&check.name) {
                 match self.observer.observe(first + index, since) {
-                    Some((outcome, at)) => report.checks.push(CheckResult {
+                    Some((outcome, event)) => report.checks.push(CheckResult {
                         name: &check.name,
                         outcome: outcome.map_err(Into::into),
-                        since: Some(at),
+                        event: Some(event),
                     }),
                     None => is_known = false,
                 }
@@ -237,6 +242,40 @@ impl Responder {
         let change = self.verdicts.borrow_mut().judge(report, now);
         if let Some(change) = change.filter(|_| !self.snapshot.get().is_stopping) {
             log::notice(format_args!("{change}"));
+        }
+    }
+}
+
+/// Returns the program of a command with its first argument, or the name of the host if there is no command, with a blank
+/// after it. An argument that may hold a password is left out: an option, an assignment, a URL.
+fn owner(command: &[OsString]) -> String {
+    let Some(program) = command.first() else {
+        return fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    };
+    let argument = command.get(1).map(|word| word.as_encoded_bytes());
+    let argument = argument.filter(|word| {
+        !word.starts_with(b"-") && !word.iter().any(|byte| matches!(byte, b'=' | b':'))
+    });
+    let mut owner = program.as_encoded_bytes().to_vec();
+    owner.push(b' ');
+    owner.extend_from_slice(argument.unwrap_or_default());
+    String::from_utf8_lossy(&owner).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_a_command_without_its_secrets() {
+        for (command, expected) in [
+            (&["node", "worker.js", "queue"][..], "node worker.js"),
+            (&["python", "-m", "worker"], "python"),
+            (&["psql", "postgres://user:password@db"], "psql"),
+            (&["env", "PASSWORD=secret", "worker"], "env"),
+        ] {
+            let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+            assert_eq!(owner(&command).trim_end(), expected);
         }
     }
 }

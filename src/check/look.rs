@@ -1,6 +1,5 @@
 //! Looks at paths: files and unix sockets.
 
-use std::cell::Cell;
 use std::fs;
 use std::future::poll_fn;
 use std::io;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::said;
+use super::{Memory, said};
 use crate::duration::Human;
 use crate::runtime::thread;
 
@@ -118,10 +117,11 @@ fn outcome(path: &Path, found: io::Result<SystemTime>) -> Result<(), String> {
     }
 }
 
-/// A file's time of modification, and when livelet first saw this time.
+/// The last heartbeat: a modification of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Beat {
     modified: SystemTime,
+    /// Time at which livelet first saw this modification.
     seen: Instant,
 }
 
@@ -148,23 +148,23 @@ impl Beat {
 
 /// Checks that a file was modified within the limit. The age of a file that is not there counts from the worker's start.
 pub(super) async fn is_fresh(
-    look: &Arc<Look>,
-    last: &Cell<Option<Beat>>,
+    memory: &Memory,
     path: &Path,
     limit: Duration,
     start: Option<Instant>,
 ) -> Result<(), String> {
-    let found = look.take(path, modified).await?;
+    let found = memory.look.take(path, modified).await?;
     let now = Instant::now();
     let since_start = start.map_or(Duration::MAX, |start| now.saturating_duration_since(start));
     let age = match found {
         Ok(modified) => {
-            let beat = Beat::after(last.get(), modified, now);
-            last.set(Some(beat));
+            let beat = Beat::after(memory.beat.get(), modified, now);
+            memory.beat.set(Some(beat));
             beat.age(SystemTime::now(), now, since_start)
         }
         Err(_) => since_start,
     };
+    memory.beat_age.set(found.is_ok().then_some(age));
     if age <= limit {
         return Ok(());
     }

@@ -30,6 +30,8 @@ pub(crate) use runner::Observer;
 pub(crate) struct Memory {
     look: Arc<look::Look>,
     beat: Cell<Option<look::Beat>>,
+    /// Age of the heartbeat when the last query ended. `None` if no file was there.
+    beat_age: Cell<Option<Duration>>,
 }
 
 /// Result of a query.
@@ -48,9 +50,7 @@ pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) 
     let mut answer = None;
     let outcome = match query {
         Query::File(path) => look::exists(look, path).await,
-        Query::Heartbeat(path, limit) => {
-            look::is_fresh(look, &memory.beat, path, *limit, start).await
-        }
+        Query::Heartbeat(path, limit) => look::is_fresh(memory, path, *limit, start).await,
         Query::Tcp(addresses) => socket::accepts(addresses).await,
         Query::Unix(path) => look::accepts(look, path).await,
         Query::Http(url) => match http::ask(url).await {

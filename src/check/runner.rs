@@ -11,6 +11,7 @@ use smol::future::or;
 use super::exec::{FAILURE_KEPT, PASS_KEPT, Program};
 use super::http::MAX_CONTENT;
 use super::{Answer, Check, Kind, Memory, Query, within};
+use crate::health::Event;
 use crate::notify::Notified;
 use crate::runtime::{Condition, Timer, task};
 use crate::signal::Mask;
@@ -32,7 +33,7 @@ struct Slot {
     source: Source,
     is_running: bool,
     last: Option<Observation>,
-    /// Outcome that was seen last, and since when the outcome has been so.
+    /// Outcome that was seen last, and the time since which it has been the same.
     held: Option<bool>,
     since: Instant,
 }
@@ -95,13 +96,13 @@ impl Observer {
         })
     }
 
-    /// Returns the outcome of a check for a prober that asked at `since`, and the time since which the outcome has been so.
+    /// Returns the outcome of a check for a prober that asked at `since`, and the event that tells how long it has lasted.
     /// Returns `None` if the check has yet to run, and starts it.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
         since: Instant,
-    ) -> Option<(Result<(), String>, Instant)> {
+    ) -> Option<(Result<(), String>, Event)> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(index)?;
         let outcome = match &slot.source {
@@ -125,7 +126,20 @@ impl Observer {
             slot.held = Some(outcome.is_ok());
             slot.since = Instant::now();
         }
-        Some((outcome, slot.since))
+        let beat_age = match &slot.source {
+            Source::Watchdog(_) => self
+                .notified
+                .borrow()
+                .last_beat()
+                .map(|beat| beat.elapsed()),
+            Source::Query(query) => query.1.beat_age.get(),
+            Source::Notify | Source::Program(_) => None,
+        };
+        let event = Event {
+            is_beat: beat_age.is_some(),
+            age: beat_age.unwrap_or_else(|| slot.since.elapsed()),
+        };
+        Some((outcome, event))
     }
 
     /// Returns what the worker says of itself.

@@ -11,7 +11,7 @@ mod text;
 mod verdict;
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::http::{Content, Response, Status};
 
@@ -67,8 +67,18 @@ pub struct CheckResult<'a> {
     pub name: &'a str,
     /// The reason if the check failed.
     pub outcome: Result<(), Cow<'a, str>>,
-    /// Time since which the check has been seen to pass or to fail.
-    pub since: Option<Instant>,
+    /// Event that the status page shows beside the outcome. `None` for livelet's own checks.
+    pub event: Option<Event>,
+}
+
+/// Event that tells how long an outcome has lasted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    /// The event is the last heartbeat of the worker. Otherwise it is the first observation of the outcome, which may
+    /// itself be older.
+    pub is_beat: bool,
+    /// Time since the event.
+    pub age: Duration,
 }
 
 /// Outcomes of the checks of one endpoint.
@@ -91,7 +101,7 @@ impl<'a> Report<'a> {
             } else {
                 Ok(())
             },
-            since: None,
+            event: None,
         };
         let name = if snapshot.has_worker {
             "worker"
@@ -127,6 +137,8 @@ pub struct Facts<'a> {
     pub pid: u32,
     /// Process id of the worker, or of livelet if it has none.
     pub worker_pid: u32,
+    /// Command of the worker, or name of the host if there is no worker.
+    pub owner: &'a str,
     /// Time since livelet began to serve.
     pub uptime: Duration,
     /// Last STATUS of the worker.
@@ -135,8 +147,6 @@ pub struct Facts<'a> {
     pub connections: usize,
     /// Number of answered requests.
     pub requests: u64,
-    /// Time of the answer.
-    pub now: Instant,
 }
 
 /// Returns the answer to a question from the reports on its endpoints. For a filtered question, `names` are the names of
@@ -183,18 +193,18 @@ mod testing {
     pub(super) static FACTS: LazyLock<Facts<'_>> = LazyLock::new(|| Facts {
         pid: 1,
         worker_pid: 1,
+        owner: "node",
         uptime: Duration::from_millis(41_500),
         status: Some("hm\n"),
         connections: 2,
         requests: 3,
-        now: Instant::now(),
     });
 
     pub(super) fn passed(name: &str) -> CheckResult<'_> {
         CheckResult {
             name,
             outcome: Ok(()),
-            since: None,
+            event: None,
         }
     }
 
@@ -202,7 +212,7 @@ mod testing {
         CheckResult {
             name,
             outcome: Err(reason.into()),
-            since: None,
+            event: None,
         }
     }
 }

@@ -137,7 +137,7 @@ mod tests {
             } else {
                 Ok(())
             },
-            since: None,
+            event: None,
         });
         Report {
             endpoint,
@@ -185,7 +185,7 @@ mod tests {
         let checks = names.iter().map(|name| CheckResult {
             name,
             outcome: Err(reason.as_str().into()),
-            since: None,
+            event: None,
         });
         let report = Report {
             endpoint: Endpoint::Ready,

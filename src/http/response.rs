@@ -77,7 +77,7 @@ pub enum Content {
     Health,
     /// Prometheus' text format.
     Metrics,
-    /// For a browser.
+    /// HTML for a browser. The date of the response is appended to it.
     Page,
 }
 
@@ -93,7 +93,7 @@ impl Content {
             }
             Content::Page => {
                 "\r\nContent-Type: text/html; charset=utf-8\r\nContent-Security-Policy: default-src 'none'; \
-                 style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\nContent-Length: "
+                 style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\nContent-Length: "
             }
         }
     }
@@ -106,7 +106,7 @@ pub struct Response {
     pub status: Status,
     /// What the content is.
     pub content: Content,
-    /// The content, in UTF-8, without the line end after it.
+    /// The content, in UTF-8, without the line end or the date after it.
     pub body: Cow<'static, str>,
 }
 
@@ -168,7 +168,7 @@ impl CommonFields {
 
 /// Space, in bytes, for the status line and the fields of any response but the page's.
 const MAX_FIELDS: usize = 256;
-/// Ends every content.
+/// End of every content but a page's.
 const LINE_END: &[u8] = b"\n";
 
 /// Appends a response to `out`; it allocates only where `out` has no room. `head_only` leaves the content out, but not
@@ -186,6 +186,10 @@ pub fn encode(
         ref body,
     } = *response;
     let has_content = status != Status::NoContent;
+    let end = match content {
+        Content::Page => common.fields.get(UNCHANGING.len()..).unwrap_or_default(),
+        Content::Text | Content::Health | Content::Metrics => LINE_END,
+    };
     out.reserve(MAX_FIELDS + body.len());
     out.extend_from_slice(status.start().as_bytes());
     if status.has_allow() {
@@ -195,7 +199,7 @@ pub fn encode(
     if has_content {
         out.extend_from_slice(content.fields().as_bytes());
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{}", body.len() + LINE_END.len());
+        let _ = write!(out, "{}", body.len() + end.len());
     }
     out.extend_from_slice(match persistence {
         Persistence::Close => b"\r\nConnection: close\r\n\r\n",
@@ -204,6 +208,6 @@ pub fn encode(
     });
     if has_content && !head_only {
         out.extend_from_slice(body.as_bytes());
-        out.extend_from_slice(LINE_END);
+        out.extend_from_slice(end);
     }
 }

@@ -60,6 +60,12 @@ impl Notified {
         self.status.as_deref()
     }
 
+    /// Returns the time of the last `WATCHDOG=1`. Returns `None` if there was none.
+    #[must_use]
+    pub fn last_beat(&self) -> Option<Instant> {
+        self.beat
+    }
+
     /// Judges the check `notify`.
     ///
     /// # Errors

@@ -47,11 +47,14 @@ fn a_browser_gets_a_page_on_the_root_alone() {
     for part in [
         "<!doctype html>",
         "http-equiv=refresh",
+        "<link rel=icon href=data:,>",
+        "refreshed every 5 s, last at ",
         "Alive and ready",
         &format!("pid {}, up ", livelet.pid()),
     ] {
         assert!(page.body.contains(part), "no {part} in {}", page.body);
     }
+    assert!(page.body.ends_with(" GMT"), "{}", page.body);
     let head = read_head(&mut send(&livelet, "HEAD", "/", BROWSER));
     for name in ["content-length", "content-type", "content-security-policy"] {
         let of_page = page.field(name);
@@ -82,7 +85,7 @@ fn a_browser_gets_a_page_on_the_root_alone() {
 }
 
 #[test]
-fn its_status_is_that_of_liveness_and_it_says_how_long() {
+fn has_the_status_of_liveness_and_shows_how_long_a_check_fails() {
     let path = scratch("up");
     let check = format!("up=file:{}", path.display());
     let livelet = Livelet::start(&["--ready", &check]);
@@ -93,23 +96,32 @@ fn its_status_is_that_of_liveness_and_it_says_how_long() {
     let mut livelet = Livelet::start(&["--live", &check]);
     assert_eq!(get(&livelet, "/", BROWSER).status, 503);
     let says = |part: &str| get(&livelet, "/", BROWSER).body.contains(part);
-    // It grows, whoever asks and how often.
-    wait_for("a second of failure", || says("failed for 1s</i><b>up</b>"));
+    // The time grows, however often the page is asked for.
+    wait_for("a second of failure", || {
+        says("failed, first seen 1s ago</i><b>up</b>")
+    });
     File::create(&path).unwrap();
     assert_eq!(get(&livelet, "/", BROWSER).status, 200);
     assert!(!says("failed"));
-    wait_for("a second of health", || says("ok for 1s</i><b>up</b>"));
+    wait_for("a second of health", || {
+        says("ok, first seen 1s ago</i><b>up</b>")
+    });
     fs::remove_file(&path).unwrap();
-    // Another path has seen it fail, and the page knows.
+    // A request for another path has seen the failure, and the page shows its time.
     assert_eq!(get(&livelet, "/livez", "").status, 503);
-    wait_for("another second", || says("failed for 1s</i><b>up</b>"));
+    wait_for("another second", || {
+        says("failed, first seen 1s ago</i><b>up</b>")
+    });
     assert!(livelet.is_running());
 }
 
 #[test]
-fn it_names_the_worker() {
+fn names_the_worker_and_the_age_of_its_heartbeat() {
     let mut command = livelet();
-    command.args(["-l", "127.0.0.1:0", "--", "sleep", "1000"]);
+    let beat = scratch("beat");
+    File::create(&beat).unwrap();
+    let check = format!("heartbeat:{}:1h", beat.display());
+    command.args(["-l", "127.0.0.1:0", "--live", &check, "--", "sleep", "1000"]);
     let mut livelet = Livelet::spawn(&mut command);
     livelet.wait_until_ready(1);
     livelet.wait_until_said(": started");
@@ -123,6 +135,21 @@ fn it_names_the_worker() {
     let page = get(&livelet, "/", BROWSER).body;
     let row = format!("<b>worker</b><br>pid {pid}, up ");
     assert!(page.contains(&row), "no {row} in {page}");
+    let title = "<title>Alive and ready: sleep 1000</title>";
+    assert!(page.contains(title), "no {title} in {page}");
+    let row = "<i>ok, last beat ";
+    assert!(page.contains(row), "no {row} in {page}");
     livelet.signal("TERM");
     livelet.wait(SOON);
+}
+
+#[test]
+fn shows_a_failing_readiness_check_before_passing_ones() {
+    let livelet = Livelet::start(&["--ready", "db=file:/nowhere"]);
+    let page = get(&livelet, "/", BROWSER).body;
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let title = format!("<title>Alive, not ready: {}</title>", host.trim_end());
+    assert!(page.contains(&title), "no {title} in {page}");
+    let failing = page.find("<b>db</b>").unwrap();
+    assert!(failing < page.find("<b>livelet</b>").unwrap(), "{page}");
 }

@@ -438,7 +438,7 @@ fn answers_say_what_their_lines_do() {
                 } else {
                     Ok(())
                 },
-                since: None,
+                event: None,
             });
         }
         let all = report.clone();
@@ -448,11 +448,11 @@ fn answers_say_what_their_lines_do() {
         let facts = Facts {
             pid: 1,
             worker_pid: 1,
+            owner: "node",
             uptime: Duration::from_secs(1),
             status: None,
             connections: 0,
             requests: 0,
-            now: Instant::now(),
         };
         let response = health::respond(&question, &[report], &names, &facts);
         assert!(
