@@ -8,50 +8,50 @@ use crate::health::Alias;
 use crate::listen::Listen;
 use crate::log::Level;
 
-/// How to serve.
+/// Settings of a livelet that serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen, at least one address.
+    /// Addresses to listen on, at least one.
     pub listen: Vec<Listen>,
-    /// The addresses were given, and are not the default.
+    /// `true` if the user gave the addresses: they are not the default.
     pub has_addresses: bool,
-    /// What has to hold for liveness.
+    /// Checks of liveness.
     pub live: Vec<Check>,
-    /// What has to hold for readiness.
+    /// Checks of readiness.
     pub ready: Vec<Check>,
     /// Further paths of the endpoints.
     pub paths: Vec<Alias>,
-    /// For one check.
+    /// Time limit of one check.
     pub check_timeout: Duration,
-    /// The Host that `http:` checks send; `None` for the address that they ask.
+    /// Host that `http:` checks send. `None` for the address that they connect to.
     pub check_host: Option<String>,
-    /// After how long a failure of liveness it ends.
+    /// Time for which liveness has to fail without a break before livelet stops the worker. `None` for never.
     pub exit_on_unhealthy: Option<Duration>,
-    /// How long open connections may finish in, at most 5 s.
+    /// Time limit for open connections after the worker's end, at most 5 s.
     pub drain: Duration,
-    /// Share the port with other processes that ask for it too.
+    /// Share the port with other processes on purpose (SO_REUSEPORT).
     pub reuse_port: bool,
-    /// Open connections at once, at least 1.
+    /// Most open connections at once, at least 1.
     pub max_connections: usize,
-    /// How much is said on stderr.
+    /// Level of the log.
     pub log: Level,
-    /// How long to wait for a port that is held.
+    /// Time limit for a wait while another process holds the port.
     pub bind_wait: Duration,
     /// Replace a healthy livelet that holds the port.
     pub takeover: bool,
     /// The worker's command and arguments; empty for a responder.
     pub command: Vec<OsString>,
-    /// Signals to forward as another one, from and to; 0 drops it.
+    /// Signals to forward as another one, from and to. A signal is dropped if its second number is 0.
     pub rewrites: Vec<(i32, i32)>,
     /// Exit codes of the worker to report as 0.
     pub ok_exits: Vec<u8>,
     /// Signals that begin a stop, at least one.
     pub stop_signals: Vec<i32>,
-    /// Signal the worker's whole process group, not the worker alone.
+    /// Send signals to the worker's whole process group, not to the worker alone.
     pub signals_group: bool,
-    /// When the worker is killed after it was asked to stop.
+    /// Time from the stop of the worker until it is killed. `None` for never.
     pub grace: Option<Duration>,
-    /// How long it is not ready before the worker is told to stop.
+    /// Time from a stop signal until the worker gets it. Readiness fails in this time.
     pub lame_duck: Duration,
 }
 

@@ -58,7 +58,7 @@
 //! `Offer::take` says `taken`, the commit point. `Process::handed_over` stops the accept loops of the holder.
 //!
 //! **A heartbeat check.** `Responder::poll_answer` asks `Observer::observe`; the observer starts one run, which reads the
-//! file's time on a thread and compares it in `check::look`. The outcome wakes every connection that waits for it.
+//! file's time on a thread and compares it in `check::path`. The outcome wakes every connection that waits for it.
 //!
 //! # Crates
 //!

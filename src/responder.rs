@@ -1,4 +1,4 @@
-//! Answers requests: routes them, runs the checks that they ask for, and renders the outcome.
+//! Answers requests: routes them, runs the checks that they ask for, and renders the outcomes.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -24,7 +24,7 @@ use crate::runtime::{Condition, Timer};
 /// Period in which liveness is judged for `--exit-on-unhealthy` while no prober asks.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
-/// The state that answers depend on.
+/// State that answers depend on.
 pub(crate) struct Responder {
     /// Process id of livelet.
     pid: u32,
@@ -36,15 +36,15 @@ pub(crate) struct Responder {
     /// Number of answered requests, which the server counts.
     pub(crate) requests: Cell<u64>,
     snapshot: Cell<Snapshot>,
-    /// The fields of every answer in this second.
+    /// Fields of every answer in this second.
     common: RefCell<CommonFields>,
     live: Vec<Check>,
     ready: Vec<Check>,
     aliases: Vec<Alias>,
-    /// Runs the checks of `live`, and after them those of `ready`.
+    /// Runner of the checks of `live`, and after them those of `ready`.
     observer: Rc<Observer>,
     verdicts: RefCell<Verdicts>,
-    /// Liveness has failed for longer than `--exit-on-unhealthy`.
+    /// `true` once liveness has failed for longer than `--exit-on-unhealthy`.
     is_unhealthy: Cell<bool>,
     became_unhealthy: Condition,
 }
@@ -77,7 +77,7 @@ impl Responder {
         &self.observer
     }
 
-    /// Returns what the worker says of itself.
+    /// Returns the state that the worker's messages add up to.
     pub(crate) fn notified(&self) -> Rc<RefCell<Notified>> {
         Rc::clone(self.observer.notified())
     }
@@ -87,7 +87,7 @@ impl Responder {
         self.snapshot.set(snapshot);
     }
 
-    /// Returns the fields of every response, of this second.
+    /// Returns the fields of every response in this second.
     pub(crate) fn common_fields(&self) -> impl Deref<Target = CommonFields> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let second = since_epoch.unwrap_or_default().as_secs();
@@ -97,13 +97,13 @@ impl Responder {
         self.common.borrow()
     }
 
-    /// Routes a request.
+    /// Returns the route of a request.
     pub(crate) fn route(&self, request: &Request<'_>) -> health::Route {
         health::route(request, &self.aliases)
     }
 
-    /// Returns the answer to a question that was asked at `since`. If a check that the answer depends on has not run since
-    /// then, starts the check and registers `cx` for its outcome.
+    /// Returns the answer to a question that was asked at `since`. If a check that the answer depends on has not run
+    /// since then, starts that check and registers `cx` for its outcome.
     pub(crate) fn poll_answer(
         &self,
         question: &Question,
@@ -113,7 +113,7 @@ impl Responder {
         let mut reports = Vec::with_capacity(question.endpoints().len());
         let mut is_known = true;
         for &endpoint in question.endpoints() {
-            // All checks are started before one is waited for.
+            // All checks start before the first one is waited for.
             match self.report(endpoint, question, since) {
                 Some(report) => reports.push(report),
                 None => is_known = false,
@@ -195,7 +195,8 @@ impl Responder {
             .collect()
     }
 
-    /// Returns the outcomes that a question asks for. Returns `None` if a check has yet to run, and starts the check.
+    /// Returns the report on an endpoint that a question asks for. Returns `None` if a check has yet to run, and starts
+    /// that check.
     fn report(
         &self,
         endpoint: Endpoint,
@@ -210,7 +211,7 @@ impl Responder {
             has_worker_failed,
             ..
         } = self.snapshot.get();
-        // A worker that stops may well close what its checks look at. A restart fails no liveness probe.
+        // A worker that stops may close what its checks ask for. So they pass: a stop is no failure of liveness.
         if endpoint == Endpoint::Live && is_stopping && !has_worker_failed {
             let wanted = checks.iter().filter(|check| question.wants(&check.name));
             report.checks.extend(wanted.map(|check| CheckResult {
@@ -236,8 +237,8 @@ impl Responder {
         is_known.then_some(report)
     }
 
-    /// Logs a change of health with its reasons, because the events of an orchestrator don't show the content of an
-    /// answer. A stop is no change of health.
+    /// Logs a change of health with its reasons, because an orchestrator's events don't show the content of answers. A
+    /// stop is no change of health.
     fn judge(&self, report: &Report<'_>, now: Instant) {
         let change = self.verdicts.borrow_mut().judge(report, now);
         if let Some(change) = change.filter(|_| !self.snapshot.get().is_stopping) {
@@ -246,8 +247,8 @@ impl Responder {
     }
 }
 
-/// Returns the program of a command with its first argument, or the name of the host if there is no command, with a blank
-/// after it. An argument that may hold a password is left out: an option, an assignment, a URL.
+/// Returns the program of a command with its first argument, and a blank after it. Returns the name of the host if
+/// there is no command. An option, an assignment or a URL as the argument may hold a password, and is left out.
 fn owner(command: &[OsString]) -> String {
     let Some(program) = command.first() else {
         return fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

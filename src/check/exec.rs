@@ -1,16 +1,16 @@
-//! Programs as checks: the exit code is the verdict, the first line of output the reason.
+//! Checks that run a program: the exit code is the verdict, the first line of output the reason.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io;
 use std::time::Duration;
 
-use super::{said, within};
+use super::{text_of, within};
 use crate::runtime::{Condition, Source};
 use crate::signal::Mask;
 use crate::worker::{self, CheckProgram, Ending};
 
-/// Time for which a pass counts.
+/// Time for which a pass counts, so that frequent probes do not run the program again and again.
 pub(super) const PASS_KEPT: Duration = Duration::from_secs(10);
 /// Time for which a failure counts: a worker that recovers is seen soon.
 pub(super) const FAILURE_KEPT: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const MAX_OUTPUT: usize = 512;
 /// The program of a check, which runs at most once at a time.
 #[derive(Debug, Default)]
 pub(super) struct Program {
-    /// Process id while the program runs; also if it outlives its timeout because it can't be killed.
+    /// Process id of the program until it ends. A program that can't be killed outlives its timeout.
     pid: Cell<Option<i32>>,
     ending: Cell<Option<Ending>>,
     has_ended: Condition,
@@ -47,7 +47,7 @@ impl Program {
         timeout: Duration,
     ) -> Result<(), String> {
         let name = command.first().map(String::as_str).unwrap_or_default();
-        let failed = |cause: &io::Error| format!("{name}: {}", said(cause));
+        let failed = |cause: &io::Error| format!("{name}: {}", text_of(cause));
         if let Some(pid) = self.pid.get() {
             return Err(format!("{name}: pid {pid} was killed and has not ended"));
         }
@@ -66,7 +66,7 @@ impl Program {
         let outcome = within(timeout, smol::future::or(ended, output.read())).await;
         worker::kill_check(pid, outcome.is_err());
         outcome?;
-        // The child is through, so that both pipes hold all that it wrote.
+        // The child has ended, so both pipes hold all that it wrote.
         if let Some(cause) = report.failure() {
             return Err(failed(&cause));
         }
@@ -81,29 +81,29 @@ impl Program {
     }
 }
 
-/// Output of a program. All of it is read, so that the program never waits for room.
+/// Output of a program. All of it is read, so that the program never waits because the pipe is full.
 struct Output {
     pipe: Source<std::os::fd::OwnedFd>,
     begin: RefCell<Vec<u8>>,
 }
 
 impl Output {
-    /// Reads what there is, and keeps the beginning. Returns `true` unless the output has ended.
+    /// Reads once, and keeps the beginning of the output. Returns `true` unless the output has ended.
     fn read_once(&self) -> bool {
         let mut part = [0; 4096];
         match rustix::io::read(self.pipe.get_ref(), &mut part) {
             Ok(0) => false,
             Ok(length) => {
                 let mut begin = self.begin.borrow_mut();
-                let room = length.min(MAX_OUTPUT - begin.len());
-                begin.extend_from_slice(part.get(..room).unwrap_or_default());
+                let kept = length.min(MAX_OUTPUT - begin.len());
+                begin.extend_from_slice(part.get(..kept).unwrap_or_default());
                 true
             }
             Err(_) => true,
         }
     }
 
-    /// Reads without end, once for each report of epoll: no program can hold livelet by its output.
+    /// Reads the output without end, once for each report of epoll: a program that writes much can't hold livelet.
     async fn read(&self) {
         while self.pipe.readable().await.is_ok() && self.read_once() {}
         pending().await

@@ -1,4 +1,4 @@
-//! Asks by HTTP: the status decides, and the worker may finish its answer.
+//! Checks by HTTP: the status decides, and the worker may finish its answer.
 
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -7,7 +7,7 @@ use async_net::TcpStream;
 use super::{Url, socket};
 use crate::http::client::{self, ResponseHead};
 
-/// Most bytes of the content that are read for a verdict, as with the kubelet.
+/// Most bytes of an answer's content that are read, as with the kubelet.
 pub(super) const MAX_CONTENT: usize = 10 * 1024;
 
 /// An answer whose head has arrived.
@@ -22,7 +22,7 @@ pub(crate) struct Answer {
     stream: TcpStream,
 }
 
-/// Asks for a URL, and returns the answer as soon as its head has arrived.
+/// Sends a request for a URL. Returns the answer as soon as its head has arrived.
 ///
 /// # Errors
 /// Returns the reason why there is no answer.
@@ -38,13 +38,13 @@ pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
     loop {
         let length = stream.read(&mut part).await.map_err(failed)?;
         let bytes = part.get(..length).unwrap_or_default();
-        let rest = head
-            .take(bytes)
-            .map_err(|why| format!("{authority}: {why}"))?;
-        if let Some(rest) = rest {
+        let content = head
+            .push(bytes)
+            .map_err(|error| format!("{authority}: {error}"))?;
+        if let Some(content) = content {
             return Ok(Answer {
                 status: head.status,
-                content: rest.to_vec(),
+                content: content.to_vec(),
                 length: head.content_length,
                 stream,
             });

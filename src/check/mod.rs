@@ -1,11 +1,11 @@
-//! Checks: what a user wants to hold.
+//! Checks: conditions that a user sets for an endpoint.
 //!
-//! [`spec`] has the checks as they are written. The [`Observer`] runs those of all endpoints, `livelet probe` runs one
-//! [`Query`] by [`run`]. Each kind has a file.
+//! [`spec`] parses the checks as users write them. The [`Observer`] runs those of all endpoints, `livelet probe` runs
+//! one [`Query`] by [`run`]. Each kind has a file.
 
 mod exec;
 mod http;
-mod look;
+mod path;
 mod runner;
 mod socket;
 mod spec;
@@ -25,12 +25,12 @@ pub use spec::{Check, Kind, Query, Url, parse};
 pub(crate) use http::Answer;
 pub(crate) use runner::Observer;
 
-/// What a query keeps for its next run.
+/// State that a query keeps for its next run.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    look: Arc<look::Look>,
-    beat: Cell<Option<look::Beat>>,
-    /// Age of the heartbeat when the last query ended. `None` if no file was there.
+    paths: Arc<path::PathCalls>,
+    beat: Cell<Option<path::Beat>>,
+    /// Age of the heartbeat when the last query ended. `None` if the file was not there.
     beat_age: Cell<Option<Duration>>,
 }
 
@@ -43,16 +43,16 @@ pub(crate) struct Run {
     pub(crate) answer: Option<Answer>,
 }
 
-/// Makes a query. It may wait for as long as a peer likes: the caller bounds it with [`within`]. The age of a file that was
-/// never there counts from `start`.
+/// Makes a query. The query may wait without end for its peer: the caller bounds it with [`within`]. The age of a
+/// missing file counts from `start`.
 pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) -> Run {
-    let look = &memory.look;
+    let paths = &memory.paths;
     let mut answer = None;
     let outcome = match query {
-        Query::File(path) => look::exists(look, path).await,
-        Query::Heartbeat(path, limit) => look::is_fresh(memory, path, *limit, start).await,
+        Query::File(at) => path::exists(paths, at).await,
+        Query::Heartbeat(at, limit) => path::is_fresh(memory, at, *limit, start).await,
         Query::Tcp(addresses) => socket::accepts(addresses).await,
-        Query::Unix(path) => look::accepts(look, path).await,
+        Query::Unix(at) => path::accepts(paths, at).await,
         Query::Http(url) => match http::ask(url).await {
             Ok(found) => {
                 let verdict = found.verdict(url);
@@ -80,7 +80,7 @@ pub(crate) async fn within<T>(
     or(async { Ok(outcome.await) }, late).await
 }
 
-/// Text of an error without its number.
-fn said(cause: &std::io::Error) -> String {
+/// Returns the text of an error without its number.
+fn text_of(cause: &std::io::Error) -> String {
     crate::log::Cause(cause).to_string()
 }

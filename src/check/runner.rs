@@ -1,4 +1,4 @@
-//! Runs checks when a prober asks. All that ask while a check runs share its outcome, and nothing runs while no one asks.
+//! Runs checks when a probe asks. Probes that come while a check runs share its outcome. Without probes no check runs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::runtime::{Condition, Timer, task};
 use crate::signal::Mask;
 use crate::worker::Ending;
 
-/// Most answers whose content is read at once, after their verdicts. Each has a descriptor.
+/// Most answers that are read at once after their verdicts. Each keeps a descriptor open.
 const MAX_READ: usize = 64;
 
 /// The last outcome of a check.
@@ -33,12 +33,13 @@ struct Slot {
     source: Source,
     is_running: bool,
     last: Option<Observation>,
-    /// Outcome that was seen last, and the time since which it has been the same.
+    /// Outcome that was observed last: `true` for a pass. `None` before the first one.
     held: Option<bool>,
+    /// Time of the first observation of that outcome.
     since: Instant,
 }
 
-/// Where the outcome of a check comes from.
+/// Source of a check's outcome.
 #[derive(Debug, Clone)]
 enum Source {
     Notify,
@@ -58,8 +59,8 @@ pub(crate) struct Observer {
     slots: RefCell<Vec<Slot>>,
     /// Signal mask that programs get.
     mask: Cell<Mask>,
-    /// Number of answers whose content is read.
-    read: Cell<usize>,
+    /// Number of answers that are being read.
+    reads: Cell<usize>,
     outcomes: Condition,
 }
 
@@ -91,13 +92,13 @@ impl Observer {
             notified: Rc::default(),
             slots: RefCell::new(slots.collect()),
             mask: Cell::new(Mask::none()),
-            read: Cell::new(0),
+            reads: Cell::new(0),
             outcomes: Condition::default(),
         })
     }
 
-    /// Returns the outcome of a check for a prober that asked at `since`, and the event that tells how long it has lasted.
-    /// Returns `None` if the check has yet to run, and starts it.
+    /// Returns the outcome of a check for a probe that came at `since`, and the event that tells how long it has
+    /// lasted. Returns `None` if the check has yet to run, and starts it.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
@@ -112,14 +113,14 @@ impl Observer {
                 notified.liveness(*limit, self.start.get(), Instant::now())
             }
             Source::Program(_) | Source::Query(_) => {
-                let Some(known) = slot.known(since) else {
+                let Some(recent) = slot.recent(since) else {
                     if !std::mem::replace(&mut slot.is_running, true) {
                         let run = Rc::clone(self).run(index, slot.source.clone());
                         task::spawn(&self.executor, run);
                     }
                     return None;
                 };
-                known
+                recent
             }
         };
         if slot.held != Some(outcome.is_ok()) {
@@ -142,18 +143,19 @@ impl Observer {
         Some((outcome, event))
     }
 
-    /// Returns what the worker says of itself.
+    /// Returns the state that the worker's messages add up to.
     pub(crate) fn notified(&self) -> &Rc<RefCell<Notified>> {
         &self.notified
     }
 
-    /// Takes note of the worker's start: the age of what was never seen counts from now. Programs get this signal mask.
+    /// Records the worker's start: the age of a missing heartbeat counts from now. The programs of checks get this
+    /// signal mask.
     pub(crate) fn begin(&self, mask: Mask) {
         self.start.set(Instant::now());
         self.mask.set(mask);
     }
 
-    /// Takes note that a child has ended, which may be the program of a check.
+    /// Records the end of a child, which may be the program of a check.
     pub(crate) fn ended(&self, pid: i32, ending: Ending) {
         for slot in self.slots.borrow().iter() {
             if let Source::Program(program) = &slot.source {
@@ -194,25 +196,25 @@ impl Observer {
         }
         self.outcomes.changed();
         if let Some(answer) = answer {
-            self.let_finish(answer, began).await;
+            self.read_content(answer, began).await;
         }
     }
 
-    /// Reads the content of an answer, so that the worker is not reset in mid-answer. The verdict does not wait for that: a
-    /// stream of events has no end.
-    async fn let_finish(&self, mut answer: Answer, began: Instant) {
-        if self.read.get() < MAX_READ {
-            self.read.set(self.read.get() + 1);
+    /// Reads the content of an answer, so that the worker is not reset while it writes. The verdict does not wait for
+    /// that: a stream of events has no end.
+    async fn read_content(&self, mut answer: Answer, began: Instant) {
+        if self.reads.get() < MAX_READ {
+            self.reads.set(self.reads.get() + 1);
             let left = self.timeout.saturating_sub(began.elapsed());
             or(answer.read(MAX_CONTENT), Timer::after(left)).await;
-            self.read.set(self.read.get() - 1);
+            self.reads.set(self.reads.get() - 1);
         }
     }
 }
 
 impl Slot {
-    /// Returns the last outcome if it counts for a prober that asked at `since`.
-    fn known(&self, since: Instant) -> Option<Result<(), String>> {
+    /// Returns the last outcome if it is recent enough for a probe that came at `since`.
+    fn recent(&self, since: Instant) -> Option<Result<(), String>> {
         let last = self.last.as_ref()?;
         let kept = match (&self.source, &last.outcome) {
             (Source::Program(_), Ok(())) => PASS_KEPT,

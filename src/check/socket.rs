@@ -1,4 +1,4 @@
-//! Connections to the sockets that checks and `livelet probe` ask, by async-net.
+//! Connections of checks and `livelet probe` to other processes, by async-net.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use crate::signal::Mask;
 
-/// Stack, in bytes, of the thread of async-io: what std gives a thread by itself.
+/// Size of async-io's thread's stack in bytes: std's default for a thread.
 const STACK: usize = 2 * 1024 * 1024;
 
 /// Connects to the first of the addresses that accepts.
@@ -35,9 +35,9 @@ pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream
     outcome
 }
 
-/// Refuses a socket that is connected to itself. TCP allows that (simultaneous open, RFC 9293 section 3.5) if the kernel
-/// chooses the port of a check as the source port and nobody listens there. SO_LINGER of 0 resets the connection, so that
-/// no TIME_WAIT keeps the worker from the port.
+/// Refuses a socket that is connected to itself. TCP allows that (simultaneous open, RFC 9293 section 3.5) if no
+/// process listens on the port and the kernel chooses that port as the source port. SO_LINGER of 0 resets the
+/// connection: a TIME_WAIT would keep the worker from the port.
 fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     if stream.local_addr()? != stream.peer_addr()? {
         return Ok(stream);
@@ -47,9 +47,10 @@ fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
 }
 
 /// Starts async-io, the reactor below async-net, unless it runs. Without its thread and descriptors it would panic, and
-/// panics of PID 1 end the container. So each of them is tried first, and a check that can't have them fails.
+/// a panic of PID 1 ends the container. So each of them is tried first, and the check fails if one can't be had.
 ///
-/// The thread runs no signal handlers. musl unblocks signals of its own when the first thread of a process is made.
+/// The thread runs no signal handlers. musl unblocks its own signals when the first thread of a process is made, so the
+/// mask is set again.
 fn start_async_io() -> io::Result<()> {
     thread_local! {
         static RUNS: Cell<bool> = const { Cell::new(false) };
@@ -68,9 +69,9 @@ fn try_async_io() -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     let event = eventfd(0, EventfdFlags::CLOEXEC)?;
     let timer = fcntl_dupfd_cloexec(&event, 0)?;
-    // With the space for two: where addresses are scarce (RLIMIT_AS), the second is for the sockets.
+    // The stack has space for two. If addresses are scarce (RLIMIT_AS), the second half is for the sockets.
     let thread = thread::Builder::new().stack_size(2 * STACK).spawn(|| ())?;
-    // The thread has nothing to fail with.
+    // The thread does nothing that could fail.
     let _ = thread.join();
     let (socket, _) = Pair::pair()?;
     drop((epoll, event, timer));

@@ -1,4 +1,4 @@
-//! Checks as they are written: names, kinds and addresses. Pure.
+//! Checks as users write them: names, kinds and addresses. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,24 +11,25 @@ use crate::duration;
 pub struct Check {
     /// Name in answers, unique in an endpoint.
     pub name: String,
-    /// What the check looks at.
+    /// Kind of the check, with its arguments.
     pub kind: Kind,
 }
 
-/// What a check looks at.
+/// Kind of a check: the condition that has to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// The worker has said READY=1, and nothing to the contrary since.
+    /// The worker has sent READY=1, and neither STOPPING=1 nor RELOADING=1 since.
     Notify,
     /// The worker's last WATCHDOG=1 is younger than the limit.
     Watchdog(Duration),
-    /// A program exits with 0: its path and its arguments. Only the livelet that reaps can run it.
+    /// A program exits with 0. Holds its path and its arguments. Only the serving livelet can run it, because only that
+    /// livelet reaps.
     Exec(Vec<String>),
     /// A query, which `livelet probe` can make too.
     Query(Query),
 }
 
-/// What any process can ask the system about.
+/// A question that any process can ask, `livelet probe` included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     /// The file exists.
@@ -43,10 +44,10 @@ pub enum Query {
     Http(Url),
 }
 
-/// An address of HTTP.
+/// URL of an HTTP server, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    /// Addresses to connect to, the first one that accepts.
+    /// Addresses that are tried in order until one accepts.
     pub addresses: Vec<SocketAddr>,
     /// The address as it is written, for messages.
     pub authority: String,
@@ -57,7 +58,7 @@ pub struct Url {
 }
 
 impl Url {
-    /// Parses what follows `http:`.
+    /// Parses the part of a URL after `http:`.
     fn parse(rest: &str) -> Result<Url, &'static str> {
         let rest = rest.strip_prefix("//").ok_or(HTTP)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -86,7 +87,7 @@ impl Url {
     }
 }
 
-/// What is said about a check of no known kind.
+/// Message about a check of no known kind.
 pub(crate) const UNKNOWN_KIND: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
                        tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health, exec:/bin/check arg";
 const NAME: &str =

@@ -1,4 +1,4 @@
-//! Health as JSON, after the draft of application/health+json (draft-inadarei-api-health-check).
+//! Health as JSON, in the form of application/health+json (draft-inadarei-api-health-check).
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Health as Prometheus reads it, text format 0.0.4.
+//! Health in Prometheus' text format 0.0.4.
 
 use std::fmt::Write as _;
 

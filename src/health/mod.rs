@@ -1,4 +1,4 @@
-//! Health: the endpoints, the verdicts on them, and how they are rendered.
+//! Health: the endpoints, the verdicts on them, and their rendering.
 //!
 //! Pure: a request, the state of the process and the outcomes of checks come in; a response comes out. [`crate::check`]
 //! runs the checks, [`crate::responder`] brings the two together.
@@ -21,30 +21,30 @@ pub use verdict::{Change, Verdicts};
 /// Longest content of a response, in bytes, the line end after it included.
 const MAX_BODY: usize = 4096;
 
-/// Names that checks can't have, because livelet has lines of these.
+/// Names of livelet's own checks, which no other check can have.
 pub const OWN_NAMES: [&str; 3] = ["worker", "livelet", "shutdown"];
 
 /// State of the process that answers depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Snapshot {
-    /// livelet was given a command.
+    /// livelet has a command to run.
     pub has_worker: bool,
-    /// A stop has begun: not ready any more, but alive.
+    /// A stop has begun: readiness fails, liveness does not.
     pub is_stopping: bool,
-    /// The worker has ended by itself, and not because a stop was asked for.
+    /// The worker has ended, and no stop was asked for.
     pub has_worker_failed: bool,
     /// Process id of the worker, or of livelet if it has none.
     pub pid: u32,
 }
 
-/// What a prober asks about.
+/// Endpoint: a question that a prober asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Is the worker alive?
+    /// Liveness: the worker is alive.
     Live,
-    /// Can the worker be given work?
+    /// Readiness: the worker can take work.
     Ready,
-    /// Has the worker ever been ready?
+    /// Startup: the worker has been ready once.
     Startup,
 }
 
@@ -65,7 +65,7 @@ impl Endpoint {
 pub struct CheckResult<'a> {
     /// Name of the check.
     pub name: &'a str,
-    /// The reason if the check failed.
+    /// `Err` with the reason if the check failed.
     pub outcome: Result<(), Cow<'a, str>>,
     /// Event that the status page shows beside the outcome. `None` for livelet's own checks.
     pub event: Option<Event>,
@@ -86,12 +86,12 @@ pub struct Event {
 pub struct Report<'a> {
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// The checks that were asked for, livelet's own first.
+    /// Checks that the request is about, livelet's own first.
     pub checks: Vec<CheckResult<'a>>,
 }
 
 impl<'a> Report<'a> {
-    /// Returns a report of what livelet itself knows of an endpoint, before any check.
+    /// Returns the report of livelet's own checks of an endpoint.
     #[must_use]
     pub fn own(endpoint: Endpoint, snapshot: Snapshot) -> Report<'a> {
         let own = |name, fails, reason| CheckResult {
@@ -130,7 +130,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// What answers show beside the checks.
+/// Facts that answers show beside the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts<'a> {
     /// Process id of livelet.

@@ -1,4 +1,4 @@
-//! Routes: what a request asks for, by its method, path, query and Accept field.
+//! Routes: turn the method, path, query and Accept field of a request into a question.
 
 use super::Endpoint;
 use crate::http::{Method, Request, Response, Status};
@@ -17,12 +17,12 @@ const NOT_ALLOWED: Response = Response::fixed(
 );
 const NOT_IMPLEMENTED: Response = Response::fixed(Status::NotImplemented, "unknown method");
 
-/// How an answer is shown.
+/// Format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
-    /// `ok`, or a line a check if one fails.
+    /// `ok`, or one line for each check if one fails.
     Plain,
-    /// A line a check.
+    /// One line for each check, also if all pass.
     Verbose,
     /// The health+json draft.
     Json,
@@ -32,41 +32,41 @@ pub enum View {
     Metrics,
 }
 
-/// One more path of an endpoint, from `--path`.
+/// Additional path of an endpoint, from `--path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
     /// The path, which begins with a slash and does not end with one.
     pub path: String,
-    /// The endpoint.
+    /// Endpoint that the path stands for.
     pub endpoint: Endpoint,
 }
 
-/// What a request asks for, parsed once.
+/// Question that a request asks, parsed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// The endpoint that the status of the answer is about.
+    /// Endpoint that decides the status of the answer.
     pub endpoint: Endpoint,
-    /// How the answer is shown.
+    /// Format of the answer.
     pub view: View,
-    /// Name of the only check that is asked about.
+    /// Name of the only check that the answer depends on. `None` for all checks.
     only: Option<String>,
-    /// Names of the checks that are left out.
+    /// Names of the checks that the answer does not depend on.
     excluded: Vec<String>,
-    /// The method is OPTIONS: an answer without content if the endpoint passes.
+    /// The method is OPTIONS: the answer has no content if the endpoint passes.
     pub(super) is_options: bool,
 }
 
-/// Where a request leads.
+/// Route of a request: how its answer is made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
-    /// To this response, whatever the state.
+    /// This response is the answer, whatever the state.
     Fixed(Response),
-    /// To an answer that depends on the state.
+    /// The answer depends on the state.
     Ask(Question),
 }
 
-/// Routes a request. Methods are those of the server as a whole. A path counts only for methods that are served. A
-/// trailing slash makes no difference.
+/// Returns the route of a request. A method that is not served is refused, whatever the path. A trailing slash makes no
+/// difference.
 ///
 /// OPTIONS of an endpoint has the status that GET has, because HAProxy's `option httpchk` asks that way.
 #[must_use]
@@ -96,7 +96,7 @@ pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
     }
 }
 
-/// What a path names.
+/// Target of a path.
 struct Target<'r> {
     endpoint: Endpoint,
     /// Name of one check.
@@ -112,7 +112,7 @@ impl Alias {
     }
 }
 
-/// Returns what a path without a trailing slash names. `/health/...` are the paths of MicroProfile Health.
+/// Returns the target of a path without a trailing slash. `/health/...` are the paths of MicroProfile Health.
 fn target(path: &str) -> Option<Target<'_>> {
     let endpoint = match path {
         "/livez" | "/live" | "/healthz" | "/health" | "/health/live" | "/" => Endpoint::Live,
@@ -136,8 +136,8 @@ fn target(path: &str) -> Option<Target<'_>> {
     })
 }
 
-/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query, and its status is that of
-/// liveness: an alias can make `/` another endpoint.
+/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query. It has the status of
+/// liveness, so there is none if an alias makes `/` another endpoint.
 fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
     let has_page = request.path == "/" && request.query.is_empty() && endpoint == Endpoint::Live;
     let [json, html, text] = weights(request.accept);
@@ -163,7 +163,7 @@ impl Question {
         }
     }
 
-    /// Reads what a query asks for: `verbose`, `format=json` and `exclude=NAME`.
+    /// Reads `verbose`, `format=json` and `exclude=NAME` in a query.
     fn read(&mut self, query: &str) {
         for pair in query.split('&') {
             match pair.split_once('=').unwrap_or((pair, "")) {
@@ -197,26 +197,26 @@ impl Question {
             && !self.excluded.iter().any(|excluded| excluded == name)
     }
 
-    /// Returns `true` unless one check alone is asked about that is not among `names`.
+    /// Returns `false` if the question is about one check only, and `names` does not have that check.
     pub(super) fn is_about_one_of(&self, names: &[&str]) -> bool {
         self.only
             .as_ref()
             .is_none_or(|only| names.contains(&only.as_str()))
     }
 
-    /// Returns the names that are left out, but are not among `names`.
+    /// Returns the excluded names that are not among `names`.
     pub(super) fn unknown_exclusions(&self, names: &[&str]) -> impl Iterator<Item = &str> {
         let excluded = self.excluded.iter().map(String::as_str);
         excluded.filter(|name| !names.contains(name))
     }
 }
 
-/// What weight an Accept field gives to JSON and to HTML where it names them, and to what else can be had here (RFC 9110
-/// §12.5.1). A form is preferred that is named itself, with no less weight than the others.
+/// Returns the weights that an Accept field gives to JSON, to HTML and to plain text (RFC 9110 §12.5.1). JSON and HTML
+/// have a weight only if the field names them.
 fn weights(accept: &str) -> [u32; 3] {
     let [mut json, mut html, mut text] = [0; 3];
     if accept.is_empty() || accept == "*/*" {
-        // What probes say.
+        // Probers send this, or no field.
         return [0; 3];
     }
     for range in accept.split(',') {
@@ -240,7 +240,7 @@ fn weights(accept: &str) -> [u32; 3] {
     [json, html, text]
 }
 
-/// A weight, `0.85` or `1`, in thousandths.
+/// Parses a weight, `0.85` or `1`, into thousandths.
 fn thousandths(weight: &str) -> u32 {
     match weight.split_once('.').unwrap_or((weight, "")) {
         ("0", digits) => format!("{digits:0<3}")
@@ -307,7 +307,7 @@ mod tests {
                         },
                         Route::Fixed(_) => "fixed",
                     };
-                    // The page is for `/` alone, as it is.
+                    // The page is for `/` alone, without a query.
                     let expected = match expected {
                         "page" if target != "/" => "text",
                         expected => expected,

@@ -1,4 +1,4 @@
-//! Health as text, a line a check; and text of others made safe to show.
+//! Health as text, a line a check. Also makes text of other programs safe to show.
 
 use std::fmt::Write as _;
 
@@ -6,11 +6,11 @@ use super::route::{Question, View};
 use super::{Facts, Report};
 use crate::http::{Response, Status};
 
-/// The answer if all checks pass and nothing else was asked.
+/// Answer if all checks pass and the request asks for no more.
 pub(super) const OK: Response = Response::fixed(Status::Ok, "ok");
 /// Longest reason that is shown, in bytes.
 const MAX_REASON: usize = 256;
-/// Space, in bytes, for what follows the lines of the checks.
+/// Space, in bytes, for the lines after those of the checks.
 const TAIL: usize = 511;
 
 /// Returns the content of an answer, at most `most` bytes. Returns `None` if the answer is [`OK`].
@@ -27,7 +27,7 @@ pub(super) fn body(
     if holds && !is_verbose && unknown.peek().is_none() {
         return None;
     }
-    let room = most - TAIL;
+    let limit = most - TAIL;
     let mut body = String::new();
     if !holds || is_verbose {
         for check in &report.checks {
@@ -41,7 +41,7 @@ pub(super) fn body(
                 show(&mut body, reason, Form::Text);
             }
             body.push('\n');
-            if body.len() > room {
+            if body.len() > limit {
                 body.truncate(before);
                 body.push_str("(more are not shown)\n");
                 break;
@@ -54,7 +54,7 @@ pub(super) fn body(
         body.push('\n');
     }
     for name in unknown {
-        if body.len() + name.len() + 40 < room {
+        if body.len() + name.len() + 40 < limit {
             body.push_str("no check to exclude: ");
             show(&mut body, name, Form::Text);
             body.push('\n');
@@ -69,7 +69,7 @@ pub(super) fn body(
     Some(body)
 }
 
-/// Form that a text becomes part of.
+/// Format that a text becomes part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
@@ -78,15 +78,15 @@ pub(super) enum Form {
     Html,
 }
 
-/// Appends a text that others have written: on one line, at most [`MAX_REASON`] bytes, and without any character that has
-/// a meaning in the form.
+/// Appends a text of another program: on one line, at most [`MAX_REASON`] bytes, and without any character that has a
+/// meaning in the format.
 pub(super) fn show(out: &mut String, text: &str, form: Form) {
     let start = out.len();
     for c in text.chars() {
         if out.len() - start >= MAX_REASON {
             return out.push_str("...");
         }
-        // The control characters, and those that turn the direction of the text after them.
+        // Control characters, and those that change the direction of writing.
         let is_control =
             c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         // Writing to a String cannot fail.

@@ -1,4 +1,5 @@
-//! Verdicts on the endpoints over time: what has changed, whether the worker has started, since when it is unhealthy.
+//! Verdicts on the endpoints over time: their changes, whether the worker has started, and the time since which it is
+//! unhealthy.
 //!
 //! Pure: reports and `now` come in, changes come out.
 
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Endpoint, Report};
 use crate::duration::Human;
 
-/// Space for the reasons of one change, in bytes: a line of the log holds 2048, and every name has to be on the line.
+/// Space for the reasons of one change, in bytes. A line of the log holds 2048 bytes, and every name has to be on it.
 const REASONS: usize = 1024;
 
 /// The last verdict on each endpoint.
@@ -35,13 +36,14 @@ pub struct Change {
     endpoint: Endpoint,
     /// Failing checks with their reasons; empty if the endpoint passes.
     failures: String,
-    /// Verdict before, and how long it lasted. `None` if only the set of failing checks has changed, or at the first.
+    /// Verdict before this change, and the time for which that verdict held. `None` if only the set of failing checks
+    /// has changed, or if this is the first verdict.
     before: Option<(bool, Duration)>,
 }
 
 impl Verdicts {
-    /// Takes the report on all checks of an endpoint. Returns the change if the set of failing checks differs from the
-    /// last report. A first report that passes is no change.
+    /// Records the report on all checks of an endpoint. Returns the change if the set of failing checks differs from
+    /// that of the last report. Returns `None` for a first report that passes.
     pub fn judge(&mut self, report: &Report<'_>, now: Instant) -> Option<Change> {
         let holds = report.holds();
         self.has_lived |= holds && report.endpoint == Endpoint::Live;
@@ -62,7 +64,7 @@ impl Verdicts {
             .failures()
             .map(|(name, _)| name.to_string())
             .collect();
-        let room = REASONS / failing.len().max(1);
+        let share = REASONS / failing.len().max(1);
         let held = slot
             .as_ref()
             .map(|last| (last.failing.is_empty(), last.since));
@@ -76,7 +78,7 @@ impl Verdicts {
         }
         let failures: Vec<String> = report
             .failures()
-            .map(|(name, reason)| format!("{name} failed: {}", shortened(reason, room)))
+            .map(|(name, reason)| format!("{name} failed: {}", shortened(reason, share)))
             .collect();
         Some(Change {
             endpoint: report.endpoint,
@@ -93,7 +95,7 @@ impl Verdicts {
         self.has_started
     }
 
-    /// Returns the time since which liveness fails. Returns `None` if it passes, or has never passed.
+    /// Returns the time since which liveness fails. Returns `None` if liveness passes, or has never passed.
     #[must_use]
     pub fn unhealthy_since(&self) -> Option<Instant> {
         let live = self.live.as_ref().filter(|_| self.has_lived)?;
@@ -101,7 +103,7 @@ impl Verdicts {
     }
 }
 
-/// Returns as much of the beginning of a text as `most` bytes hold.
+/// Returns the beginning of a text, at most `most` bytes, cut between two characters.
 fn shortened(text: &str, most: usize) -> &str {
     let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
     let end = ends.take_while(|&end| end <= most).last();

@@ -1,8 +1,8 @@
-//! The client's side of HTTP/1: the request of a check, and the head of a response. Pure.
+//! The client's side of HTTP/1: builds the request of a check, and reads the head of a response. Pure.
 //!
-//! A check needs the status, the end of the head and Content-Length. So the lines are read here, as curl and the kubelet read
-//! them: httparse limits the number of fields, refuses obs-fold (RFC 9112 section 5.2) and would parse a head again with
-//! each part that arrives.
+//! A check needs the status, the end of the head and Content-Length. So the lines are read here, as curl and the
+//! kubelet read them. httparse limits the number of fields, refuses obs-fold (RFC 9112 section 5.2) and would parse a
+//! head again with each part that arrives.
 
 use std::fmt;
 
@@ -32,42 +32,43 @@ pub enum Malformed {
     NotHttp(Vec<u8>),
     /// A line of the head has no colon. Holds its beginning.
     NoField(Vec<u8>),
-    /// The head is too long.
+    /// The head is longer than [`MAX_HEAD`].
     TooLong,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, line) = match self {
+        let (problem, line) = match self {
             Malformed::NotHttp(line) => ("no HTTP answer: begins with", line),
             Malformed::NoField(line) => ("no field in the head of its answer:", line),
             Malformed::TooLong => return f.write_str("the head of its answer is over 64 KiB"),
         };
-        write!(f, "{what} \"{}\"", line.escape_ascii())
+        write!(f, "{problem} \"{}\"", line.escape_ascii())
     }
 }
 
 impl std::error::Error for Malformed {}
 
-/// The head of a response, taken in as its bytes arrive. Interim responses before it (RFC 9110 section 15.2) are skipped.
+/// Parser of the head of a response, fed with bytes as they arrive. It skips interim responses before the head (RFC
+/// 9110 section 15.2).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// The status code; 0 until the status line has arrived.
+    /// Status code. 0 until the status line has arrived.
     pub status: u16,
     /// Length of the content, if the head tells one.
     pub content_length: Option<usize>,
-    /// The line that has not arrived as a whole.
+    /// Begin of a line whose end has not arrived.
     line: Vec<u8>,
-    /// Number of bytes taken.
+    /// Number of bytes parsed.
     length: usize,
 }
 
 impl ResponseHead {
-    /// Takes bytes. Returns those after the head, or `None` if the head is not whole yet.
+    /// Parses further bytes. Returns the bytes after the head. Returns `None` if the head is not complete yet.
     ///
     /// # Errors
     /// Returns an error if the bytes are no head of a response.
-    pub fn take<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>, Malformed> {
+    pub fn push<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>, Malformed> {
         const START: &[u8] = b"HTTP/1.";
         for (index, &byte) in bytes.iter().enumerate() {
             self.length += 1;
@@ -78,7 +79,7 @@ impl ResponseHead {
                 self.line.push(byte);
                 continue;
             }
-            // Both ends of a line are taken: LF alone too.
+            // A line may end in CR LF or in LF alone.
             let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
             if self.status == 0 {
                 self.status = status(line).ok_or_else(|| Malformed::NotHttp(quoted(line)))?;
@@ -88,7 +89,7 @@ impl ResponseHead {
                 }
                 self.content_length = content_length(line).or(self.content_length);
             } else if (100..200).contains(&self.status) && self.status != 101 {
-                // Nothing of HTTP/1 comes after 101, and another head after the others.
+                // After 101 comes another protocol, after the others another head.
                 self.status = 0;
                 self.content_length = None;
             } else {
@@ -112,9 +113,9 @@ fn quoted(line: &[u8]) -> Vec<u8> {
 /// Returns the status code of a status line. A reason after the code may be missing (RFC 9112 section 4).
 fn status(line: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(line.get(..line.len().min(MAX_QUOTED))?).ok()?;
-    let rest = line.strip_prefix("HTTP/1.")?;
-    let rest = rest.strip_prefix(['0', '1'])?;
-    let code = rest
+    let minor = line.strip_prefix("HTTP/1.")?;
+    let after = minor.strip_prefix(['0', '1'])?;
+    let code = after
         .strip_prefix(' ')?
         .split(' ')
         .find(|word| !word.is_empty())?;
@@ -133,11 +134,11 @@ fn content_length(line: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Returns the status of a response, taken in parts of a size.
+    /// Returns the status of a response, parsed in parts of a size.
     fn parse(text: &[u8], size: usize) -> Result<Option<u16>, Malformed> {
         let mut head = ResponseHead::default();
         for part in text.chunks(size) {
-            if head.take(part)?.is_some() {
+            if head.push(part)?.is_some() {
                 return Ok(Some(head.status));
             }
         }
@@ -213,7 +214,7 @@ mod tests {
     fn the_content_begins_after_the_head() {
         let mut head = ResponseHead::default();
         let text = b"HTTP/1.1 100 x\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\ncontent-length : 4\n\nbody";
-        assert_eq!(head.take(text), Ok(Some(&b"body"[..])));
+        assert_eq!(head.push(text), Ok(Some(&b"body"[..])));
         assert_eq!((head.status, head.content_length), (200, Some(4)));
     }
 

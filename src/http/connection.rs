@@ -1,4 +1,4 @@
-//! The protocol of one connection: when to read, what to answer, when to close.
+//! The protocol of one connection: decides when to read, what to answer and when to close.
 //!
 //! Pure: bytes, answers and `now` come in; requests, the next [`Step`] and the deadline come out. [`super::server`] does
 //! the I/O. A connection keeps the bytes of an unfinished head and of unsent answers, and no buffer while it is idle.
@@ -34,19 +34,19 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 const MAX_BATCH: usize = 1024;
 /// Most bytes of requests that are kept: a head, and the empty line that may come before it.
 const MAX_INBOX: usize = MAX_HEAD + 2;
-/// Most bytes that are read at once: the whole request of any probe. Of pipelined requests, the rest stays in the kernel.
+/// Most bytes that are read at once. Any probe's request fits. Further pipelined requests stay in the kernel.
 pub const MAX_READ: usize = 2 * 1024;
 
-/// What a client has sent: a request, or bytes that are none.
+/// Next message of a client: a request, or bytes that are none.
 #[derive(Debug)]
 pub enum Incoming<'c> {
     /// A request. The connection waits for its answer.
     Request(Request<'c>),
-    /// Bytes that are no request. The connection waits for the answer that says so, and closes after it.
+    /// Bytes that are no request. The connection waits for an answer with the reason, and closes after it.
     Rejection(Rejection),
 }
 
-/// What the caller does next.
+/// Next action of the caller.
 #[derive(Debug)]
 pub enum Step<'c> {
     /// Read at most this many bytes, then call [`Connection::received`].
@@ -61,15 +61,15 @@ pub enum Step<'c> {
     Close,
 }
 
-/// How long a connection goes on. A later phase never returns to an earlier one.
+/// Phase of a connection, in the order in which it ends. A later phase never returns to an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Requests are answered as long as the client sends them.
     Serving,
     /// The answer to the last request that has arrived says `Connection: close`.
     Stopping,
-    /// As `Stopping`; an idle connection is closed at this moment. Its client need not know of the drain yet, and a
-    /// request on its way would be lost.
+    /// Like `Stopping`, but an idle connection is closed at this time. Until then its client may not know of the drain,
+    /// and a request on its way would be lost.
     Draining(Instant),
     /// The next answer is the last, and the client is not waited for.
     Evicted,
@@ -80,7 +80,7 @@ pub enum Phase {
 /// Order in which connections are evicted at the connection limit, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvictionRank {
-    /// The client does not take its answers. The kernel has room for hundreds of them, so this is no probe.
+    /// The client does not read its answers. The kernel has space for hundreds of them, so this is no probe.
     Unread(Instant),
     /// The connection has waited for a whole request since this moment.
     Idle(Instant),
@@ -96,8 +96,8 @@ enum State {
     Ending {
         lingers: bool,
     },
-    /// The client was told that nothing more comes. What it still sends is discarded: closing a socket with unread bytes
-    /// resets it, and a reset can destroy the answer before the client has read it (RFC 9112 section 9.6).
+    /// The sending side is shut down. Bytes that still arrive are discarded. Closing a socket with unread bytes resets
+    /// it. A reset can destroy the answer before the client has read it (RFC 9112 section 9.6).
     Lingering,
     Closed,
 }
@@ -107,7 +107,7 @@ enum State {
 struct Pending {
     /// Length of the head in bytes.
     length: usize,
-    /// How the connection goes on if it is up to the client.
+    /// Value of the Connection field, unless livelet itself ends the connection.
     persistence: Persistence,
     /// Content that is not read may follow the head.
     may_have_body: bool,
@@ -124,7 +124,7 @@ pub struct Connection {
     /// Answers that have not left yet.
     outbox: Vec<u8>,
     pending: Option<Pending>,
-    /// Start of what the connection does now: waiting for a request, receiving a head, waiting for an answer, sending,
+    /// Start of the present activity: waiting for a request, receiving a head, waiting for an answer, sending,
     /// lingering.
     since: Instant,
     /// Time of the last whole request; before the first one, of the accept.
@@ -148,8 +148,8 @@ impl Connection {
         }
     }
 
-    /// Returns the next request, or the reason why there can't be one. Returns `None` while the last one is not
-    /// answered, while a batch of answers has to be sent first, and if no whole head has arrived.
+    /// Returns the next request, or the reason why the bytes are none. Returns `None` while an answer is missing, while
+    /// a batch of answers has to be sent first, and if no complete head has arrived.
     pub fn incoming(&mut self, now: Instant) -> Option<Incoming<'_>> {
         let is_busy = self.pending.is_some() || self.outbox.len() >= MAX_BATCH;
         if is_busy || self.state != State::Open || self.inbox.is_empty() {
@@ -173,7 +173,7 @@ impl Connection {
         }
     }
 
-    /// Takes the answer to the last [`Incoming`].
+    /// Appends the answer to the last [`Incoming`].
     pub fn answer(&mut self, response: &Response, common: &CommonFields, now: Instant) {
         let Some(pending) = self.pending.take() else {
             return;
@@ -212,7 +212,7 @@ impl Connection {
         }
     }
 
-    /// Returns what to do once [`Connection::incoming`] has returned `None`.
+    /// Returns the next action. Valid only after [`Connection::incoming`] has returned `None`.
     pub fn step(&mut self, now: Instant) -> Step<'_> {
         if self.is_sending() {
             return Step::Send(&self.outbox);
@@ -233,8 +233,8 @@ impl Connection {
         }
     }
 
-    /// Takes bytes that were read; none means the end of the stream. Each whole request before the end has been answered
-    /// by then, because reading comes last.
+    /// Appends bytes that were read. No bytes mean the end of the stream. All requests before the end are answered by
+    /// then, because reading comes last.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         match self.state {
             _ if bytes.is_empty() => self.state = State::Closed,
@@ -249,7 +249,7 @@ impl Connection {
         }
     }
 
-    /// Takes note that the first `count` bytes of the last [`Step::Send`] have left.
+    /// Records that the first `count` bytes of the last [`Step::Send`] have left.
     pub fn sent(&mut self, count: usize, now: Instant) {
         if count < self.outbox.len() {
             self.outbox.drain(..count);
@@ -277,8 +277,8 @@ impl Connection {
         self.since + limit
     }
 
-    /// Ends what has passed its deadline. An unfinished head becomes a rejection, which waits for its answer. Any other
-    /// connection closes, and the function returns `None`.
+    /// Handles a deadline that has passed. An unfinished head becomes a rejection, which waits for its answer.
+    /// Otherwise the connection closes, and the function returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Rejection> {
         let is_receiving = self.has_begun() && self.pending.is_none() && !self.is_sending();
         if self.state != State::Open || !is_receiving {
@@ -296,22 +296,22 @@ impl Connection {
         Some(rejection)
     }
 
-    /// Takes a buffer for answers, for as long as the connection has its turn. All connections share one buffer, so that a
-    /// probe allocates none, and only a connection with unsent answers keeps its own.
+    /// Borrows the shared buffer for answers while the connection's task runs. So a probe allocates none, and only a
+    /// connection with unsent answers keeps its own.
     pub fn borrow_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             self.outbox = std::mem::take(shared);
         }
     }
 
-    /// Gives the buffer back unless an answer in it is unsent.
+    /// Returns the buffer to its place unless an answer in it is unsent.
     pub fn return_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             *shared = std::mem::take(&mut self.outbox);
         }
     }
 
-    /// Moves on to a later phase.
+    /// Moves on to a phase, unless the connection is in a later one already.
     pub fn enter(&mut self, phase: Phase) {
         self.phase = self.phase.max(phase);
     }
@@ -322,7 +322,7 @@ impl Connection {
         !self.inbox.is_empty()
     }
 
-    /// Returns `true` if the connection closes as soon as it would have to wait.
+    /// Returns `true` if the connection has to close instead of waiting.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
         match self.phase {
@@ -332,7 +332,7 @@ impl Connection {
         }
     }
 
-    /// Returns the place of the connection in the order of eviction.
+    /// Returns the rank of the connection in the order of eviction.
     #[must_use]
     pub fn eviction_rank(&self) -> EvictionRank {
         match self.pending {
@@ -390,7 +390,7 @@ impl Pending {
 mod tests {
     use super::*;
 
-    /// A connection in simulated time, and what has been sent on it. `/slow` is answered a second after it was asked.
+    /// A connection in simulated time, and the bytes that it has sent. `/slow` is answered a second after its request.
     struct Simulated {
         connection: Connection,
         now: Instant,

@@ -1,6 +1,6 @@
-//! HTTP/1 as bytes: requests parsed from them, responses encoded to them.
+//! HTTP/1 as bytes: parses requests, encodes responses, serves connections.
 //!
-//! What a path means is [`crate::health`]'s.
+//! The meaning of a path is a matter of [`crate::health`].
 
 pub mod client;
 pub mod connection;

@@ -1,7 +1,7 @@
 //! The framing policy: which bytes are a request (RFC 9112), on top of httparse's tokens.
 //!
-//! httparse is lenient where two parsers of one stream could disagree: it takes a bare LF, any number of empty lines,
-//! and does not look into Host, Content-Length or Transfer-Encoding. Everything doubtful is rejected here.
+//! httparse accepts bytes that two parsers of one stream could read differently: a bare LF, any number of empty lines.
+//! It does not check Host, Content-Length or Transfer-Encoding. Everything doubtful is rejected here.
 
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
@@ -9,44 +9,44 @@ use std::str;
 
 use super::Status;
 
-/// The longest head that is read, in bytes: request line, fields and the empty line after them.
+/// Longest head that is read, in bytes: request line, fields and the empty line after them.
 pub const MAX_HEAD: usize = 8 * 1024;
-/// The longest request target, in bytes.
+/// Longest request target, in bytes.
 pub const MAX_TARGET: usize = 2 * 1024;
-/// The most field lines a head may have.
+/// Most field lines of a head.
 pub const MAX_FIELDS: usize = 64;
 
-/// What a buffer starts with.
+/// Result of parsing the beginning of a buffer.
 #[derive(Debug, PartialEq)]
 pub enum Parsed<'b> {
-    /// No whole head yet, and nothing wrong so far.
+    /// The head is not complete, and nothing in it is wrong so far.
     Incomplete,
     /// A request, and the length of its head in bytes.
     Request(Request<'b>, usize),
-    /// Bytes that no later ones can turn into a request: answer and close.
+    /// Bytes that no further ones can turn into a request. They are answered with an error, and the connection closes.
     Rejected(Rejection),
 }
 
-/// A request whose framing is beyond doubt.
+/// A request that follows the framing policy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Request<'b> {
-    /// What is asked for.
+    /// Method.
     pub method: Method,
-    /// The target's path; `*` for the server as a whole (with OPTIONS alone, RFC 9112 §3.2.4).
+    /// Path of the target. `*` for the server as a whole (with OPTIONS alone, RFC 9112 §3.2.4).
     pub path: &'b str,
-    /// What follows the `?` of the target; empty where there is none.
+    /// Part of the target after `?`. Empty if there is none.
     pub query: &'b str,
-    /// The version the client speaks.
+    /// Version that the client speaks.
     pub version: Version,
     /// The client allows another request after this one (RFC 9112 §9.3).
     pub keep_alive: bool,
     /// Content follows the head.
     pub has_body: bool,
-    /// The first Accept field; empty where there is none.
+    /// First Accept field. Empty if there is none.
     pub accept: &'b str,
 }
 
-/// A request method, as far as the difference matters here. Names are case-sensitive (RFC 9110 §9.1).
+/// A request method. Those that are answered alike are one. Names are case-sensitive (RFC 9110 §9.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// GET
@@ -61,7 +61,7 @@ pub enum Method {
     Unknown,
 }
 
-/// The two versions served.
+/// Versions that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0
@@ -70,18 +70,18 @@ pub enum Version {
     Http11,
 }
 
-/// Why bytes are not taken as a request.
+/// Reason why bytes are not accepted as a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
-    /// What to answer.
+    /// Status of the answer.
     pub status: Status,
-    /// The rule that was broken, for the response's content.
+    /// Rule that was broken, for the content of the answer.
     pub reason: &'static str,
     /// The request was HEAD: the answer has no content, whatever its status.
     pub head_only: bool,
 }
 
-/// A broken rule, before it is known which method it was.
+/// Status and reason for a broken rule, before the method is known.
 type Broken = (Status, &'static str);
 
 const fn bad(reason: &'static str) -> Broken {
@@ -90,13 +90,13 @@ const fn bad(reason: &'static str) -> Broken {
 
 const BARE_LF: Broken = bad("a line ends in LF without CR");
 
-/// Parses the head that `bytes` start with.
+/// Parses the head at the beginning of `bytes`.
 ///
-/// Bytes after the head are not looked at. Called again with more bytes after [`Parsed::Incomplete`]; it is given at
-/// most [`MAX_HEAD`] + 2 bytes in all, for then it is either complete or rejected.
+/// Ignores bytes after the head. After [`Parsed::Incomplete`] it is called again with more bytes, at most [`MAX_HEAD`]
+/// + 2 in all: so many are either complete or rejected.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
-    // RFC 9112 §2.2: one empty line before the request line is ignored.
+    // One empty line before the request line is ignored (RFC 9112 §2.2).
     let head = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
     let skipped = bytes.len() - head.len();
     if bytes == b"\r" {
@@ -140,7 +140,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
             "the head is longer than 8192 bytes",
         ));
     }
-    // What follows the line of another version need not be lines: HTTP/2 goes on with frames.
+    // After the line of another version there may be no lines: HTTP/2 goes on with frames.
     if let Err(httparse::Error::Version) = outcome {
         return version_error(bytes);
     }
@@ -202,7 +202,7 @@ impl Method {
     }
 }
 
-/// The length of the request target of an unfinished line, or of as much of it as is there.
+/// Returns the length of the request target in an unfinished line, as far as it has arrived.
 fn length_of_target(head: &[u8]) -> usize {
     let line = head.split(|&b| b == b'\r' || b == b'\n').next();
     let target = line.and_then(|line| line.split(|&b| b == b' ').nth(1));
@@ -221,8 +221,8 @@ fn has_bare_lf(head: &[u8]) -> bool {
     false
 }
 
-/// httparse knows two versions and stops at the first byte of any other: 505 is owed only to a well-formed one, which
-/// takes its whole line to tell.
+/// Returns the error for a version that httparse does not know. httparse stops at its first byte. 505 is only for a
+/// well-formed version, so the whole line is read first. Returns `None` if its end has not arrived.
 fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     let mut lines = head.split(|&b| b == b'\n');
     let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
@@ -243,7 +243,7 @@ fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     }
 }
 
-/// Path and query of a target in origin-form, absolute-form or asterisk-form (RFC 9112 §3.2).
+/// Returns the path and the query of a target in origin-form, absolute-form or asterisk-form (RFC 9112 §3.2).
 fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
     if !target.is_ascii() {
         return Err(bad("bytes outside ASCII in the request target"));
@@ -274,7 +274,7 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
     let (path, query) = relative.split_at(path_end.unwrap_or(relative.len()));
     let query = query.get(1..).unwrap_or_default();
     Ok(match path {
-        // RFC 9112 §3.2.4: an absolute-form OPTIONS without path and query means the server as a whole.
+        // An absolute-form OPTIONS without path and query means the server as a whole (RFC 9112 §3.2.4).
         "" if method == Method::Options && relative.is_empty() => ("*", ""),
         "" => ("/", query),
         path => (path, query),
@@ -288,7 +288,7 @@ fn after_scheme(target: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
-/// Returns `true` for a Host field that is served: empty, as F5 sends it, or a host. Istio sends one with bars,
+/// Returns `true` if the value of a Host field is served: empty, as F5 sends it, or a host. Istio sends one with bars,
 /// `outbound|80||name`.
 fn is_host_field(value: &[u8]) -> bool {
     let mut parts = value
@@ -297,17 +297,17 @@ fn is_host_field(value: &[u8]) -> bool {
     parts.all(is_host)
 }
 
-/// Returns `true` for `uri-host [ ":" port ]`, not empty (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
+/// Returns `true` if a value is `uri-host [ ":" port ]` and not empty (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
 fn is_host(value: &[u8]) -> bool {
     let (host_is_valid, port) = match value {
         [b'[', rest @ ..] => {
-            let (address, port) = before(rest, b']');
+            let (address, port) = split_before(rest, b']');
             let address = str::from_utf8(address).ok();
             let is_address = address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
             (is_address, port.get(1..))
         }
         _ => {
-            let (host, port) = before(value, b':');
+            let (host, port) = split_before(value, b':');
             (is_reg_name(host), Some(port))
         }
     };
@@ -321,14 +321,14 @@ fn is_host(value: &[u8]) -> bool {
     host_is_valid && port_is_valid
 }
 
-/// What is before a byte, and what begins with it.
-fn before(value: &[u8], byte: u8) -> (&[u8], &[u8]) {
+/// Splits a value before the first occurrence of a byte. Returns the value and an empty part if there is none.
+fn split_before(value: &[u8], byte: u8) -> (&[u8], &[u8]) {
     let end = value.iter().position(|&b| b == byte);
     value.split_at(end.unwrap_or(value.len()))
 }
 
-/// `reg-name`, not empty: unreserved, sub-delims and pct-encoded (RFC 3986 section 3.2.2), but no comma, which would join
-/// two hosts to a list.
+/// Returns `true` if a host is a `reg-name` and not empty: unreserved, sub-delims and pct-encoded (RFC 3986 section
+/// 3.2.2). A comma is refused, because it would join two hosts to a list.
 fn is_reg_name(host: &[u8]) -> bool {
     let mut rest = host;
     while let [first, after @ ..] = rest {
@@ -349,13 +349,14 @@ fn is_reg_name(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// What the header fields say about the message's length and the connection (RFC 9112 §6, §9), and what is asked for.
+/// Meaning of the header fields: the message's length, the connection's end (RFC 9112 §6, §9), and the preferred
+/// format.
 #[derive(Default)]
 struct Framing<'b> {
     has_body: bool,
     close: bool,
     persist: bool,
-    /// The first Accept.
+    /// First Accept field.
     accept: Option<&'b str>,
 }
 
@@ -414,13 +415,13 @@ impl<'b> Framing<'b> {
     }
 }
 
-/// 1*DIGIT; `None` for anything else, and for what does not fit (`u64::from_str` alone would take a sign).
+/// Parses 1*DIGIT. Returns `None` for anything else, a sign included, and for a number over 64 bits.
 fn decimal(value: &[u8]) -> Option<u64> {
     let digits = value.iter().all(u8::is_ascii_digit);
     str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// The members of a comma-separated field value, empty ones left out (RFC 9110 §5.6.1).
+/// Returns the members of a comma-separated field value, without empty ones (RFC 9110 §5.6.1).
 fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .split(|&b| b == b',')
@@ -432,7 +433,7 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
     members(value).any(|member| member.eq_ignore_ascii_case(token))
 }
 
-/// The transfer codings named so far, over all Transfer-Encoding fields (RFC 9112 §6.1, §7).
+/// Transfer codings that all Transfer-Encoding fields have named so far (RFC 9112 §6.1, §7).
 #[derive(Default)]
 struct Codings {
     ends_in_chunked: bool,
@@ -483,7 +484,7 @@ impl Codings {
 mod tests {
     use super::*;
 
-    /// Head and outcome: 200 for a request, else the status it is rejected with; 0 for incomplete.
+    /// Returns the status of the answer to a head: 200 for a request, 0 for an incomplete one.
     fn outcome(head: &[u8]) -> u16 {
         match parse(head) {
             Parsed::Incomplete => 0,

@@ -1,4 +1,4 @@
-//! Responses to bytes.
+//! Responses, and their encoding to bytes.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use httpdate::HttpDate;
 
 use super::Version;
 
-/// The status codes in use (RFC 9110 §15, RFC 6585 §5).
+/// Status codes in use (RFC 9110 §15, RFC 6585 §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are RFC 9110's")]
 pub enum Status {
@@ -28,7 +28,7 @@ pub enum Status {
 const VERSION: &str = "HTTP/1.1 ";
 
 impl Status {
-    /// A verdict's.
+    /// Returns the status for a verdict.
     #[must_use]
     pub const fn of(holds: bool) -> Status {
         if holds {
@@ -38,14 +38,14 @@ impl Status {
         }
     }
 
-    /// The three digits and the reason phrase.
+    /// Returns the three digits and the reason phrase.
     #[must_use]
     pub fn line(self) -> &'static str {
         let version = VERSION.len();
         self.start().get(version..).unwrap_or_default()
     }
 
-    /// The status line, without its end.
+    /// Returns the status line, without its line end.
     const fn start(self) -> &'static str {
         match self {
             Status::Ok => "HTTP/1.1 200 OK",
@@ -62,28 +62,28 @@ impl Status {
         }
     }
 
-    /// Whether the answer says which methods are served (RFC 9110 §10.2.1).
+    /// Returns `true` if the answer has an Allow field (RFC 9110 §10.2.1).
     const fn has_allow(self) -> bool {
         matches!(self, Status::NoContent | Status::MethodNotAllowed)
     }
 }
 
-/// What content is.
+/// Format of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// For people and probes.
+    /// Plain text, for people and probes.
     Text,
-    /// application/health+json
+    /// JSON, of type application/health+json.
     Health,
-    /// Prometheus' text format.
+    /// Metrics in Prometheus' text format.
     Metrics,
     /// HTML for a browser. The date of the response is appended to it.
     Page,
 }
 
 impl Content {
-    /// The fields that go with it, up to its length; a 204 has none of them (RFC 9110 §8.6). A page has nothing but its
-    /// own style, runs nothing, sends nothing anywhere and stands in no other page.
+    /// Returns the fields of the content, up to the name of Content-Length. A 204 has none of them (RFC 9110 §8.6). The
+    /// policy of a page allows its own style and icon, and nothing else.
     const fn fields(self) -> &'static str {
         match self {
             Content::Text => "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ",
@@ -99,19 +99,19 @@ impl Content {
     }
 }
 
-/// What to answer, apart from the connection it goes over.
+/// Response, apart from the fields that depend on its connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
+    /// Status code.
     pub status: Status,
-    /// What the content is.
+    /// Format of the content.
     pub content: Content,
-    /// The content, in UTF-8, without the line end or the date after it.
+    /// Content, in UTF-8, without the line end or the date after it.
     pub body: Cow<'static, str>,
 }
 
 impl Response {
-    /// A response that is known beforehand.
+    /// Returns a response of plain text that is a constant.
     #[must_use]
     pub const fn fixed(status: Status, body: &'static str) -> Response {
         Response {
@@ -122,16 +122,16 @@ impl Response {
     }
 }
 
-/// What the Connection field says.
+/// Value of the Connection field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
     /// The connection closes after this response.
     Close,
-    /// It stays open; HTTP/1.0 has to be told (RFC 9112 §9.3), in HTTP/1.1 it goes without saying.
+    /// The connection stays open. Only HTTP/1.0 needs a field for that (RFC 9112 §9.3).
     KeepAlive(Version),
 }
 
-/// The fields that every response has, the same for a second.
+/// Fields that every response has. They change once a second.
 #[derive(Debug, Clone, Copy)]
 pub struct CommonFields {
     second: u64,
@@ -140,26 +140,27 @@ pub struct CommonFields {
 
 const UNCHANGING: &[u8] =
     b"\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nDate: ";
-/// A date has always the same length (RFC 9110 §5.6.7).
+/// Example of a date. Every date has this length (RFC 9110 §5.6.7).
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 impl CommonFields {
-    /// Those of a moment, in seconds of Unix time; of the last that HTTP has a notation for, where the clock is beyond it.
+    /// Returns the fields of a time, in seconds of Unix time. A time after the year 9999, which HTTP can't write,
+    /// counts as its last second.
     #[must_use]
     pub fn at(seconds: u64) -> CommonFields {
-        /// 9999-12-31 23:59:59; beyond it httpdate panics.
+        /// 9999-12-31 23:59:59. After it httpdate panics.
         const LAST: u64 = 253_402_300_799;
         let mut fields = [b' '; UNCHANGING.len() + DATE.len()];
-        let mut room = fields.as_mut_slice();
+        let mut writer = fields.as_mut_slice();
         let second = seconds.min(LAST);
         let moment = UNIX_EPOCH + Duration::from_secs(second);
-        // It has just the room.
-        let _ = room.write_all(UNCHANGING);
-        let _ = write!(room, "{}", HttpDate::from(moment));
+        // The array has exactly this length.
+        let _ = writer.write_all(UNCHANGING);
+        let _ = write!(writer, "{}", HttpDate::from(moment));
         CommonFields { second, fields }
     }
 
-    /// The moment, in seconds of Unix time.
+    /// Returns the time, in seconds of Unix time.
     #[must_use]
     pub fn second(&self) -> u64 {
         self.second
@@ -171,8 +172,8 @@ const MAX_FIELDS: usize = 256;
 /// End of every content but a page's.
 const LINE_END: &[u8] = b"\n";
 
-/// Appends a response to `out`; it allocates only where `out` has no room. `head_only` leaves the content out, but not
-/// its length: the answer to HEAD.
+/// Appends a response to `out`, and allocates only if `out` is too short. With `head_only` the content is left out, but
+/// not its length: the answer to HEAD.
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response,

@@ -1,8 +1,8 @@
 //! The HTTP server: accepts connections, runs a task for each, and evicts one at the connection limit.
 //!
 //! Everything runs on the executor's one thread. A connection is a task that steps its [`Connection`] and does the I/O.
-//! What the server wants of a connection (a drain has begun, the connection is evicted) is in the server's table; the
-//! server wakes the task, and the task looks there.
+//! The server's table has the orders for each connection: a drain has begun, or the connection is evicted. The server
+//! wakes the task, and the task reads its entry.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read as _, Write as _};
@@ -26,17 +26,17 @@ use crate::log;
 use crate::responder::Responder;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Time for which accepting pauses when the machine lacks something that no connection here can give back.
+/// Time for which accepting pauses if the machine lacks something that evicting a connection would not give back.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 /// Most errors of accept4(2) in a row that are taken for errors of the queued connections, before accepting backs off.
 const MAX_ACCEPT_ERRORS: usize = 128;
-/// Most connections that are accepted in a turn while others are open.
+/// Most connections that are accepted without a yield while others are open.
 const MAX_BATCH: usize = 64;
-/// Most reads and writes of one connection in a turn: as many as a probe needs.
+/// Most reads and writes of one connection without a yield: as many as a probe needs.
 const STEPS: usize = 4;
-/// Most evicted connections that still wait for an answer: each takes under 1 KiB, and a burst of probes is smaller.
+/// Most evicted connections that still wait for an answer. Each takes under 1 KiB, and a burst of probes is smaller.
 const MAX_EVICTED: usize = 1024;
-/// Most connections that are accepted from the queue once listening ends: at most this many fit a usual backlog.
+/// Most connections that are accepted from the queue once listening ends: a usual backlog has no more.
 const MAX_QUEUED: usize = 4096;
 
 /// The server, shared by the accept loops and the connections.
@@ -46,33 +46,34 @@ pub(crate) struct Server {
     max_connections: usize,
     /// Phase of every connection that is not evicted.
     phase: Cell<Phase>,
-    /// Listening ends: the queue is accepted, then the sockets are closed.
+    /// `true` once listening ends: the queued connections are accepted, then the sockets are closed.
     is_closing: Cell<bool>,
-    /// Accepting has backed off before.
+    /// Accepting has backed off at least once.
     has_backed_off: Cell<bool>,
     /// Number of accept loops that listen.
     listening: Cell<usize>,
-    /// The bytes of one read, of whichever connection reads.
+    /// Bytes of one read, shared by all connections.
     buffer: RefCell<[u8; MAX_READ]>,
-    /// The buffer for answers of whichever connection has its turn.
+    /// Buffer for answers, shared by all connections.
     outbox: RefCell<Vec<u8>>,
     connections: RefCell<Slab<Entry>>,
     /// Number of open connections that are evicted.
     evicted: Cell<usize>,
     /// Number of open connections from before the drain.
     older: Cell<usize>,
-    /// Changes of `is_closing`, and sockets that a successor has taken.
+    /// Reports changes of `is_closing`, and sockets that a successor has taken.
     acceptance: Condition,
-    /// Changes of the number of connections or accept loops.
+    /// Reports changes of the number of connections or accept loops.
     progress: Condition,
 }
 
-/// What the server knows of an open connection.
+/// Entry of an open connection in the server's table.
 struct Entry {
     waker: Waker,
-    /// Place in the order of eviction; `None` until the connection has been read from, as its request may be there.
+    /// Rank in the order of eviction. `None` until the connection has been read from, because its request may have
+    /// arrived.
     rank: Option<EvictionRank>,
-    /// `Phase::Evicted` or `Phase::Cut` if the connection has to go.
+    /// `Phase::Evicted` or `Phase::Cut` if the connection has to close.
     eviction: Option<Phase>,
     /// The connection is from before the drain.
     is_older: bool,
@@ -115,7 +116,7 @@ impl Server {
         });
     }
 
-    /// Makes the accept loops look whether a successor has taken their socket.
+    /// Tells the accept loops that a successor may have taken their socket.
     pub(crate) fn released(&self) {
         self.acceptance.changed();
     }
@@ -126,8 +127,8 @@ impl Server {
         self.phase.set(self.phase.get().max(Phase::Stopping));
     }
 
-    /// Begins the drain: open connections finish, idle ones are closed at `idle_until`. New connections get one answer as
-    /// long as livelet lives anyway, because refusing them would help nobody.
+    /// Begins the drain: open connections finish, idle ones are closed at `idle_until`. A new connection gets one
+    /// answer while livelet still runs: refusing it would help no client.
     pub(crate) fn drain(&self, idle_until: Instant) {
         self.phase.set(Phase::Draining(idle_until));
         let mut connections = self.connections.borrow_mut();
@@ -143,7 +144,7 @@ impl Server {
         self.progress.until(|| self.older.get() == 0).await;
     }
 
-    /// Ends listening: what is queued is accepted, then the sockets are closed.
+    /// Ends listening: queued connections are accepted, then the sockets are closed.
     pub(crate) fn end_listening(&self) {
         self.is_closing.set(true);
         self.acceptance.changed();
@@ -168,9 +169,9 @@ impl Server {
         self.connections.borrow().len()
     }
 
-    /// Accepts connections until listening ends. A probe comes alone, so that after one accept epoll is asked to report the
-    /// queue again. While other connections are open, a batch is accepted in a turn: their requests take time, and a probe
-    /// may be queued behind many.
+    /// Accepts connections until listening ends. A probe comes alone, so epoll is asked to report the queue again after
+    /// one accept. While other connections are open, a batch is accepted without a yield: their requests take time, and
+    /// a probe may be queued behind many.
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut queued = 0;
         let mut errors = 0;
@@ -187,7 +188,7 @@ impl Server {
                     self.acceptance.until(is_stopped).await;
                     Ok(())
                 };
-                // An error of epoll_ctl(2) is taken for one of accept4(2): both say what the machine lacks.
+                // An error of epoll_ctl(2) is handled like one of accept4(2): both tell what the machine lacks.
                 if let Err(error) = or(stopped, listener.socket.readable()).await {
                     self.accept_failed(&error, errors).await;
                 }
@@ -200,7 +201,7 @@ impl Server {
                 Ok(socket) => {
                     errors = 0;
                     queued += usize::from(is_closing);
-                    self.make_room().await;
+                    self.enforce_limit().await;
                     self.open(socket.into());
                     batch = if self.open_connections() > 1 {
                         batch + 1
@@ -219,9 +220,9 @@ impl Server {
         }
     }
 
-    /// Handles an error of accept4(2). It may be the queued connection's own, and the next one fine. If the machine lacks
-    /// descriptors or memory, a connection here is evicted, because it may have what is missing. If that can't help, or
-    /// after too many errors in a row, accepting backs off. The first time that is logged at the normal level.
+    /// Handles an error of accept4(2). The error may concern only the queued connection. If the machine lacks
+    /// descriptors or memory, a connection is evicted to give back its own. If that can't help, or after too many
+    /// errors in a row, accepting backs off. The first time is logged at the normal level.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
         let may_help = match Errno::from_io_error(error) {
             Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
@@ -240,18 +241,18 @@ impl Server {
         yield_now().await;
     }
 
-    /// Evicts a connection if there are as many as there may be. An evicted one does not count: it closes in its next turn,
-    /// or after its next answer.
-    async fn make_room(&self) {
+    /// Evicts a connection if the limit is reached. An evicted connection does not count: it closes when its task runs
+    /// next, or after its next answer.
+    async fn enforce_limit(&self) {
         let is_full = || self.open_connections() - self.evicted.get() >= self.max_connections;
         while is_full() && !self.evict_one() {
-            // Those accepted a moment ago have not been read from yet.
+            // New connections have no rank yet, because they have not been read from.
             yield_now().await;
         }
     }
 
-    /// Evicts the connection that is first in the order. Returns `false` if there is none. While many that are evicted
-    /// still wait for an answer, the next one does not: a slow check must not make the number of connections grow.
+    /// Evicts the connection with the least rank. Returns `false` if there is none. If many evicted connections still
+    /// wait for an answer, the next one closes without: a slow check must not make their number grow.
     fn evict_one(&self) -> bool {
         let phase = if self.evicted.get() < MAX_EVICTED {
             Phase::Evicted
@@ -288,7 +289,7 @@ impl Server {
             waiting: None,
             timer: Timer::never(),
         };
-        // Not boxed, as other tasks are: a connection has one allocation less, of 50 bytes and more.
+        // Unlike other tasks this one is not boxed: that saves an allocation of at least 50 bytes for each connection.
         self.executor.spawn(connection).detach();
     }
 
@@ -299,7 +300,7 @@ impl Server {
         eviction.unwrap_or(self.phase.get())
     }
 
-    /// Keeps what the server needs of a connection that waits.
+    /// Stores the rank and the waker of a connection that waits.
     fn keep(&self, key: usize, rank: EvictionRank, waker: &Waker) {
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.rank = Some(rank);
@@ -326,7 +327,7 @@ struct ConnectionTask {
     key: usize,
     socket: Source<TcpStream>,
     connection: Connection,
-    /// The question that waits for a check, and when it was asked.
+    /// Question that waits for a check, and the time of its request.
     waiting: Option<Box<(Question, Instant)>>,
     /// Ends at the connection's deadline.
     timer: Timer,
@@ -339,7 +340,7 @@ impl Future for ConnectionTask {
         let server = Rc::clone(&self.server);
         self.connection
             .borrow_outbox(&mut server.outbox.borrow_mut());
-        let outcome = self.have_turn(cx);
+        let outcome = self.run(cx);
         self.connection
             .return_outbox(&mut server.outbox.borrow_mut());
         outcome
@@ -356,14 +357,14 @@ enum Progress {
 }
 
 impl ConnectionTask {
-    /// Takes the connection as far as it gets without waiting. Ready means that it is over.
-    fn have_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Runs the connection until it has to wait. Returns `Ready` when it is over.
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection.enter(self.server.phase_of(self.key));
         for _ in 0..STEPS {
             let now = Instant::now();
             self.answer_requests(now, cx);
             match self.poll_step(now, cx) {
-                // A client that sends many requests at once has its next answers in the next turn.
+                // A client that sends many requests at once gets its next answers after a yield.
                 Poll::Ready(Ok(Progress::Sent)) if self.connection.has_unanswered() => break,
                 Poll::Ready(Ok(Progress::Made | Progress::Sent)) => {}
                 Poll::Ready(Ok(Progress::Ended) | Err(_)) => return Poll::Ready(()),
@@ -376,12 +377,12 @@ impl ConnectionTask {
                         self.keep(cx.waker());
                         return Poll::Pending;
                     }
-                    // Only now: what has arrived by the deadline still counts.
+                    // Only after the last read: bytes that have arrived by the deadline still count.
                     self.expire(now);
                 }
             }
         }
-        // A client that always has more to send must not outlive its deadline, nor keep the thread from others.
+        // A client that always sends more must not outlive its deadline, nor keep the thread from others.
         let now = Instant::now();
         if now >= self.connection.deadline() {
             self.expire(now);
@@ -391,7 +392,7 @@ impl ConnectionTask {
         Poll::Pending
     }
 
-    /// Leaves with the server what it needs to evict the connection.
+    /// Gives the server the rank and the waker, which it needs to evict the connection.
     fn keep(&self, waker: &Waker) {
         let rank = self.connection.eviction_rank();
         self.server.keep(self.key, rank, waker);
@@ -451,7 +452,7 @@ impl ConnectionTask {
         }
     }
 
-    /// Does one read, write, shutdown or close. Pending means that the connection waits.
+    /// Does one read, write, shutdown or close. Returns `Pending` if the connection has to wait.
     fn poll_step(&mut self, now: Instant, cx: &Context<'_>) -> Poll<io::Result<Progress>> {
         match self.connection.step(now) {
             Step::Read(most) => {

@@ -8,7 +8,7 @@ use livelet::http::client::{Malformed, ResponseHead};
 fn parse(parts: &[&[u8]]) -> Result<Option<(u16, usize)>, Malformed> {
     let mut head = ResponseHead::default();
     for (index, part) in parts.iter().enumerate() {
-        if let Some(rest) = head.take(part)? {
+        if let Some(rest) = head.push(part)? {
             let later: usize = parts[index + 1..].iter().map(|part| part.len()).sum();
             return Ok(Some((head.status, rest.len() + later)));
         }

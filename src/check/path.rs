@@ -1,4 +1,4 @@
-//! Looks at paths: files and unix sockets.
+//! Checks of paths: files and unix sockets.
 
 use std::fs;
 use std::future::poll_fn;
@@ -10,44 +10,45 @@ use std::time::{Duration, Instant, SystemTime};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Memory, said};
+use super::{Memory, text_of};
 use crate::duration::Human;
 use crate::runtime::thread;
 
-/// Bytes of a thread's stack: more than stat(2) and connect(2) take.
+/// Size of a thread's stack in bytes: more than stat(2) and connect(2) take.
 const STACK: usize = 32 * 1024;
 /// Longest time for which a connection waits for a full backlog: the longest `--check-timeout`.
 const BACKLOG_WAIT: Duration = Duration::from_secs(60);
 
-/// Calls stat(2) or connect(2) for a path, on a thread of its own: below a mount that hangs, the call does not return, and
-/// livelet has one thread for all else. The thread ends with its call. As long as one hangs, no other is started.
+/// Calls of stat(2) or connect(2) for one path, each on a thread of its own. Below a mount that hangs the call does not
+/// return, and livelet has one thread for all else. The thread ends with its call. While one call hangs, no other is
+/// started.
 ///
-/// The thread is not one of `smol::unblock`: while no thread can be had, `blocking` 1.7 tries without end, on the thread
-/// that calls it. Here the check fails with that reason.
+/// The thread is not one of `smol::unblock`: if the system refuses a thread, `blocking` 1.7 tries without end on the
+/// calling thread. Here the check fails with that reason.
 #[derive(Debug, Default)]
-pub(crate) struct Look(Mutex<State>);
+pub(crate) struct PathCalls(Mutex<State>);
 
-/// A call that may hang. Returns the last sign of life of what is at the path.
+/// A call that may hang. Returns the time of the last modification, or of the connection.
 type Call = fn(&Path) -> io::Result<SystemTime>;
 
 #[derive(Debug, Default)]
 struct State {
-    is_out: bool,
+    is_running: bool,
     found: Option<io::Result<SystemTime>>,
     waiting: Option<Waker>,
 }
 
-impl Look {
-    /// Makes a call. The result is of now, or of an earlier call that has hung until now.
+impl PathCalls {
+    /// Makes a call. Returns its result, or that of an earlier call that has hung until now.
     ///
     /// # Errors
     /// Returns the reason why there is no thread.
-    async fn take(
-        self: &Arc<Look>,
+    async fn call(
+        self: &Arc<PathCalls>,
         path: &Path,
-        call: Call,
+        call_for_path: Call,
     ) -> Result<io::Result<SystemTime>, String> {
-        // A result that came after its check's timeout is too old.
+        // A result that an earlier check did not wait for is too old.
         self.with(|state| state.found = None);
         poll_fn(|cx| {
             let starts = self.with(|state| {
@@ -55,28 +56,28 @@ impl Look {
                     return Err(found);
                 }
                 state.waiting = Some(cx.waker().clone());
-                Ok(!std::mem::replace(&mut state.is_out, true))
+                Ok(!std::mem::replace(&mut state.is_running, true))
             });
             match starts {
                 Err(found) => return Poll::Ready(Ok(found)),
                 Ok(false) => return Poll::Pending,
                 Ok(true) => {}
             }
-            let (look, at) = (Arc::clone(self), path.to_path_buf());
-            match thread::start(STACK, Box::new(move || look.done(call(&at)))) {
+            let (paths, at) = (Arc::clone(self), path.to_path_buf());
+            match thread::start(STACK, Box::new(move || paths.finish(call_for_path(&at)))) {
                 Ok(()) => Poll::Pending,
                 Err(cause) => {
-                    self.with(|state| state.is_out = false);
-                    Poll::Ready(Err(format!("no thread to look with: {}", said(&cause))))
+                    self.with(|state| state.is_running = false);
+                    Poll::Ready(Err(format!("no thread for the check: {}", text_of(&cause))))
                 }
             }
         })
         .await
     }
 
-    fn done(&self, found: io::Result<SystemTime>) {
+    fn finish(&self, found: io::Result<SystemTime>) {
         let waiting = self.with(|state| {
-            state.is_out = false;
+            state.is_running = false;
             state.found = Some(found);
             state.waiting.take()
         });
@@ -101,19 +102,19 @@ fn connect(path: &Path) -> io::Result<SystemTime> {
 }
 
 /// Checks that a file exists.
-pub(super) async fn exists(look: &Arc<Look>, path: &Path) -> Result<(), String> {
-    outcome(path, look.take(path, modified).await?)
+pub(super) async fn exists(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
+    outcome(path, paths.call(path, modified).await?)
 }
 
 /// Checks that a unix socket accepts a connection.
-pub(super) async fn accepts(look: &Arc<Look>, path: &Path) -> Result<(), String> {
-    outcome(path, look.take(path, connect).await?)
+pub(super) async fn accepts(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
+    outcome(path, paths.call(path, connect).await?)
 }
 
 fn outcome(path: &Path, found: io::Result<SystemTime>) -> Result<(), String> {
     match found {
         Ok(_) => Ok(()),
-        Err(cause) => Err(format!("{}: {}", path.display(), said(&cause))),
+        Err(cause) => Err(format!("{}: {}", path.display(), text_of(&cause))),
     }
 }
 
@@ -137,8 +138,8 @@ impl Beat {
         }
     }
 
-    /// Returns the age of the beat, at least the time for which livelet has seen it: a clock that is set back hides no
-    /// hang. A worker that has run for a shorter time is not older than that.
+    /// Returns the age of the beat. The age is at least the time for which livelet has seen the beat: a clock that is
+    /// set back hides no hang. The age is at most the run time of the worker.
     fn age(self, clock: SystemTime, now: Instant, since_start: Duration) -> Duration {
         let age = clock.duration_since(self.modified).unwrap_or_default();
         age.min(since_start)
@@ -146,14 +147,14 @@ impl Beat {
     }
 }
 
-/// Checks that a file was modified within the limit. The age of a file that is not there counts from the worker's start.
+/// Checks that a file was modified within the limit. The age of a missing file counts from the worker's start.
 pub(super) async fn is_fresh(
     memory: &Memory,
     path: &Path,
     limit: Duration,
     start: Option<Instant>,
 ) -> Result<(), String> {
-    let found = memory.look.take(path, modified).await?;
+    let found = memory.paths.call(path, modified).await?;
     let now = Instant::now();
     let since_start = start.map_or(Duration::MAX, |start| now.saturating_duration_since(start));
     let age = match found {
@@ -171,7 +172,7 @@ pub(super) async fn is_fresh(
     let (path, limit) = (path.display(), Human(limit));
     Err(match found {
         Ok(_) => format!("{path} is {} old, limit {limit}", Human(age)),
-        Err(cause) => format!("{path}: {}, limit {limit}", said(&cause)),
+        Err(cause) => format!("{path}: {}, limit {limit}", text_of(&cause)),
     })
 }
 
