@@ -1,10 +1,10 @@
 //! Closes descriptors that other processes sent, on another thread.
 //!
-//! close(2) may wait for as long as a sender likes: for a socket with SO_LINGER and unsent data, or for a file of FUSE or
-//! NFS. The close of a unix socket also closes the descriptors in its queue.
+//! close(2) can wait without end, if the sender wants it: for a socket with SO_LINGER and unsent data, or for a file of
+//! FUSE or NFS. The close of a unix socket also closes the descriptors in its queue.
 //!
-//! The threads are not those of `smol::unblock`: while no thread can be had, `blocking` 1.7 tries without end, on the
-//! thread that calls it, and a stranger's message would hold livelet. `tests/system/senders` shows that.
+//! The threads are not those of `smol::unblock`. If the system refuses a thread, `blocking` 1.7 tries without end on
+//! the calling thread: a stranger's message would stop livelet. `tests/system/senders` shows that.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -19,17 +19,17 @@ use smol::LocalExecutor;
 
 use crate::runtime::{Condition, Timer, task, thread};
 
-/// Number of descriptors to be closed from which on no more are accepted. Each may hold a thread, and livelet needs
-/// descriptors for connections.
+/// Most descriptors that wait to be closed. At this number no more are received: each may hold a thread, and livelet
+/// needs descriptors for connections.
 const MOST: usize = 64;
 
-/// Time until a thread is asked for again when none could be had.
+/// Time between two tries to start a thread.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Bytes of a thread's stack: more than close(2) takes.
+/// Size of a thread's stack in bytes: more than close(2) takes.
 const STACK: usize = 32 * 1024;
 
-/// Descriptors that wait to be closed, of one source of them.
+/// Descriptors from one kind of sender that wait to be closed.
 #[derive(Debug)]
 pub(crate) struct Closer {
     executor: Rc<LocalExecutor<'static>>,
@@ -49,17 +49,17 @@ impl Closer {
     }
 
     /// Returns `true` if more descriptors can be received.
-    pub(crate) fn has_room(&self) -> bool {
+    pub(crate) fn is_below_limit(&self) -> bool {
         self.open.get() < MOST
     }
 
-    /// Waits until more descriptors can be received. With no limit a sender could use up livelet's descriptors, and then
+    /// Waits until more descriptors can be received. Without a limit a sender could use up livelet's descriptors. Then
     /// the kernel closes those of the next message on this thread.
-    pub(crate) async fn have_room(&self) {
-        self.closed.until(|| self.has_room()).await;
+    pub(crate) async fn below_limit(&self) {
+        self.closed.until(|| self.is_below_limit()).await;
     }
 
-    /// Closes descriptors on another thread. While there is none, they stay open.
+    /// Closes descriptors on another thread. They stay open until a thread can be started.
     pub(crate) fn close(self: &Rc<Closer>, descriptors: Vec<OwnedFd>) {
         let number = descriptors.len();
         if number == 0 {
@@ -68,11 +68,11 @@ impl Closer {
         self.open.set(self.open.get() + number);
         let closer = Rc::clone(self);
         task::spawn(&self.executor, async move {
-            let lot = Arc::new(Lot::of(descriptors));
-            while lot.begin().is_err() {
+            let closing = Arc::new(Closing::of(descriptors));
+            while closing.begin().is_err() {
                 Timer::after(RETRY).await;
             }
-            poll_fn(|cx| lot.poll_closed(cx)).await;
+            poll_fn(|cx| closing.poll_closed(cx)).await;
             closer.open.set(closer.open.get() - number);
             closer.closed.changed();
         });
@@ -81,35 +81,35 @@ impl Closer {
 
 /// Descriptors that one thread closes.
 #[derive(Debug)]
-struct Lot(Mutex<LotState>);
+struct Closing(Mutex<ClosingState>);
 
 #[derive(Debug)]
-struct LotState {
+struct ClosingState {
     descriptors: Vec<OwnedFd>,
     is_closed: bool,
     waiting: Option<Waker>,
 }
 
-impl Lot {
-    fn of(descriptors: Vec<OwnedFd>) -> Lot {
-        Lot(Mutex::new(LotState {
+impl Closing {
+    fn of(descriptors: Vec<OwnedFd>) -> Closing {
+        Closing(Mutex::new(ClosingState {
             descriptors,
             is_closed: false,
             waiting: None,
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, LotState> {
+    fn state(&self) -> MutexGuard<'_, ClosingState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the thread.
     ///
     /// # Errors
-    /// Returns the error of pthread_create(3). The lot keeps its descriptors then: they are not closed on this thread.
-    fn begin(self: &Arc<Lot>) -> io::Result<()> {
-        let lot = Arc::clone(self);
-        thread::start(STACK, Box::new(move || lot.close()))
+    /// Returns the error of pthread_create(3). The descriptors stay open then: they are not closed on this thread.
+    fn begin(self: &Arc<Closing>) -> io::Result<()> {
+        let closing = Arc::clone(self);
+        thread::start(STACK, Box::new(move || closing.close()))
     }
 
     fn close(&self) {

@@ -1,12 +1,14 @@
-//! Durations as users write them, and as they read them. Pure.
+//! Durations: parses those that users write, and writes those that users read. Pure.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Longest duration that can be configured, a year. Added to any moment, or counted in microseconds, it does not overflow.
+/// Longest duration that can be configured, a year. It can be added to any time, or counted in microseconds, without an
+/// overflow.
 const MAX: Duration = Duration::from_secs(8760 * 3600);
 
-/// Parses DUR: a whole number and its unit, `250ms`, `5s`, `2m` or `1h`. Returns `None` if it is longer than a year.
+/// Parses a whole number and its unit: `250ms`, `5s`, `2m` or `1h`. Returns `None` for anything else, and for more than
+/// a year.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
@@ -21,13 +23,13 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     Some(duration).filter(|&duration| duration <= MAX)
 }
 
-/// Digits alone: `str::parse` would take a sign.
+/// Parses a number of digits alone: `str::parse` would accept a sign.
 pub(crate) fn whole_number(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
-/// A duration for people: `250ms`, `41s`, `12m`, `3h`.
+/// A duration as messages show it: `250ms`, `41s`, `12m`, `3h`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Human(pub(crate) Duration);
 

@@ -4,12 +4,12 @@
 pub const FAILURE: u8 = 125;
 /// The command exists and can't be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
-/// There is no such command.
+/// The command does not exist.
 pub const NOT_FOUND: u8 = 127;
-/// End of a livelet that gave an unhealthy worker up: EX_TEMPFAIL of sysexits(3).
+/// Liveness failed for too long, see `--exit-on-unhealthy`. EX_TEMPFAIL of sysexits(3).
 pub const UNHEALTHY: u8 = 75;
 
-/// Returns the exit code that reports an end by a signal: 128 and its number, as shells report it.
+/// Returns the exit code for an end by a signal: 128 and the number of the signal, as in shells.
 #[must_use]
 pub fn ended_by(signal: i32) -> u8 {
     u8::try_from(signal).map_or(u8::MAX, |number| number.saturating_add(128))

@@ -55,7 +55,7 @@
 //!
 //! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous; the holder's
 //! `Holder::accept_peers` starts `Holder::converse`, which offers the socket; the successor starts its worker, and
-//! `Offer::take` says `taken`, the commit point. `Process::handed_over` stops the accept loops of the holder.
+//! `Offer::accept` says `taken`, the commit point. `Process::handed_over` stops the accept loops of the holder.
 //!
 //! **A heartbeat check.** `Responder::poll_answer` asks `Observer::observe`; the observer starts one run, which reads the
 //! file's time on a thread and compares it in `check::path`. The outcome wakes every connection that waits for it.

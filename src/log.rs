@@ -1,11 +1,11 @@
-//! Lines on stderr, `livelet: what: object: cause` each.
+//! Log lines on stderr, each `livelet: area: object: cause`.
 //!
-//! Nothing here stops the program, because a reader that stopped reading must not stop the probes. A closed stderr is
-//! ignored, and a line that finds no room is dropped.
+//! Logging never stops the program: a reader that has stopped reading must not stop the probes. A closed stderr is
+//! ignored, and a line that does not fit is dropped.
 //!
-//! A write(2) to a terminal or a pipe may wait even though poll(2) has reported room: the terminal has less room than the
-//! line needs, or the worker has filled the pipe meanwhile. Both are opened anew, in non-blocking mode. O_NONBLOCK on the
-//! stderr that livelet got would be seen by each process that shares it.
+//! A write(2) to a terminal or a pipe may wait although poll(2) has reported it as writable. The terminal may have less
+//! space than the line needs, or the worker may have filled the pipe meanwhile. So both are opened again, in
+//! non-blocking mode. O_NONBLOCK on the stderr that livelet got would affect each process that shares it.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -18,18 +18,18 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::net::{SendFlags, send};
 use rustix::termios::isatty;
 
-/// Most bytes of a line. It is under PIPE_BUF, so that a line goes into a pipe whole or not at all (pipe(7)).
+/// Most bytes of a line: under PIPE_BUF, so that a pipe takes the whole line or nothing (pipe(7)).
 const MAX_LINE: usize = 2048;
 
 /// Stderr under a path that can be opened (proc(5)).
 const STDERR: &str = "/proc/self/fd/2";
 
-/// How much is said.
+/// Level of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Failures alone.
     Quiet,
-    /// What changes.
+    /// Changes too.
     Normal,
     /// Each request too.
     Verbose,
@@ -37,37 +37,37 @@ pub enum Level {
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Normal as u8);
 
-/// Sets how much is said from here on.
+/// Sets the level of the log.
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
-/// Whether [`detail`] says anything: ask before building something only for it.
+/// Returns `true` if [`detail`] writes a line. Lets a caller skip work that is only for such a line.
 #[must_use]
 pub fn is_verbose() -> bool {
     LEVEL.load(Ordering::Relaxed) >= Level::Verbose as u8
 }
 
-/// Says why something failed, at every level.
+/// Logs a failure, at every level.
 pub fn failure(message: fmt::Arguments<'_>) {
     line(message);
 }
 
-/// Says what changed, unless quiet.
+/// Logs a change, unless the level is quiet.
 pub fn notice(message: fmt::Arguments<'_>) {
     if LEVEL.load(Ordering::Relaxed) >= Level::Normal as u8 {
         line(message);
     }
 }
 
-/// Says what is only worth a line with `--verbose`.
+/// Logs a line that only `--verbose` shows.
 pub fn detail(message: fmt::Arguments<'_>) {
     if is_verbose() {
         line(message);
     }
 }
 
-/// Text of a system error as messages show it: in lower case, and without `(os error N)`, which [`io::Error`] adds.
+/// Text of a system error, as messages show it: in lower case, and without the `(os error N)` of [`io::Error`].
 #[derive(Debug)]
 pub struct Cause<'e>(pub &'e io::Error);
 
@@ -77,7 +77,7 @@ impl fmt::Display for Cause<'_> {
         if self.0.raw_os_error().is_some() {
             text.truncate(text.rfind('(').unwrap_or(text.len()));
         }
-        // Not in "I/O error".
+        // The first letter of "I/O error" stays.
         let is_word = text.as_bytes().get(1).is_some_and(u8::is_ascii_lowercase);
         if let Some(first) = text.get_mut(..1).filter(|_| is_word) {
             first.make_ascii_lowercase();
@@ -88,14 +88,15 @@ impl fmt::Display for Cause<'_> {
 
 fn line(message: fmt::Arguments<'_>) {
     let mut line = Line(String::from("livelet: "));
-    // Fails only to end an overlong line early.
+    // The write fails only at the end of a line that is too long.
     let _ = line.write_fmt(message);
     line.0.push('\n');
     let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
     output.write(line.0);
 }
 
-/// Closes what was opened for stderr, so that its readers see the end of the file once stderr is closed too.
+/// Closes the descriptor that was opened for stderr, so that its readers see the end of the file once stderr is closed
+/// too.
 pub(crate) fn close() {
     let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
     output.kind = Some(Kind::Polled);
@@ -106,19 +107,19 @@ static OUTPUT: Mutex<Output> = Mutex::new(Output {
     is_cut: false,
 });
 
-/// The way to stderr.
+/// State of the output to stderr.
 struct Output {
     /// `None` until the first line.
     kind: Option<Kind>,
-    /// The last line was written in part.
+    /// `true` if the last line was written in part.
     is_cut: bool,
 }
 
 enum Kind {
-    /// A terminal or a pipe, opened anew.
+    /// A terminal or a pipe, opened again.
     Reopened(OwnedFd),
     Socket,
-    /// Anything else. A terminal or pipe that may not be opened is among it: another user's.
+    /// Anything else, also a terminal or a pipe of another user, which can't be opened.
     Polled,
 }
 

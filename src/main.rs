@@ -20,9 +20,9 @@ fn main() -> ExitCode {
             supervisor::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
         }
         Ok(Command::Probe(question)) => {
-            let (holds, said) = probe::probe(question, probe::has_colours());
-            // What can't be shown is no reason to fail.
-            let _ = std::io::stdout().write_all(&said);
+            let (holds, output) = probe::probe(question, probe::has_colours());
+            // Output that can't be written does not change the exit code.
+            let _ = std::io::stdout().write_all(&output);
             Ok(u8::from(!holds))
         }
         Ok(Command::Notify(assignments)) => {

@@ -8,13 +8,13 @@ use crate::worker;
 
 /// Uid that the kernel shows for each uid that a user namespace does not map (user_namespaces(7)).
 const UNMAPPED: u32 = 65534;
-/// Number of uids that `/proc/PID/uid_map` maps if there is no unmapped one.
+/// Number of uids in `/proc/PID/uid_map` if every uid is mapped.
 const EVERY_UID: &str = "4294967295";
 
-/// A process, as it was when it connected or sent.
+/// A process, as the kernel saw it when it connected or sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Pid in livelet's pid namespace; 0 if the process has none there.
+    /// Pid in livelet's pid namespace. 0 if the process has none there.
     pub(crate) pid: i32,
     /// Uid in livelet's user namespace.
     pub(crate) uid: u32,
@@ -28,8 +28,8 @@ impl Peer {
         self.uid == geteuid().as_raw() && (self.uid != UNMAPPED || maps_every_uid())
     }
 
-    /// Returns `true` if the process is in livelet's pid namespace, as far as /proc shows it. A process of a namespace
-    /// below has a pid in livelet's namespace too.
+    /// Returns `true` if the process is in livelet's pid namespace, or if /proc does not show it. A process of a
+    /// namespace below has a pid in livelet's namespace too.
     pub(crate) fn shares_pid_namespace(self) -> bool {
         self.pid != 0 && worker::shares_pid_namespace(self.pid) != Some(false)
     }

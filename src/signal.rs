@@ -6,21 +6,22 @@ use libc::{
     SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGHUP, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGURG, SIGWINCH,
 };
 
-/// The first real-time signal, as glibc and kill(1) number them: musl keeps one more for itself.
+/// First real-time signal, as glibc and kill(1) number them. musl keeps one more for itself.
 const SIGRTMIN: i32 = 34;
 
-/// Returns `true` if a signal is livelet's to pass on. The kernel keeps KILL and STOP for itself, and CHLD is about
+/// Returns `true` if livelet can forward a signal. The kernel lets no process catch KILL and STOP. CHLD is about
 /// livelet's own children.
 pub(crate) fn can_be_caught(signal: i32) -> bool {
     ![SIGKILL, SIGSTOP, SIGCHLD].contains(&signal)
 }
 
-/// Returns `true` if a signal can begin a stop: the kernel raises some of them for faults of livelet's own.
+/// Returns `true` if a signal can begin a stop. The kernel raises some signals for faults of livelet itself: those
+/// can't.
 pub(crate) fn can_stop(signal: i32) -> bool {
     signal != 0 && can_be_caught(signal) && ![SIGILL, SIGBUS, SIGFPE, SIGSEGV].contains(&signal)
 }
 
-/// Returns `true` if a signal says something about the process, and not about its terminal or its peer.
+/// Returns `true` if a signal is logged. Signals of a terminal or of a socket are not.
 pub(crate) fn is_worth_a_line(signal: i32) -> bool {
     ![SIGWINCH, SIGCONT, SIGURG].contains(&signal)
 }
@@ -53,7 +54,7 @@ impl FromIterator<i32> for SignalSet {
     }
 }
 
-/// Returns `true` if SIGHUP is ignored, as nohup(1) has it.
+/// Returns `true` if SIGHUP is ignored, as under nohup(1).
 #[allow(unsafe_code, reason = "sigaction(2)")]
 pub(crate) fn is_hangup_ignored() -> bool {
     // SAFETY: zeroes are a value of each field of `sigaction`.
@@ -63,7 +64,7 @@ pub(crate) fn is_hangup_ignored() -> bool {
     outcome == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Resets every disposition to its default, but for a SIGHUP that is ignored. It may be called between fork and exec.
+/// Resets every disposition to its default, except for a SIGHUP that is ignored. May be called between fork and exec.
 #[allow(unsafe_code, reason = "signal(2)")]
 pub(crate) fn reset_dispositions() {
     let keeps_hangup = is_hangup_ignored();
@@ -80,13 +81,13 @@ pub(crate) fn reset_dispositions() {
 pub(crate) struct Mask(pub(crate) libc::sigset_t);
 
 impl Mask {
-    /// Every signal. sigfillset(3) leaves out what the C library wants for itself to cancel threads, three in musl, one
-    /// of which is SIGRTMIN to everybody else: livelet cancels none, and is to pass it on.
+    /// Returns the set of all signals. sigfillset(3) leaves out those that the C library uses to cancel threads, three
+    /// in musl. One of them is SIGRTMIN to other programs. livelet cancels no thread, and has to forward that signal.
     pub(crate) fn all() -> Mask {
         Mask::filled(u8::MAX)
     }
 
-    /// No signal.
+    /// Returns the empty set.
     pub(crate) fn none() -> Mask {
         Mask::filled(0)
     }
@@ -110,11 +111,11 @@ impl Mask {
         self
     }
 
-    /// Blocks these signals, and no others, in this thread; returns what was blocked. It may be called between fork and
-    /// exec. The C library has the same call, but leaves out the signals that it wants for itself.
+    /// Blocks these signals, and no others, in this thread. Returns the signals that were blocked before. May be called
+    /// between fork and exec. The C library's call leaves out the signals that it uses itself.
     #[allow(unsafe_code, reason = "rt_sigprocmask(2)")]
     pub(crate) fn set(&self) -> Mask {
-        /// The kernel's set is the beginning of the C library's.
+        /// Size of the kernel's set in bytes. It is the beginning of the C library's.
         const SIZE: usize = size_of::<u64>();
         let mut before = Mask::none();
         // SAFETY: both sets are valid for the call; it can only fail for another size or first argument.
@@ -139,7 +140,7 @@ const NAMES: [&str; 32] = [
     "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
-/// The name by which users know a signal, or its number where it has none.
+/// Returns the name of a signal without SIG, or its number if it has no name.
 pub(crate) fn name(signal: i32) -> Cow<'static, str> {
     let index = usize::try_from(signal).unwrap_or(usize::MAX);
     match NAMES.get(index) {
@@ -148,7 +149,7 @@ pub(crate) fn name(signal: i32) -> Cow<'static, str> {
     }
 }
 
-/// The signal of a name or number: `TERM`, `SIGTERM` or `15`; 0 is 0.
+/// Returns the number of a signal: `TERM`, `SIGTERM` or `15`. 0 is accepted too.
 pub(crate) fn number(text: &str) -> Option<i32> {
     let name = text.strip_prefix("SIG").unwrap_or(text);
     let named = NAMES.iter().position(|&known| known == name);

@@ -39,7 +39,7 @@ impl Program {
     /// Runs the program, and kills it with its descendants at the timeout.
     ///
     /// # Errors
-    /// Returns the reason if the program does not exit with 0 in time.
+    /// Returns an error if the program does not exit with 0 in time.
     pub(super) async fn run(
         &self,
         command: &[String],

@@ -25,7 +25,7 @@ pub(crate) struct Answer {
 /// Sends a request for a URL. Returns the answer as soon as its head has arrived.
 ///
 /// # Errors
-/// Returns the reason why there is no answer.
+/// Returns an error if the connection fails or no answer arrives.
 pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
     let authority = &url.authority;
     let failed = |cause: std::io::Error| format!("{authority}: {}", crate::log::Cause(&cause));

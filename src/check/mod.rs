@@ -68,7 +68,7 @@ pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) 
 /// Waits for an outcome until a timeout.
 ///
 /// # Errors
-/// Returns the reason if the timeout comes first.
+/// Returns an error if the timeout comes first.
 pub(crate) async fn within<T>(
     timeout: Duration,
     outcome: impl Future<Output = T>,

@@ -11,7 +11,7 @@ pub struct UsageError {
     culprit: String,
     /// The value that is wrong, if the culprit has one.
     value: Option<OsString>,
-    /// What is wrong, and what is accepted.
+    /// Problem, and the values that are accepted.
     reason: Cow<'static, str>,
 }
 
@@ -37,7 +37,7 @@ impl UsageError {
         }
     }
 
-    /// Returns the error of a value. A value that is empty is said to be missing.
+    /// Returns the error of a value. An empty value counts as missing.
     pub(super) fn of_value(culprit: &str, value: &OsStr, reason: &'static str) -> UsageError {
         let mut error = UsageError::new(culprit, reason);
         if !value.is_empty() {

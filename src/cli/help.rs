@@ -1,4 +1,4 @@
-//! The texts of `--help`: 80 columns at most.
+//! Texts of `--help`, at most 80 columns wide.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

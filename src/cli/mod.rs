@@ -1,4 +1,5 @@
-//! The command line and its variables, to a validated configuration. Nothing is bound or started before all of it is valid.
+//! The command line and its variables, parsed to a validated configuration. Nothing is bound or started before all of
+//! it is valid.
 
 mod error;
 mod help;
@@ -25,19 +26,19 @@ pub use help::{Page, help};
 pub use options::{FLAGS, Flag};
 pub use variables::{Variable, unknown as unknown_variable};
 
-/// What `--version` prints.
+/// Output of `--version`.
 pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// What to do.
+/// Command that the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Serve.
+    /// Answer probes, with a worker or without.
     Run(Box<Config>),
-    /// Ask once.
+    /// Ask a livelet, or make a check.
     Probe(Probe),
     /// Send these assignments to NOTIFY_SOCKET.
     Notify(Vec<OsString>),
-    /// Write the executable there.
+    /// Write livelet's executable to this path.
     Install(PathBuf),
     /// Print a page of [`help()`].
     Help(Page),
@@ -59,10 +60,10 @@ const LATE: &str = "goes first, before each option; accepted: such as livelet pr
 const SWITCH_VALUE: &str = "an option that is a switch takes no value; accepted: the option alone";
 const QUIET_VERBOSE: &str = "both given; accepted: one of them";
 
-/// Parses a command line, whose first word is the name of the program, and the variables of `variable`.
+/// Parses a command line and the variables that `variable` returns. The first word is the name of the program.
 ///
 /// # Errors
-/// Returns an error for the first thing on the command line, or else among the variables, that can't be used.
+/// Returns an error for the first word or value that can't be used. The command line comes before the variables.
 pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut words = Words::new(args);
     words.next_word();
@@ -83,7 +84,7 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
     loop {
         if words.peek() == "--" {
             words.next_word();
-            config.command = words.rest();
+            config.command = words.remaining();
             if config.command.is_empty() {
                 return Err(UsageError::new("--", NO_COMMAND));
             }
@@ -137,7 +138,7 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
 /// Refuses options and checks that need a worker. A variable of such an option is not refused: an image may set it.
 ///
 /// # Errors
-/// Returns an error if there is one.
+/// Returns an error if such an option was given, or if there is such a check.
 fn refuse_what_needs_a_worker(config: &Config, given: &[Id]) -> Result<(), UsageError> {
     let needs_worker = |flag: &&Flag| NEED_WORKER.contains(&flag.id) && given.contains(&flag.id);
     if let Some(flag) = FLAGS.iter().find(needs_worker) {

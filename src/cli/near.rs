@@ -1,6 +1,6 @@
-//! Near misses of names. Pure.
+//! Finds the name that a misspelt one stands for. Pure.
 
-/// Names by which other programs have what an option does, and the option.
+/// Names that other programs give to an option, and livelet's name of it.
 const SYNONYMS: [(&str, &str); 5] = [
     ("address", "listen"),
     ("bind", "listen"),
@@ -9,7 +9,8 @@ const SYNONYMS: [(&str, &str); 5] = [
     ("readiness", "ready"),
 ];
 
-/// Returns the option that was probably meant by `word`: a synonym, a misspelt name, or one name that contains the other.
+/// Returns the option that `word` probably means: a synonym, a misspelt name, or a name that contains `word` or is
+/// contained in it.
 pub(super) fn option<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == word);
     let word = synonym.map_or(word, |&(_, option)| option);
@@ -17,24 +18,25 @@ pub(super) fn option<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     misspelt(word, names).or_else(|| names.iter().copied().find(contains))
 }
 
-/// Returns `true` if `text` contains `part`. The search of std is 3 KB of code.
+/// Returns `true` if `text` contains `part`. The search in std would take 3 KB of code.
 fn holds(text: &str, part: &str) -> bool {
     let mut windows = text.as_bytes().windows(part.len().max(1));
     windows.any(|window| window == part.as_bytes())
 }
 
-/// Returns the name that is at most two edits away from `word`, or one edit if `word` is short. The nearest name counts.
+/// Returns the name nearest to `word`, at most two edits away, or one edit if `word` is short.
 pub(super) fn misspelt<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let most = if word.len() < 5 { 1 } else { 2 };
     let near = |edits| move |name: &&str| is_within(edits, word.as_bytes(), name.as_bytes());
     (0..=most).find_map(|edits| names.iter().copied().find(near(edits)))
 }
 
-/// Returns `true` if so many insertions, deletions and replacements make `two` of `one` (Levenshtein distance).
+/// Returns `true` if at most `edits` insertions, deletions and replacements turn `one` into `two` (Levenshtein
+/// distance).
 fn is_within(edits: usize, one: &[u8], two: &[u8]) -> bool {
     match (one, two) {
         ([a, one @ ..], [b, two @ ..]) if a == b => is_within(edits, one, two),
-        ([], rest) | (rest, []) => rest.len() <= edits,
+        ([], tail) | (tail, []) => tail.len() <= edits,
         ([_, shorter @ ..], [_, other @ ..]) => {
             edits > 0
                 && (is_within(edits - 1, shorter, two)

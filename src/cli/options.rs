@@ -1,4 +1,4 @@
-//! The table of options: the parser, the variables and `--help` read it, and so do the man page and the completions.
+//! The table of options. The parser, the variables, `--help`, the man page and the completions read it.
 
 /// An option.
 #[derive(Debug)]
@@ -8,16 +8,16 @@ pub struct Flag {
     pub short: Option<char>,
     /// Name of the option.
     pub long: &'static str,
-    /// Variable that counts if the flag is not given.
+    /// Variable that stands for the option if the option is not given.
     pub variable: Option<&'static str>,
-    /// Name of the value; empty for a switch.
+    /// Name of the value. Empty for a switch.
     pub value: &'static str,
     /// Effect of the option, for `--help`.
     pub help: &'static str,
 }
 
 impl Flag {
-    /// Returns `true` if the word is the option: two dashes and its name, or one and its letter.
+    /// Returns `true` if the word is this option: two dashes and its name, or one dash and its letter.
     pub(super) fn is_called(&self, word: &str) -> bool {
         match (word.strip_prefix("--"), self.short) {
             (Some(name), _) => name == self.long,
@@ -26,14 +26,14 @@ impl Flag {
         }
     }
 
-    /// Returns the heading before the option, if the option begins a group.
+    /// Returns the heading before the option. Returns `None` unless the option begins a group.
     #[must_use]
     pub fn heading(&self) -> Option<&'static str> {
         let (_, heading) = HEADINGS.iter().find(|(first, _)| *first == self.id)?;
         Some(heading)
     }
 
-    /// Returns `true` if the values of the option add up when it is given again. Its variable takes several values.
+    /// Returns `true` if the option can be given several times, and its variable takes several values.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         REPEATABLE.contains(&self.id)
@@ -66,7 +66,7 @@ pub(super) enum Id {
     Version,
 }
 
-/// Every option, in the order of `--help`; `packaging/pages.rs` makes the man page and the completions of it.
+/// Every option, in the order of `--help`. `packaging/pages.rs` makes the man page and the completions from this table.
 pub const FLAGS: [Flag; 22] = [
     Flag {
         id: Id::Listen,
@@ -255,7 +255,7 @@ const HEADINGS: [(Id, &str); 5] = [
     (Id::Quiet, "Output"),
 ];
 
-/// Options whose values add up when they are given again, and that take several values in their variables.
+/// Options that can be given several times. Their variables take several values.
 const REPEATABLE: [Id; 7] = [
     Id::Listen,
     Id::Live,

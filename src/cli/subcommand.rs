@@ -109,7 +109,7 @@ pub(super) fn probe(words: &mut Words, variable: Variable<'_>) -> Result<Command
     }))
 }
 
-/// Takes the duration after an option.
+/// Parses the duration after an option.
 fn duration_after(words: &mut Words, option: &str) -> Result<Duration, UsageError> {
     let value = words.value();
     any_duration(value.to_str().unwrap_or_default())
@@ -118,7 +118,7 @@ fn duration_after(words: &mut Words, option: &str) -> Result<Duration, UsageErro
 
 /// Parses the words after `notify`.
 pub(super) fn notify(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
-    let assignments = words.rest();
+    let assignments = words.remaining();
     let is_assignment = |word: &OsString| {
         let equals = word.as_bytes().iter().position(|&b| b == b'=');
         equals.is_some_and(|at| at > 0)

@@ -1,4 +1,4 @@
-//! The values of options, to fields of the configuration.
+//! Converts the values of options to fields of the configuration.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -38,7 +38,7 @@ const STOP_SIGNAL: &str =
     "not a signal that can begin a stop; accepted: such as TERM, QUIT or WINCH";
 const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
 
-/// Applies one value; the first one of a repeatable option replaces the default. The error is what is accepted.
+/// Applies one value. The first value of a repeatable option replaces the default. The error names the accepted values.
 pub(super) fn set(
     config: &mut Config,
     id: Id,
@@ -129,7 +129,7 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Adds a check under its name, or that of its kind with a number where that is taken.
+/// Adds a check under its name. A check without a name gets that of its kind, with a number if the name is taken.
 fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     let (name, kind) = check::parse(text)?;
     let is_taken =
@@ -147,7 +147,7 @@ fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Returns the port that a variable holds, as platforms give it in $PORT.
+/// Returns the port in a variable. Platforms give the port to listen on in $PORT.
 fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
     let value = variable(name).ok_or(ENV_UNSET)?;
     let port = value.to_str().and_then(whole_number);
@@ -178,7 +178,7 @@ fn alias(text: &str) -> Option<Alias> {
     is_path.then_some(Alias { path, endpoint })
 }
 
-/// FROM=TO, of which FROM can be caught and TO is a signal or 0.
+/// Parses FROM=TO. FROM is a signal that can be caught, TO is a signal or 0.
 fn rewrite(text: &str) -> Option<(i32, i32)> {
     let (from, to) = text.split_once('=')?;
     let from = signal::number(from).filter(|&from| from != 0 && signal::can_be_caught(from))?;

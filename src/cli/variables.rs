@@ -1,4 +1,4 @@
-//! The variables that stand in for options which were not given.
+//! Environment variables that stand for options which were not given.
 
 use std::ffi::{OsStr, OsString};
 
@@ -13,13 +13,14 @@ const LOG: &str = "not a log level; accepted: quiet or verbose";
 const WORDS: &str = "a quote that is not closed; accepted: words as in a shell";
 const UNKNOWN: &str = "unknown variable, which has no effect; see livelet --help";
 
-/// The value of an environment variable, by its name.
+/// Function that returns the value of an environment variable.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Applies the variables of options that were not given. An empty variable counts as unset.
 ///
 /// # Errors
-/// Returns an error for the first variable that can't be used. The error names the value that is wrong among several.
+/// Returns an error for the first variable that can't be used. If the variable has several values, the error names the
+/// wrong one.
 pub(super) fn apply(
     config: &mut Config,
     given: &[Id],
@@ -54,8 +55,8 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Returns what is to be said about a variable whose name looks like one of livelet's. Returns `None` if livelet knows the
-/// variable, or if Kubernetes sets such a one for a Service whose name begins with `livelet`.
+/// Returns the message about an unknown variable whose name begins as livelet's do. Returns `None` if livelet knows the
+/// variable, or if Kubernetes sets it for a Service whose name begins with `livelet`.
 #[must_use]
 pub fn unknown(name: &OsStr) -> Option<UsageError> {
     let name = name.to_str().filter(|name| name.starts_with("LIVELET_"))?;

@@ -1,4 +1,4 @@
-//! The words of a command line, as options and values (POSIX utility syntax, with long options).
+//! Splits the words of a command line into options and values (POSIX utility syntax, with long options).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -12,7 +12,7 @@ const NO_VALUE: &str = "takes no value";
 #[derive(Debug)]
 pub(super) struct Words {
     words: IntoIter<OsString>,
-    /// What follows an option in its word: `=` and a value, or after a letter more letters or a value.
+    /// Part of a word after its option: `=` and a value, or after a letter more letters or a value.
     attached: Option<Vec<u8>>,
 }
 
@@ -34,24 +34,24 @@ impl Words {
         }
     }
 
-    /// Takes the next word, whatever it looks like.
+    /// Removes the next word and returns it, even if it looks like an option.
     pub(super) fn next_word(&mut self) -> Option<OsString> {
         self.words.next()
     }
 
-    /// Returns the next word, which stays the next. Returns an empty word inside of letters and at the end.
+    /// Returns the next word without removing it. Returns an empty word at the end, and if letters of a word are left.
     pub(super) fn peek(&self) -> &OsStr {
         let next = self.words.as_slice().first();
         next.filter(|_| self.attached.is_none())
             .map_or(OsStr::new(""), OsString::as_os_str)
     }
 
-    /// Takes all words that are left.
-    pub(super) fn rest(&mut self) -> Vec<OsString> {
+    /// Removes all words that are left and returns them.
+    pub(super) fn remaining(&mut self) -> Vec<OsString> {
         self.words.by_ref().collect()
     }
 
-    /// Takes the next option or value.
+    /// Removes the next option or value and returns it.
     pub(super) fn next_part(&mut self) -> Option<Part> {
         if let Some(letters) = self.attached.take() {
             return Some(self.letter(&letters));
@@ -70,7 +70,8 @@ impl Words {
         })
     }
 
-    /// Takes the first of some letters, which is all of them if the first is not ASCII.
+    /// Removes the first of several letters and returns it as an option. If that letter is not ASCII, all letters are
+    /// one option.
     fn letter(&mut self, letters: &[u8]) -> Part {
         let ascii = letters.first().is_some_and(u8::is_ascii);
         let (letter, rest) = letters.split_at(if ascii { 1 } else { letters.len() });
@@ -78,8 +79,8 @@ impl Words {
         Part::Option(["-", &*String::from_utf8_lossy(letter)].concat())
     }
 
-    /// Takes the value of the option that was taken last. The value is empty if it is missing: a word that looks like an
-    /// option is no value.
+    /// Removes the value of the last option and returns it. Returns an empty value if it is missing: a word that looks
+    /// like an option is no value.
     pub(super) fn value(&mut self) -> OsString {
         if let Some(mut value) = self.attached.take() {
             if value.first() == Some(&b'=') {
@@ -93,7 +94,7 @@ impl Words {
         }
     }
 
-    /// Checks that the option that was taken last, a switch, has no value.
+    /// Checks that the last option, a switch, has no value.
     ///
     /// # Errors
     /// Returns an error if the switch has a value.
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(words.next_part(), Some(Part::Value("-".into())));
         assert_eq!(words.peek(), "--");
         assert_eq!(words.next_part(), Some(Part::Value("--".into())));
-        assert_eq!(words.rest(), ["x"]);
+        assert_eq!(words.remaining(), ["x"]);
     }
 
     #[test]

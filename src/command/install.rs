@@ -1,5 +1,4 @@
-//! `livelet install`: writes livelet's own executable, for an init container that hands it to an image which can't be
-//! rebuilt.
+//! `livelet install`: writes livelet's own executable. An init container hands it to an image that can't be rebuilt.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -14,10 +13,10 @@ use crate::log;
 
 /// The running executable (proc(5)).
 const OWN: &str = "/proc/self/exe";
-/// Name of the file in a directory that is installed into.
+/// Name of the file if the path is a directory.
 const NAME: &str = "livelet";
 
-/// The reason why nothing was installed; the destination is as it was.
+/// Reason why nothing was installed. The destination is unchanged.
 #[derive(Debug)]
 pub struct InstallError {
     path: PathBuf,
@@ -55,8 +54,9 @@ impl fmt::Display for InstallError {
 
 impl Error for InstallError {}
 
-/// Writes the running executable to `path` with mode 0755, or into `path` if it is a directory. Symlinks are followed, as
-/// by cp(1). The file is written beside `path` and then renamed: it is never seen half, and one that runs is not written to.
+/// Writes the running executable to `path` with mode 0755, or into `path` if that is a directory. Follows symlinks, as
+/// cp(1) does. The file is written beside `path` and then renamed: no reader sees half a file, and a running executable
+/// is not changed.
 ///
 /// # Errors
 /// Returns an error if the executable can't be read, or the file can't be written or renamed.
@@ -72,7 +72,7 @@ pub fn install(path: &Path) -> Result<(), InstallError> {
         .map_err(Reason::NotWritten)
         .and_then(|()| fs::rename(&beside, path).map_err(Reason::NotReplaced));
     outcome.map_err(|reason| {
-        // It may not exist.
+        // The file may not exist.
         let _ = fs::remove_file(&beside);
         failed(path, reason)
     })
@@ -90,13 +90,13 @@ fn destination(path: &Path) -> Result<PathBuf, Reason> {
     match fs::canonicalize(&path) {
         Ok(file) => Ok(file),
         Err(_) if path.is_symlink() => Err(Reason::DanglingSymlink),
-        // It does not exist yet, or the write says what is wrong.
+        // The file does not exist yet, or the write reports why it can't be had.
         Err(_) => Ok(path),
     }
 }
 
-/// Returns the path under which a file is written first. It is hidden, and nothing else has such a name: `livelet.1` would
-/// be a page of the manual.
+/// Returns the path of the temporary file beside the destination. The name is hidden and used for nothing else:
+/// `livelet.1` would be a page of the manual.
 fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(".");
     name.push(path.file_name()?);

@@ -1,4 +1,4 @@
-//! `livelet probe`: one question, for images that have no shell and no curl. People who ask on a terminal get every
+//! `livelet probe`: asks one question, for images that have no shell and no curl. On a terminal the output has every
 //! check, in colours.
 
 use std::env;
@@ -25,17 +25,17 @@ const RETRY: Duration = Duration::from_millis(100);
 /// A question of `livelet probe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// What is asked.
+    /// Check to make, or endpoint to ask for.
     pub query: Query,
-    /// The query is an endpoint of livelet, whose answer is printed.
+    /// The query asks for an endpoint of livelet, and the answer is printed.
     pub is_endpoint: bool,
-    /// Limit of one attempt: connecting, asking and reading together.
+    /// Time limit of one attempt: connecting, sending the request and reading the answer.
     pub timeout: Duration,
     /// Time for which failing attempts are repeated.
     pub wait: Duration,
 }
 
-/// Returns the address by which a livelet that listens there is asked from the same machine.
+/// Returns the address at which a process of the same machine reaches a livelet with this setting.
 #[must_use]
 pub fn address_of(listen: Listen) -> SocketAddr {
     match listen {
@@ -44,14 +44,14 @@ pub fn address_of(listen: Listen) -> SocketAddr {
     }
 }
 
-/// Returns whether stdout is a terminal that shows colours, unless `NO_COLOR` is set (<https://no-color.org>).
+/// Returns `true` if stdout is a terminal that shows colours, and `NO_COLOR` is not set (<https://no-color.org>).
 #[must_use]
 pub fn has_colours() -> bool {
     let value = |name| env::var_os(name).unwrap_or_default();
     std::io::stdout().is_terminal() && value("NO_COLOR").is_empty() && value("TERM") != "dumb"
 }
 
-/// Asks until the query holds or the time for that has passed. Returns whether it holds, and what to print.
+/// Repeats the query until it holds or the time is over. Returns `true` if it holds, and the output.
 #[must_use]
 pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
     if let Query::Http(url) = &mut probe.query {
@@ -61,51 +61,51 @@ pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
             ""
         });
     }
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     let asked = async {
         let late = async {
             Timer::after(probe.wait.max(probe.timeout)).await;
             false
         };
-        or(ask(&probe, &mut said), late).await
+        or(ask(&probe, &mut output), late).await
     };
     let outcome = runtime::block_on(&LocalExecutor::new(), asked);
     let holds = outcome.unwrap_or_else(|cause| {
-        said = format!("epoll: {}\n", log::Cause(&cause)).into_bytes();
+        output = format!("epoll: {}\n", log::Cause(&cause)).into_bytes();
         false
     });
     if in_colours {
-        return (holds, painted(holds, &said).into_bytes());
+        return (holds, painted(holds, &output).into_bytes());
     }
-    (holds, said)
+    (holds, output)
 }
 
-/// Each line in the colour of its verdict; what is said of the checks begins in one column.
-fn painted(holds: bool, said: &[u8]) -> String {
+/// Returns the output with each line in the colour of its verdict. The texts after the names of the checks are aligned.
+fn painted(holds: bool, output: &[u8]) -> String {
     const GREEN: u8 = 32;
     const RED: u8 = 31;
     let verdict = if holds { GREEN } else { RED };
     let mut out = String::new();
-    for line in String::from_utf8_lossy(said).lines() {
+    for line in String::from_utf8_lossy(output).lines() {
         let (colour, check) = match line.split_at_checked(3) {
             Some(("[+]", check)) => (GREEN, check.split_once(' ')),
             Some(("[-]", check)) => (RED, check.split_once(' ')),
             _ => (verdict, None),
         };
-        let (name, rest) = check.unwrap_or((line, ""));
+        let (name, text) = check.unwrap_or((line, ""));
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "\x1b[{colour}m{name:16} {rest}\x1b[m");
+        let _ = writeln!(out, "\x1b[{colour}m{name:16} {text}\x1b[m");
     }
     out
 }
 
-/// Makes attempts. `said` is what the last one has to say.
-async fn ask(probe: &Probe, said: &mut Vec<u8>) -> bool {
+/// Repeats attempts. Returns `true` if one held. `output` is the text of the last attempt.
+async fn ask(probe: &Probe, output: &mut Vec<u8>) -> bool {
     let memory = Memory::default();
     let began = Instant::now();
     loop {
         let attempt = Instant::now();
-        // There is no worker's start: a file that is not there is older than any limit.
+        // Without a worker's start the age of a missing file has no limit: the check fails.
         let run = check::run(&probe.query, &memory, None);
         let outcome = check::within(probe.timeout, run).await;
         let (outcome, answer) = match outcome {
@@ -113,7 +113,7 @@ async fn ask(probe: &Probe, said: &mut Vec<u8>) -> bool {
             Err(late) => (Err(format!("{late}; see --timeout")), None),
         };
         let holds = outcome.is_ok();
-        *said = match outcome {
+        *output = match outcome {
             Ok(()) => b"ok\n".to_vec(),
             Err(reason) => {
                 let is_refused = probe.is_endpoint && reason.ends_with("refused");
@@ -125,7 +125,7 @@ async fn ask(probe: &Probe, said: &mut Vec<u8>) -> bool {
             let left = probe.timeout.saturating_sub(attempt.elapsed());
             or(answer.read(MAX_BODY), Timer::after(left)).await;
             if probe.is_endpoint {
-                *said = answer.content;
+                *output = answer.content;
             }
         }
         if holds || began.elapsed() >= probe.wait {

@@ -15,8 +15,8 @@ use super::message::{self, Message};
 use crate::peer::Peer;
 use crate::runtime::Source;
 
-/// Number of peers that the kernel keeps until the holder accepts them. A flood of strangers fills any backlog; this one is
-/// longer than a few careless processes need.
+/// Most peers that the kernel keeps until the holder accepts them. A flood of strangers fills any backlog. This one is
+/// longer than a few processes need that restart at once.
 const BACKLOG: i32 = 128;
 
 /// Socket option by which a socket refuses descriptors (Linux 6.16). The C libraries don't have it yet.
@@ -38,7 +38,7 @@ fn name(address: SocketAddr) -> io::Result<SocketAddrUnix> {
 #[derive(Debug)]
 pub(super) struct Rendezvous {
     socket: Source<OwnedFd>,
-    /// The kernel can't refuse descriptors, so the queue of a channel may hold some.
+    /// The kernel can't refuse descriptors (before Linux 6.16), so the queue of a channel may hold some.
     pub(super) takes_descriptors: bool,
 }
 
@@ -59,7 +59,7 @@ impl Rendezvous {
         })
     }
 
-    /// Waits until a peer may have connected, for at least one wait of the runtime.
+    /// Waits until a peer may have connected. Yields to other tasks at least once.
     ///
     /// # Errors
     /// Returns the error of epoll_ctl(2).
@@ -121,7 +121,8 @@ impl Channel {
         self.peer.is_some_and(is_trusted)
     }
 
-    /// Returns `true` if the peer's own pid is that which the kernel reports: in another pid namespace it has another one.
+    /// Returns `true` if the kernel reports the same pid for the peer as the peer itself. They differ if the peer is in
+    /// another pid namespace.
     pub(super) fn confirms(&self, pid: i32) -> bool {
         self.peer.is_some_and(|peer| peer.pid == pid)
     }
@@ -131,7 +132,7 @@ impl Channel {
         self.socket.into_inner()
     }
 
-    /// Sends a message. Never waits: a peer that has no room for a message does not follow the protocol.
+    /// Sends a message. Never waits: a peer with a full queue does not follow the protocol.
     ///
     /// # Errors
     /// Returns the error of sendmsg(2).
@@ -153,19 +154,19 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for the next message. Returns `None` at the end, and for bytes that are no message.
+    /// Waits for the next message. Returns `None` at the end of the channel, and for bytes that are no message.
     pub(super) async fn receive(&self) -> Option<Received> {
         self.socket.read_with(receive).await.ok().flatten()
     }
 
-    /// Returns the message that is there already, if there is one.
+    /// Returns the message that has arrived already. Returns `None` if there is none.
     pub(super) fn received(&self) -> Option<Received> {
         // The first call may report that the peer has closed before it returns what the peer had sent.
         let socket = self.socket.get_ref();
         receive(socket).or_else(|_| receive(socket)).ok().flatten()
     }
 
-    /// Shuts the receiving side down: from now on the peer can't send.
+    /// Shuts the receiving side down, so that the peer can't send any more.
     pub(super) fn stop_receiving(&self) {
         // This fails only if the peer has gone.
         let _ = shutdown(self.socket.get_ref(), Shutdown::Read);
@@ -192,7 +193,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
     }))
 }
 
-/// Makes the kernel refuse descriptors for this socket and those accepted from it. Returns `false` if it can't.
+/// Makes the kernel refuse descriptors for this socket and those accepted from it. Returns `false` if the kernel can't.
 #[allow(unsafe_code, reason = "rustix does not have SO_PASSRIGHTS")]
 #[allow(clippy::cast_possible_truncation, reason = "the size of an integer")]
 fn refuse_descriptors(socket: &OwnedFd) -> bool {

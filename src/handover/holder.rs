@@ -1,4 +1,4 @@
-//! The side that has the socket.
+//! The holder's side of a handover: the livelet that has the socket.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
@@ -19,17 +19,17 @@ use crate::close::Closer;
 use crate::log;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Most peers that are talked to at once.
+/// Most conversations with peers at once.
 const PEERS: usize = 8;
-/// Most peers that are accepted between two waits, so that a flood of them does not keep livelet from its other work.
+/// Most peers that are accepted between two waits, so that a flood of them does not stop other work.
 const ACCEPTED: usize = 16;
-/// Time for which nothing is accepted after an error of accept4(2).
+/// Time for which accepting pauses after an error of accept4(2).
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Number of tries for the name of a predecessor that has gone: the kernel may keep the name for a moment.
+/// Number of quick tries to bind the rendezvous: the kernel may keep a predecessor's name for a moment.
 const QUICK_TRIES: u32 = 50;
-/// Time between two of those tries.
+/// Time between two quick tries.
 const QUICK_RETRY: Duration = Duration::from_millis(10);
-/// Time between two later tries: another process has the name.
+/// Time between two later tries, when another process has the name.
 const SLOW_RETRY: Duration = Duration::from_secs(5);
 
 /// A listening socket, which a successor may take.
@@ -38,7 +38,7 @@ pub(crate) struct Listener {
     pub(crate) socket: Source<TcpListener>,
     address: SocketAddr,
     has_rendezvous: Cell<bool>,
-    /// A peer has an offer and has not answered it.
+    /// `true` while a peer has an offer and has not answered it.
     is_offered: Cell<bool>,
     is_taken: Cell<bool>,
 }
@@ -64,7 +64,7 @@ impl Listener {
     }
 }
 
-/// A socket that went to a successor.
+/// A listening socket that a successor has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) address: SocketAddr,
@@ -73,7 +73,7 @@ pub(crate) struct Taken {
     pub(crate) by_takeover: bool,
 }
 
-/// What a peer did within [`REPLY_LIMIT`].
+/// Outcome of waiting for a peer's message.
 enum Reply {
     Message(Message),
     /// The channel was closed, or the peer sent bytes that are no message.
@@ -88,12 +88,12 @@ pub(crate) struct Holder {
     closer: Rc<Closer>,
     since: Instant,
     is_stopping: Cell<bool>,
-    /// Number of peers that are talked to.
+    /// Number of conversations with peers.
     peers: Cell<usize>,
     has_handed_over: Cell<bool>,
     /// Sockets that [`Holder::taken`] has not returned yet.
     taken: RefCell<Vec<Taken>>,
-    /// Changes of the fields above, and of those of a listener.
+    /// Reports changes of the fields above, and of those of a listener.
     state: Condition,
 }
 
@@ -112,18 +112,18 @@ impl Holder {
         })
     }
 
-    /// Returns what closes the channels of strangers.
+    /// Returns the closer for the channels of strangers.
     pub(crate) fn closer(&self) -> &Rc<Closer> {
         &self.closer
     }
 
-    /// Answers successors that ask for this socket, from the moment its predecessor has given the rendezvous up.
+    /// Answers successors that ask for this socket. Begins when the predecessor has released the rendezvous.
     pub(crate) fn answer_for(
         self: &Rc<Holder>,
         listener: &Rc<Listener>,
         predecessor: Option<Predecessor>,
     ) {
-        // With no predecessor at once: whoever has read the ready line may ask.
+        // Without a predecessor the name is bound at once: a process that has read the ready line may ask.
         let first = match &predecessor {
             None => Rendezvous::bind(listener.address).ok(),
             Some(_) => None,
@@ -133,7 +133,7 @@ impl Holder {
         let listener = Rc::downgrade(listener);
         task::spawn(&self.executor, async move {
             if let Some(predecessor) = predecessor {
-                predecessor.left().await;
+                predecessor.gone().await;
             }
             let rendezvous = match first {
                 Some(rendezvous) => Some(rendezvous),
@@ -146,14 +146,14 @@ impl Holder {
         });
     }
 
-    /// Notes that a stop has begun: from now on a successor gets the sockets without `--takeover`.
+    /// Records that a stop has begun: from now on a successor gets the sockets without `--takeover`.
     pub(crate) fn stop(&self) {
         if !self.is_stopping.replace(true) {
             self.state.changed();
         }
     }
 
-    /// Returns `true` if a successor asks, or has taken a socket.
+    /// Returns `true` if a successor is asking for a socket, or has taken one.
     pub(crate) fn has_successor(&self) -> bool {
         self.peers.get() > 0 || self.has_handed_over.get()
     }
@@ -164,12 +164,13 @@ impl Holder {
         self.taken.take()
     }
 
-    /// Waits until no peer is talked to. Once a stop has begun, that takes at most [`REPLY_LIMIT`] for each peer in line.
+    /// Waits until no conversation is left. Once a stop has begun, that takes at most [`REPLY_LIMIT`] for each peer in
+    /// line.
     pub(crate) async fn alone(&self) {
         self.state.until(|| self.peers.get() == 0).await;
     }
 
-    /// Binds the rendezvous, trying again until it can be bound. Returns `None` once the listener is gone.
+    /// Tries to bind the rendezvous until that succeeds. Returns `None` once the listener is gone.
     async fn bind_rendezvous(&self, listener: &Weak<Listener>) -> Option<Rendezvous> {
         let mut tries = 0;
         loop {
@@ -198,7 +199,7 @@ impl Holder {
             } else {
                 SLOW_RETRY
             };
-            // Sooner if a stop begins: from then on a successor can get the socket.
+            // A stop ends the pause: from then on a successor can get the socket.
             let was_stopping = self.is_stopping.get();
             let stop = self.state.until(|| self.is_stopping.get() != was_stopping);
             or(Timer::after(pause), stop).await;
@@ -221,7 +222,7 @@ impl Holder {
             }
             for _ in 0..ACCEPTED {
                 if rendezvous.takes_descriptors {
-                    or(self.closer.have_room(), self.state.until(is_over)).await;
+                    or(self.closer.below_limit(), self.state.until(is_over)).await;
                 }
                 if is_over() {
                     break;
@@ -238,20 +239,20 @@ impl Holder {
         }
     }
 
-    /// Begins to talk to a peer, unless it is a stranger or one too many. A stranger is told nothing and takes no place,
-    /// because any process of the network namespace can connect to an abstract name.
+    /// Begins a conversation with a peer, unless it is a stranger or there are too many. A stranger is told nothing and
+    /// does not count, because any process of the network namespace can connect to an abstract name.
     fn accept(self: &Rc<Holder>, listener: &Weak<Listener>, channel: Channel, may_hold: bool) {
         if !channel.is_trusted() {
             log::detail(format_args!(
-                "handover: peer refused: of another user or pid namespace"
+                "handover: peer refused: it has another user or pid namespace"
             ));
             if may_hold {
                 self.closer.close(vec![channel.into_socket()]);
             }
         } else if self.peers.get() < PEERS {
-            let place = Place::take(self);
+            let conversing = Conversing::begin(self);
             let listener = Weak::clone(listener);
-            let conversation = async move { place.0.converse(&listener, &channel).await };
+            let conversation = async move { conversing.0.converse(&listener, &channel).await };
             task::spawn(&self.executor, conversation);
         }
     }
@@ -269,38 +270,38 @@ impl Holder {
         self.state.changed();
     }
 
-    /// Talks to a peer until it has taken the socket or is refused.
+    /// Converses with a peer until the peer has taken the socket, has been refused or has gone.
     async fn converse(&self, listener: &Weak<Listener>, channel: &Channel) {
         let Reply::Message(Message::Ask { pid, takeover }) = reply(channel).await else {
             return log::detail(format_args!("handover: peer sent no valid request"));
         };
         if !channel.confirms(pid) {
             return log::detail(format_args!(
-                "handover: peer refused: of another pid namespace"
+                "handover: peer refused: it has another pid namespace"
             ));
         }
-        let may_have = || takeover || self.is_stopping.get();
+        let may_take = || takeover || self.is_stopping.get();
         let is_free = || {
             let listener = listener.upgrade();
             listener.is_none_or(|listener| !listener.is_offered.get())
         };
-        // The offer of an earlier peer is decided first: a taken socket is not `Healthy`.
+        // An earlier peer's offer is decided first: the holder of a taken socket is not `Healthy`.
         self.state.until(is_free).await;
         let is_taken = listener
             .upgrade()
             .is_none_or(|listener| listener.is_taken());
-        if is_taken || !may_have() && self.say_healthy(channel).is_err() {
+        if is_taken || !may_take() && self.send_healthy(channel).is_err() {
             return;
         }
         let gone = async {
             channel.receive().await;
             false
         };
-        let turn = async {
-            self.state.until(|| may_have() && is_free()).await;
+        let offer_is_due = async {
+            self.state.until(|| may_take() && is_free()).await;
             true
         };
-        if !or(gone, turn).await {
+        if !or(gone, offer_is_due).await {
             return;
         }
         let Some(listener) = listener.upgrade() else {
@@ -320,7 +321,7 @@ impl Holder {
         }
     }
 
-    fn say_healthy(&self, channel: &Channel) -> io::Result<()> {
+    fn send_healthy(&self, channel: &Channel) -> io::Result<()> {
         let healthy = Message::Healthy {
             pid: getpid().as_raw_pid(),
             seconds: self.since.elapsed().as_secs(),
@@ -340,8 +341,8 @@ impl Holder {
             Reply::Message(message) => Some(message),
             Reply::End => None,
             Reply::Silence => {
-                // A peer that hangs has to know, once it goes on, that the socket is not its own. If even this can't be
-                // sent, the peer finds the channel closed.
+                // A peer that hangs has to learn later that the socket is not its own. If this message can't be sent,
+                // the peer finds the channel closed.
                 let _ = channel.send(Message::Withdrawn, None);
                 channel.stop_receiving();
                 channel.received().map(|received| received.message)
@@ -368,18 +369,18 @@ async fn reply(channel: &Channel) -> Reply {
     or(message, silence).await
 }
 
-/// Counts a peer as long as it is talked to.
+/// Entry in the count of conversations, removed on drop.
 #[derive(Debug)]
-struct Place(Rc<Holder>);
+struct Conversing(Rc<Holder>);
 
-impl Place {
-    fn take(holder: &Rc<Holder>) -> Place {
+impl Conversing {
+    fn begin(holder: &Rc<Holder>) -> Conversing {
         holder.peers.set(holder.peers.get() + 1);
-        Place(Rc::clone(holder))
+        Conversing(Rc::clone(holder))
     }
 }
 
-impl Drop for Place {
+impl Drop for Conversing {
     fn drop(&mut self) {
         self.0.peers.set(self.0.peers.get().saturating_sub(1));
         self.0.state.changed();

@@ -1,8 +1,8 @@
-//! The handover: a listening socket goes from one livelet to the next, and connections are accepted at every moment.
+//! The handover of a listening socket from one livelet to the next. Connections are accepted at every moment.
 //!
-//! The livelet that listens on an address, the holder, also listens on an abstract unix socket named after the address:
-//! the rendezvous (unix(7)). A livelet that finds the address in use, the successor, connects there. Each message is one
-//! packet, see [`message`].
+//! The livelet that listens on an address is the holder. It also listens on an abstract unix socket named after the
+//! address: the rendezvous (unix(7)). A livelet that finds the address in use is the successor, and connects to the
+//! rendezvous. Each message is one packet, see [`message`].
 //!
 //! ```text
 //! successor                                holder
@@ -17,7 +17,7 @@
 //!   | (the close) binds the rendezvous       |
 //! ```
 //!
-//! Exactly one of them owns the socket, whatever dies when:
+//! Exactly one of the two owns the socket, whichever of them dies, at any time:
 //!
 //! - The successor dies, or leaves, before `taken` is sent: the holder sees the close and goes on as before.
 //! - The successor hangs with an offer: after [`REPLY_LIMIT`] the holder sends `withdrawn` and shuts its receiving side
@@ -31,8 +31,8 @@
 //!   accepts.
 //! - The successor dies after `taken`: it was the owner, as if it had bound the port itself.
 //!
-//! Any process of the network namespace can connect to the rendezvous, or bind its name first. Such a stranger takes no
-//! place, and what it sends is never closed on the main thread (see [`crate::close`]).
+//! Any process of the network namespace can connect to the rendezvous, or bind its name first. Such a stranger does not
+//! count among the peers. Descriptors that it sends are not closed on the main thread (see [`crate::close`]).
 
 mod channel;
 mod holder;
@@ -46,5 +46,5 @@ pub(crate) use successor::{
     Contact, Conversation, Livelet, Offer, Predecessor, Reply, TakenOver, ask,
 };
 
-/// Time for which either side waits for a message that the other one owes it.
+/// Time for which each side waits for a message that the other side has to send.
 pub(crate) const REPLY_LIMIT: Duration = Duration::from_millis(500);

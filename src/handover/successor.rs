@@ -1,4 +1,4 @@
-//! The side that wants the socket.
+//! The successor's side of a handover: the livelet that wants the socket.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -12,14 +12,14 @@ use super::channel::{Channel, Received};
 use super::message::Message;
 use crate::close::Closer;
 
-/// What there is at the rendezvous of an address.
+/// Result of a connection to the rendezvous of an address.
 #[derive(Debug)]
 pub(crate) enum Contact {
-    /// No process listens there.
+    /// No process listens at the rendezvous.
     Absent,
-    /// A process of another user or pid namespace, which is not talked to.
+    /// A process of another user or pid namespace listens there. It gets no message.
     Stranger,
-    /// A livelet, which has been asked for the socket.
+    /// A livelet listens there, and has been asked for the socket.
     Asked(Conversation),
 }
 
@@ -30,22 +30,22 @@ pub(crate) struct Conversation {
     address: SocketAddr,
 }
 
-/// What the holder says.
+/// Reply of the holder.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// It keeps the socket for now; livelet is in line for it.
+    /// The holder keeps the socket for now, and puts the successor in line.
     Healthy(Livelet),
-    /// The socket can be taken.
+    /// The holder offers the socket.
     Offered(OfferedSocket),
-    /// It has closed the channel, or does not follow the protocol.
+    /// The holder has closed the channel, or does not follow the protocol.
     Refused,
 }
 
-/// A livelet that serves.
+/// A livelet that serves, as it describes itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Livelet {
     pub(crate) pid: i32,
-    /// Seconds since it began to serve.
+    /// Seconds since this livelet began to serve.
     pub(crate) seconds: u64,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct OfferedSocket {
 
 /// Asks the holder of an address for its socket.
 pub(crate) fn ask(address: SocketAddr, takeover: bool, closer: &Rc<Closer>) -> Contact {
-    if !closer.has_room() {
+    if !closer.is_below_limit() {
         return Contact::Stranger;
     }
     let Ok(channel) = Channel::connect(address) else {
@@ -76,7 +76,7 @@ pub(crate) fn ask(address: SocketAddr, takeover: bool, closer: &Rc<Closer>) -> C
 }
 
 impl Conversation {
-    /// Waits for what the holder says next.
+    /// Waits for the next reply of the holder.
     pub(crate) async fn reply(&self) -> Reply {
         let Some(Received {
             message,
@@ -107,21 +107,21 @@ impl Conversation {
     }
 }
 
-/// A socket that is livelet's own once it is taken.
+/// An offer of the holder, which the successor may accept.
 #[derive(Debug)]
 pub(crate) struct Offer {
     channel: Channel,
     offered: OfferedSocket,
 }
 
-/// A socket that was taken, and the livelet that had it.
+/// A socket that the successor has taken, and its predecessor.
 #[derive(Debug)]
 pub(crate) struct TakenOver {
     pub(crate) socket: TcpListener,
     pub(crate) from: Predecessor,
 }
 
-/// The livelet that had the socket, and may still have the rendezvous.
+/// The livelet that had the socket. It may still have the rendezvous.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     pub(crate) pid: i32,
@@ -129,8 +129,8 @@ pub(crate) struct Predecessor {
 }
 
 impl Offer {
-    /// Takes the socket. Returns `None` if the offer has lapsed.
-    pub(crate) fn take(self) -> Option<TakenOver> {
+    /// Accepts the offer. Returns `None` if the holder has withdrawn it.
+    pub(crate) fn accept(self) -> Option<TakenOver> {
         let Offer { channel, offered } = self;
         let is_withdrawn = || {
             let received = channel.received();
@@ -149,13 +149,13 @@ impl Offer {
 }
 
 impl Predecessor {
-    /// Waits until it has given the rendezvous up: it closes the channel, and sends nothing before.
-    pub(super) async fn left(self) {
+    /// Waits until the predecessor has released the rendezvous. It then closes the channel, and sends nothing before.
+    pub(super) async fn gone(self) {
         self.channel.receive().await;
     }
 }
 
-/// Returns `true` if `socket` is what was asked for, and can be accepted from without waiting.
+/// Returns `true` if `socket` is a listening TCP socket of the address, and sets it to non-blocking mode.
 fn listens_on(socket: &OwnedFd, address: SocketAddr) -> bool {
     let socket = SockRef::from(socket);
     let local = socket.local_addr();

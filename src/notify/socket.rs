@@ -107,7 +107,7 @@ impl Reader {
                 return log::notice(format_args!("notify: socket: cannot be read: {cause}"));
             }
             for _ in 0..MESSAGES {
-                closer.have_room().await;
+                closer.below_limit().await;
                 match receive(self.socket.get_ref()) {
                     Ok(mut datagram) => {
                         self.take(&datagram, &notified, &upstream);

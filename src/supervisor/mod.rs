@@ -280,7 +280,7 @@ impl<'c> Process<'c> {
                         socket,
                         origin: Origin::Bound,
                     }),
-                    Found::Offered(offer) => match offer.take() {
+                    Found::Offered(offer) => match offer.accept() {
                         Some(TakenOver { socket, from }) => sockets.push(Listening {
                             socket,
                             origin: Origin::TakenOver(from),
