@@ -42,7 +42,7 @@ impl PathCalls {
     /// Makes a call. Returns its result, or that of an earlier call that has hung until now.
     ///
     /// # Errors
-    /// Returns the reason why there is no thread.
+    /// Returns an error if no thread can be started.
     async fn call(
         self: &Arc<PathCalls>,
         path: &Path,

@@ -1,8 +1,8 @@
-//! The place of the notify socket: a private directory, as many libraries know no abstract names.
+//! The directory of the notify socket: private, because many libraries do not support abstract names.
 //!
-//! A worker that drops its uid can reach the socket, but no other process can find it: the directory can be searched and
-//! not listed, and the socket's name is random. It is bound under another name and then renamed, as /proc/net/unix shows
-//! every process the name that a socket was bound under.
+//! A worker that drops its uid can reach the socket, but no other process can find it. The directory can be searched
+//! and not listed, and the socket's name is random. /proc/net/unix shows the name under which a socket was bound: so
+//! the file is renamed after that.
 
 use std::env;
 use std::fs::{self, DirBuilder, DirEntry, Permissions};
@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use rustix::net::{SocketAddrUnix, bind};
 use rustix::process::geteuid;
 
-/// Start of the name of each directory.
+/// Prefix of the names of all directories.
 const PREFIX: &str = "livelet-notify-";
-/// Most directories that are tried in one place: a cleaner can remove one before its socket is bound.
+/// Most directories that are tried below one parent: a cleaner can remove one before its socket is bound.
 const TRIES: usize = 3;
 
-/// A directory with the notify socket in it; both are removed when this is dropped.
+/// A directory with the notify socket in it. Both are removed on drop.
 #[derive(Debug)]
 pub(super) struct Directory {
     directory: PathBuf,
@@ -32,7 +32,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Binds the socket to a path in a new directory. Returns `None` if there is no place for one.
+    /// Binds the socket to a path in a new directory. Returns `None` if no directory can be made.
     pub(super) fn bind(socket: &OwnedFd) -> Option<Directory> {
         places().iter().find_map(|place| {
             remove_leftovers(place);
@@ -47,7 +47,7 @@ impl Directory {
             socket: directory.join(format!("{:016x}", random())),
             directory,
         };
-        // Returns an error for a path that no client could connect to: the socket is bound to a shorter one.
+        // Returns an error if the path is too long for clients: the socket is bound to a shorter one.
         SocketAddr::from_pathname(&made.socket)?;
         DirBuilder::new().mode(0o700).create(&made.directory)?;
         // The umask may have taken bits away.
@@ -55,7 +55,7 @@ impl Directory {
         bind(socket, &SocketAddrUnix::new(&bound)?)?;
         fs::set_permissions(&bound, Permissions::from_mode(0o777))?;
         fs::rename(&bound, &made.socket)?;
-        // Only now: no process of another user could connect to the name that is known.
+        // Only after the rename: until then no process of another user can connect by the old name.
         fs::set_permissions(&made.directory, Permissions::from_mode(0o711))?;
         Ok(made)
     }
@@ -67,7 +67,7 @@ impl Drop for Directory {
     }
 }
 
-/// Returns the directories that may have room for another one.
+/// Returns the parents in which the directory can be made: `$XDG_RUNTIME_DIR`, `/run` and `/tmp`.
 fn places() -> Vec<PathBuf> {
     let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let all = own.into_iter().chain(["/run".into(), "/tmp".into()]);
@@ -75,19 +75,19 @@ fn places() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns `true` if a worker can reach what is in `place`. The worker of root may drop root's rights.
+/// Returns `true` if a worker can reach files in `place`. A worker that root starts may drop root's rights.
 fn is_reachable(place: &Path) -> bool {
     let is_searchable = |mode: u32| mode & 0o001 != 0;
     fs::metadata(place)
         .is_ok_and(|found| found.is_dir() && (!geteuid().is_root() || is_searchable(found.mode())))
 }
 
-/// Returns a number that other processes can't guess: the hasher's keys are from getrandom(2).
+/// Returns a random number that other processes can't guess: the hasher's keys are from getrandom(2).
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Removes the directories of livelets of this user that have crashed.
+/// Removes the directories that crashed livelets of this user have left.
 fn remove_leftovers(place: &Path) {
     for entry in entries(place) {
         let name = entry.file_name();
@@ -101,7 +101,7 @@ fn remove_leftovers(place: &Path) {
     }
 }
 
-/// Returns what is in a directory, as far as it can be read.
+/// Returns the entries of a directory, as far as it can be read.
 fn entries(directory: &Path) -> Vec<DirEntry> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.flatten().collect()
@@ -114,14 +114,14 @@ fn sockets(directory: &Path) -> Vec<PathBuf> {
     found.iter().map(DirEntry::path).collect()
 }
 
-/// Returns `true` if no process holds the socket: connect(2) is refused then, in whatever pid namespace the holder was.
+/// Returns `true` if no process holds the socket. connect(2) is refused then, whatever pid namespace the holder was in.
 fn is_dead(socket: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|asker| asker.connect(socket));
     connected.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Removes the sockets in a directory that are no longer used, and the directory unless it holds anything else. Each socket
-/// is looked at: a directory that can't be read, for lack of descriptors, may hold a socket in use.
+/// Removes the unused sockets in a directory, and the directory if it is empty then. Each socket is checked: a
+/// directory that can't be read, for lack of descriptors, may hold a socket in use.
 fn remove(directory: &Path, is_unused: fn(&Path) -> bool) {
     for socket in sockets(directory) {
         if is_unused(&socket) {

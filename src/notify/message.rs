@@ -1,10 +1,11 @@
-//! Messages of sd_notify(3): assignments, a line each. Pure.
+//! Messages of sd_notify(3): lines, each with one assignment. Pure.
 
 use std::time::Duration;
 
 /// Longest message that is read, in bytes: as long as systemd's.
 pub(super) const MAX: usize = 4096;
-/// Assignments that are not for livelet's supervisor: the main process is livelet, and no descriptor is passed on.
+/// Assignments that are not relayed to livelet's supervisor: its main process is livelet, and no descriptors are
+/// relayed.
 const NOT_RELAYED: [&[u8]; 9] = [
     b"MAINPID",
     b"MAINPIDFD",
@@ -21,7 +22,7 @@ const NOT_RELAYED: [&[u8]; 9] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'m>(&'m [u8]);
 
-/// An assignment that changes what is known of the worker.
+/// An assignment that changes the state of the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
     Ready,
@@ -31,19 +32,20 @@ pub(super) enum Field {
     Watchdog,
     WatchdogTrigger,
     WatchdogUsec(Duration),
-    /// Time by which the watchdog is late.
+    /// Time by which the deadline of the watchdog is extended.
     ExtendTimeout(Duration),
 }
 
 impl<'m> Message<'m> {
-    /// Returns the message in a datagram. Returns `None` if there is a zero byte in it; one at its end is a C string's.
+    /// Returns the message in a datagram. A zero byte at the end is dropped, as it ends a C string. Returns `None` if
+    /// there is a zero byte elsewhere.
     #[must_use]
     pub fn parse(datagram: &'m [u8]) -> Option<Message<'m>> {
         let text = datagram.strip_suffix(b"\0").unwrap_or(datagram);
         (!text.contains(&0)).then_some(Message(text))
     }
 
-    /// Returns the lines. As with systemd a line ends at CR too: a supervisor must not see a line that livelet did not.
+    /// Returns the lines. A line ends at CR too, as for systemd: a supervisor must not see a line that livelet did not.
     fn lines(self) -> impl Iterator<Item = &'m [u8]> {
         let lines = self.0.split(|b| b"\n\r".contains(b));
         lines.filter(|line| !line.is_empty())
@@ -53,7 +55,7 @@ impl<'m> Message<'m> {
         self.lines().filter_map(field)
     }
 
-    /// Returns the message without what is not for livelet's supervisor.
+    /// Returns the message to relay, without the assignments in [`NOT_RELAYED`].
     #[must_use]
     pub fn relayed(self) -> Vec<u8> {
         let is_relayed = |line: &&[u8]| {
@@ -81,7 +83,7 @@ fn field(line: &[u8]) -> Option<Field> {
     })
 }
 
-/// Returns a number of microseconds. Returns `None` for zero, and for the number that means infinity to systemd.
+/// Parses a number of microseconds. Returns `None` for zero, and for the number that systemd uses as infinity.
 pub(super) fn microseconds(text: &str) -> Option<Duration> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let usec: u64 = text.parse().ok().filter(|_| digits)?;

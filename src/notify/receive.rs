@@ -1,4 +1,4 @@
-//! recvmsg(2) on the notify socket: a message, its sender, and the descriptors that came with it.
+//! Receives messages from the notify socket by recvmsg(2), with the sender and the descriptors of each.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -8,11 +8,11 @@ use crate::peer::Peer;
 
 /// Most descriptors that one message can have (SCM_MAX_FD in the kernel).
 const MAX_DESCRIPTORS: usize = 253;
-/// Room for the sender's credentials and the most descriptors. With less room the kernel would close descriptors itself,
-/// on this thread, and close(2) of a socket may wait (SO_LINGER).
+/// Size, in bytes, of the buffer for the sender's credentials and the most descriptors. If it were smaller, the kernel
+/// would close descriptors on this thread, and close(2) of a socket may wait (SO_LINGER).
 const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();
 
-/// One datagram.
+/// Datagram that was received.
 #[derive(Debug)]
 pub(super) struct Datagram {
     /// `None` if the message is longer than [`MAX`].
@@ -22,7 +22,7 @@ pub(super) struct Datagram {
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
-/// Control messages as the kernel writes them: `struct cmsghdr` has a length, a level and a type.
+/// Buffer for control messages, aligned as `struct cmsghdr` has to be. That has a length, a level and a type.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
@@ -63,8 +63,8 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
     if header.msg_flags & libc::MSG_TRUNC == 0 {
         datagram.message = bytes.get(..length).map(<[u8]>::to_vec);
     }
-    let mut rest = control.0.get(..header.msg_controllen as usize);
-    while let Some((kind, data, next)) = rest.and_then(split) {
+    let mut remaining = control.0.get(..header.msg_controllen as usize);
+    while let Some((kind, data, next)) = remaining.and_then(split) {
         match kind {
             libc::SCM_RIGHTS => {
                 let numbers = data.chunks_exact(size_of::<i32>()).filter_map(number);
@@ -75,19 +75,20 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
             libc::SCM_CREDENTIALS => datagram.sender = credentials(data),
             _ => {}
         }
-        rest = Some(next);
+        remaining = Some(next);
     }
     Ok(datagram)
 }
 
-/// Splits the first control message off: its type, its data and the messages after it. Returns `None` at the end.
+/// Splits off the first control message. Returns its type, its data and the bytes of the messages after it. Returns
+/// `None` at the end.
 fn split(control: &[u8]) -> Option<(i32, &[u8], &[u8])> {
     const LENGTH: usize = size_of::<usize>();
     const HEADER: usize = LENGTH + 2 * size_of::<i32>();
     let length = usize::from_ne_bytes(control.get(..LENGTH)?.try_into().ok()?);
     let kind = number(control.get(LENGTH + size_of::<i32>()..)?)?;
     let data = control.get(HEADER..length)?;
-    // The kernel pads the last one only if there is room.
+    // The kernel pads the last message only if the buffer has space for that.
     let next = control.get(length.next_multiple_of(LENGTH)..);
     Some((kind, data, next.unwrap_or_default()))
 }
@@ -124,16 +125,16 @@ mod tests {
         let mut bytes = control(libc::SCM_CREDENTIALS, &[7, -1, 9]);
         bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
         bytes.extend(control(libc::SCM_RIGHTS, &[3]));
-        let (kind, data, rest) = split(&bytes).unwrap();
+        let (kind, data, remaining) = split(&bytes).unwrap();
         assert_eq!(kind, libc::SCM_CREDENTIALS);
         let expected = Peer {
             pid: 7,
             uid: u32::MAX,
         };
         assert_eq!(credentials(data), Some(expected));
-        let (kind, data, rest) = split(rest).unwrap();
+        let (kind, data, remaining) = split(remaining).unwrap();
         assert_eq!((kind, number(data)), (libc::SCM_RIGHTS, Some(3)));
-        assert!(split(rest).is_none());
+        assert!(split(remaining).is_none());
     }
 
     #[test]

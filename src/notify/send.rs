@@ -1,5 +1,5 @@
-//! `livelet notify`: sends to the supervisor's NOTIFY_SOCKET (sd_notify(3)), for shells and for runtimes that have no unix
-//! datagrams.
+//! `livelet notify`: sends messages to the supervisor's NOTIFY_SOCKET (sd_notify(3)). It is for shells, and for
+//! runtimes without unix datagrams.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -13,9 +13,9 @@ use crate::log;
 /// Reason why a message could not be sent.
 #[derive(Debug)]
 pub enum NotifyError {
-    /// There is no NOTIFY_SOCKET.
+    /// The variable NOTIFY_SOCKET is not set.
     NoSocket,
-    /// The socket can't be sent to.
+    /// The message can't be sent to the socket.
     Send(OsString, io::Error),
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for NotifyError {
 
 impl std::error::Error for NotifyError {}
 
-/// Sends the assignments as one message. Waits if the supervisor has too many unread messages.
+/// Sends the assignments as one message. Waits while the supervisor's queue is full.
 ///
 /// # Errors
 /// Returns an error if there is no NOTIFY_SOCKET, or if it can't be sent to.
@@ -46,7 +46,7 @@ pub fn notify(socket: Option<OsString>, assignments: &[OsString]) -> Result<(), 
         .map_err(|cause| NotifyError::Send(socket, cause))
 }
 
-/// Permission to wait until there is room for the message.
+/// Permission to wait while the receiver's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
     Allowed,
@@ -56,7 +56,7 @@ pub(super) enum Waiting {
 /// Sends a message to a NOTIFY_SOCKET.
 ///
 /// # Errors
-/// Returns the error of connect(2) or send(2), or of kind `WouldBlock` if sending may not wait.
+/// Returns the error of connect(2) or send(2), of kind `WouldBlock` if the queue is full and the call may not wait.
 pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Result<()> {
     let address = address(socket)?;
     let sender = UnixDatagram::unbound()?;
@@ -65,7 +65,7 @@ pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Resu
     Ok(())
 }
 
-/// Returns the address: a path, or with `@` before it a name in the abstract namespace (unix(7)).
+/// Returns the address of a NOTIFY_SOCKET: a path, or a name in the abstract namespace after `@` (unix(7)).
 fn address(socket: &OsStr) -> io::Result<SocketAddr> {
     match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),

@@ -1,13 +1,13 @@
-//! Decides which senders are believed. Pure.
+//! Decides which senders are trusted. Pure.
 //!
-//! The worker and its descendants are believed whatever their uid: gosu, su-exec and daemons drop it. Other processes of
-//! livelet's pid namespace are believed if they are root's or of livelet's own uid.
+//! The worker and its descendants are trusted whatever their uid: gosu, su-exec and daemons drop it. Other processes of
+//! livelet's pid namespace are trusted if they have root's or livelet's own uid.
 
 use std::fmt;
 
 use crate::peer::Peer;
 
-/// Facts about a sender, each of which costs a look at /proc.
+/// Facts about a sender. Each is read from /proc only when it is needed.
 pub(super) trait Facts {
     fn is_of_own_user(&self) -> bool;
     fn shares_pid_namespace(&self) -> bool;
@@ -25,7 +25,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Returns a number below 32 that is the reason's own.
+    /// Returns the bit of the reason in a set of reasons, a number below 32.
     pub(super) fn bit(self) -> u32 {
         self as u32
     }
@@ -45,10 +45,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Judges the sender of a message.
+/// Checks that the sender of a message is trusted.
 ///
 /// # Errors
-/// Returns the reason if the sender is not believed.
+/// Returns an error if the sender is not trusted.
 pub(super) fn judge(peer: Peer, facts: &impl Facts) -> Result<(), Refusal> {
     if peer.pid == 0 {
         return Err(Refusal::OtherNamespace);

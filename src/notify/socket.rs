@@ -1,4 +1,4 @@
-//! The socket that a worker sends its messages to (sd_notify(3)), and their way on to livelet's own supervisor.
+//! The worker's NOTIFY_SOCKET (sd_notify(3)): receives its messages and relays them to livelet's own supervisor.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -26,14 +26,14 @@ use crate::peer::Peer;
 use crate::runtime::{Source, task};
 use crate::worker;
 
-/// Most messages that are read between two waits, so that a flood of them does not keep livelet from its other work.
+/// Most messages that are read between two waits, so that a flood of them does not stop other work.
 const MESSAGES: usize = 16;
 
-/// The notify socket, with the directory that is removed at the end.
+/// The notify socket and its directory.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
     reader: Option<Reader>,
-    /// Removed when this is dropped. `None` if the name is abstract.
+    /// Directory of the socket, removed on drop. `None` if the name is abstract.
     _directory: Option<Directory>,
     /// Value of the worker's NOTIFY_SOCKET.
     pub(crate) name: OsString,
@@ -63,7 +63,7 @@ impl NotifySocket {
         })
     }
 
-    /// Starts to read messages into the state, and to relay them to the supervisor.
+    /// Starts a task that applies messages to the state and relays them to the supervisor.
     pub(crate) fn listen(
         &mut self,
         executor: &Rc<LocalExecutor<'static>>,
@@ -77,7 +77,8 @@ impl NotifySocket {
     }
 }
 
-/// Binds to an abstract name that the kernel chooses (unix(7), autobind): two containers of one pod can have the same pid.
+/// Binds to an abstract name that the kernel chooses (unix(7), autobind). A name from the pid could clash: two
+/// containers of one pod can have the same pid.
 fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
     bind(socket, &SocketAddrUnix::new_unnamed())?;
     let address = SocketAddrUnix::try_from(getsockname(socket)?)?;
@@ -87,10 +88,10 @@ fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
 
 #[derive(Debug)]
 struct Reader {
-    /// Closed only by the end of the process. Descriptors in unread messages are closed with it, and SO_LINGER of one of
-    /// them has no effect then.
+    /// Socket that only the end of the process closes. Descriptors in unread messages are closed with it. SO_LINGER of
+    /// such a descriptor has no effect at the end of a process.
     socket: ManuallyDrop<Source<OwnedFd>>,
-    /// Reasons for which messages were ignored, and that was logged: a bit each.
+    /// Set of the refusals that were logged, one bit each.
     refused: Cell<u32>,
 }
 
@@ -110,24 +111,24 @@ impl Reader {
                 closer.below_limit().await;
                 match receive(self.socket.get_ref()) {
                     Ok(mut datagram) => {
-                        self.take(&datagram, &notified, &upstream);
+                        self.handle(&datagram, &notified, &upstream);
                         // A pipe, as `BARRIER=1` has one, is closed at once: that never waits. SO_PASSRIGHTS stays on:
                         // without it, `BARRIER=1` can't be sent.
                         let descriptors = &mut datagram.descriptors;
                         descriptors.retain(|one| fcntl_getpipe_size(one).is_err());
                         closer.close(datagram.descriptors);
                     }
-                    // A signal or an error of one message: the next look tells.
+                    // A signal, or an error of one message: the next call tells.
                     Err(_) => break,
                 }
             }
         }
     }
 
-    fn take(&self, datagram: &Datagram, notified: &RefCell<Notified>, upstream: &Upstream) {
+    fn handle(&self, datagram: &Datagram, notified: &RefCell<Notified>, upstream: &Upstream) {
         match message(datagram) {
             Ok(message) => {
-                notified.borrow_mut().take(message, Instant::now());
+                notified.borrow_mut().receive(message, Instant::now());
                 let relayed = message.relayed();
                 if !relayed.is_empty() {
                     upstream.send(&relayed);
@@ -137,7 +138,7 @@ impl Reader {
         }
     }
 
-    /// Logs that a message is ignored: the first time for each reason, then if verbose.
+    /// Logs that a message is ignored. The first time for each reason counts as a notice, later ones as details.
     fn refuse(&self, sender: Option<Peer>, refusal: Refusal) {
         let bit = 1 << refusal.bit();
         let refused = self.refused.get();
@@ -155,7 +156,7 @@ impl Reader {
 /// Returns the message of a datagram.
 ///
 /// # Errors
-/// Returns the reason if it is malformed or its sender is not believed.
+/// Returns an error if the message is malformed or its sender is not trusted.
 fn message(datagram: &Datagram) -> Result<Message<'_>, Refusal> {
     let sender = datagram.sender.ok_or(Refusal::NoCredentials)?;
     judge(sender, &sender)?;

@@ -8,7 +8,7 @@ use crate::duration::Human;
 /// Longest STATUS that is kept, in bytes.
 const MAX_STATUS: usize = 512;
 
-/// State of the worker, as far as the worker has told.
+/// State of the worker, as its own messages tell it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notified {
     is_ready: bool,
@@ -18,14 +18,14 @@ pub struct Notified {
     /// Time of the last `WATCHDOG=1`.
     beat: Option<Instant>,
     was_triggered: bool,
-    /// The worker's own limit, in place of the check's.
+    /// Limit that the worker has set itself, in place of the check's.
     limit: Option<Duration>,
     extended_to: Option<Instant>,
 }
 
 impl Notified {
-    /// Takes a message that came at `now`.
-    pub fn take(&mut self, message: Message<'_>, now: Instant) {
+    /// Applies a message that came at `now`.
+    pub fn receive(&mut self, message: Message<'_>, now: Instant) {
         for field in message.fields() {
             self.apply(field, now);
         }
@@ -54,7 +54,7 @@ impl Notified {
         }
     }
 
-    /// Returns the last STATUS; `None` if the worker has told none or an empty one.
+    /// Returns the last STATUS. Returns `None` if the worker has sent none, or an empty one.
     #[must_use]
     pub fn status(&self) -> Option<&str> {
         self.status.as_deref()
@@ -71,16 +71,16 @@ impl Notified {
     /// # Errors
     /// Returns the reason if the check fails.
     pub fn readiness(&self) -> Result<(), String> {
-        let said = |what: &str| match &self.status {
-            Some(status) => Err(format!("the worker {what} ({status})")),
-            None => Err(format!("the worker {what}")),
+        let failed = |reason: &str| match &self.status {
+            Some(status) => Err(format!("the worker {reason} ({status})")),
+            None => Err(format!("the worker {reason}")),
         };
         if self.is_stopping {
-            said("has said STOPPING=1")
+            failed("has said STOPPING=1")
         } else if self.is_reloading {
-            said("has said RELOADING=1")
+            failed("has said RELOADING=1")
         } else if !self.is_ready {
-            said("has not said READY=1")
+            failed("has not said READY=1")
         } else {
             Ok(())
         }
@@ -99,21 +99,21 @@ impl Notified {
         if age <= limit || self.extended_to.is_some_and(|until| now < until) {
             return Ok(());
         }
-        let what = if self.beat.is_some() {
+        let subject = if self.beat.is_some() {
             "the last WATCHDOG=1 is"
         } else {
             "no WATCHDOG=1 for"
         };
         let old = if self.beat.is_some() { " old" } else { "" };
         Err(format!(
-            "{what} {}{old}, limit {}",
+            "{subject} {}{old}, limit {}",
             Human(age),
             Human(limit)
         ))
     }
 }
 
-/// Returns a STATUS that is cut to [`MAX_STATUS`] between two characters; `None` if it is empty.
+/// Returns a STATUS, cut to [`MAX_STATUS`] bytes between two characters. Returns `None` if it is empty.
 fn shortened(mut status: String) -> Option<String> {
     let mut ends = (0..=status.len().min(MAX_STATUS)).rev();
     let end = ends.find(|&end| status.is_char_boundary(end));
@@ -125,8 +125,8 @@ fn shortened(mut status: String) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn take(worker: &mut Notified, message: &str, now: Instant) {
-        worker.take(Message::parse(message.as_bytes()).unwrap(), now);
+    fn receive(worker: &mut Notified, message: &str, now: Instant) {
+        worker.receive(Message::parse(message.as_bytes()).unwrap(), now);
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
             ("STOPPING=1", Some("STOPPING=1")),
             ("READY=1", None),
         ] {
-            take(&mut worker, message, now);
+            receive(&mut worker, message, now);
             match (worker.readiness(), reason) {
                 (Ok(()), None) => {}
                 (Err(said), Some(part)) => assert!(said.contains(part), "{message}: {said}"),
@@ -160,7 +160,7 @@ mod tests {
     fn a_long_status_is_cut_between_characters() {
         let mut worker = Notified::default();
         let long = format!("STATUS=x{}", "\u{e4}".repeat(1000));
-        take(&mut worker, &long, Instant::now());
+        receive(&mut worker, &long, Instant::now());
         assert_eq!(worker.status().map(str::len), Some(MAX_STATUS - 1));
     }
 
@@ -173,21 +173,21 @@ mod tests {
         assert_eq!(worker.liveness(limit, start, at(1000)), Ok(()));
         let never = worker.liveness(limit, start, at(1001));
         assert_eq!(never, Err("no WATCHDOG=1 for 1s, limit 1s".to_string()));
-        take(&mut worker, "WATCHDOG=1", at(1001));
+        receive(&mut worker, "WATCHDOG=1", at(1001));
         assert_eq!(worker.liveness(limit, start, at(2001)), Ok(()));
         let old = worker.liveness(limit, start, at(2002));
         assert_eq!(
             old,
             Err("the last WATCHDOG=1 is 1s old, limit 1s".to_string())
         );
-        take(&mut worker, "EXTEND_TIMEOUT_USEC=5000000", at(2002));
+        receive(&mut worker, "EXTEND_TIMEOUT_USEC=5000000", at(2002));
         assert_eq!(worker.liveness(limit, start, at(7001)), Ok(()));
         assert!(worker.liveness(limit, start, at(7002)).is_err());
-        take(&mut worker, "WATCHDOG_USEC=10000000", at(8000));
+        receive(&mut worker, "WATCHDOG_USEC=10000000", at(8000));
         assert_eq!(worker.liveness(limit, start, at(18_000)), Ok(()));
-        take(&mut worker, "WATCHDOG=trigger", at(8001));
+        receive(&mut worker, "WATCHDOG=trigger", at(8001));
         assert!(worker.liveness(limit, start, at(8001)).is_err());
-        take(&mut worker, "WATCHDOG=1", at(8002));
+        receive(&mut worker, "WATCHDOG=1", at(8002));
         assert_eq!(worker.liveness(limit, start, at(8002)), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! livelet's own supervisor, such as systemd, as it is seen by sd_notify(3).
+//! livelet's own supervisor, such as systemd, at the other end of livelet's NOTIFY_SOCKET (sd_notify(3)).
 
 use std::cell::Cell;
 use std::env;
@@ -13,16 +13,16 @@ use crate::log;
 /// livelet's own supervisor, if there is one.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    /// NOTIFY_SOCKET; an empty one counts as none.
+    /// Value of NOTIFY_SOCKET. An empty one counts as none.
     socket: Option<OsString>,
     /// Longest time between two `WATCHDOG=1` that the supervisor accepts.
     pub(crate) watchdog: Option<Duration>,
-    /// A failure to send was logged.
+    /// `true` if a failure to send was logged.
     has_failed: Cell<bool>,
 }
 
 impl Upstream {
-    /// Reads livelet's environment.
+    /// Returns the supervisor that livelet's environment names.
     pub(crate) fn from_environment() -> Upstream {
         Upstream {
             socket: env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()),
@@ -35,8 +35,8 @@ impl Upstream {
         self.socket.is_some()
     }
 
-    /// Sends a message. It is dropped, and that is logged, if the supervisor can't take it now: livelet has probes to
-    /// answer.
+    /// Sends a message. If the supervisor can't receive it now, the message is dropped and that is logged: livelet must
+    /// not wait.
     pub(crate) fn send(&self, message: &[u8]) {
         let Some(socket) = &self.socket else { return };
         let Err(cause) = send(socket, message, Waiting::Never) else {
@@ -53,8 +53,8 @@ impl Upstream {
     }
 }
 
-/// Returns the limit in WATCHDOG_USEC. As with sd_watchdog_enabled(3), another process's WATCHDOG_PID makes it another
-/// process's limit.
+/// Returns the limit in WATCHDOG_USEC. Returns `None` if WATCHDOG_PID names another process, as sd_watchdog_enabled(3)
+/// does.
 fn watchdog(usec: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     microseconds(usec?.to_str()?).filter(|_| is_for_us)

@@ -1,17 +1,17 @@
-//! Tasks of one thread that wait for state to change.
+//! Conditions: tasks of one thread wait for changes of state.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-/// Where tasks wait; whoever changes what they look at says so.
+/// Queue of tasks that wait for a change of state. Code that changes the state calls [`Condition::changed`].
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Condition {
-    /// Waits until `holds` does.
+    /// Waits until `holds` returns `true`. Calls it again after each change.
     pub(crate) async fn until(&self, holds: impl Fn() -> bool) {
         poll_fn(|cx| {
             if holds() {
@@ -23,7 +23,7 @@ impl Condition {
         .await;
     }
 
-    /// Has the task of `cx` woken at the next change.
+    /// Registers the task of `cx` to be woken by the next change.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -31,7 +31,7 @@ impl Condition {
         }
     }
 
-    /// Wakes all that wait.
+    /// Wakes all tasks that wait.
     pub(crate) fn changed(&self) {
         self.waiting.take().into_iter().for_each(Waker::wake);
     }

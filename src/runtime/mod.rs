@@ -2,12 +2,13 @@
 //!
 //! The core waits with an epoll of its own ([`reactor`]) and not with async-io, smol's reactor, for two reasons:
 //!
-//! - async-io always starts a second thread. PID 1 must not depend on one: where no thread can be had, async-io panics.
+//! - async-io always starts a second thread. PID 1 must not depend on one: if the system refuses it, async-io panics.
 //! - async-io sets interest anew for every wait. A probe on a new connection takes 19 system calls with async-io and 6
 //!   here. The CPU time of such a probe, one in 100 ms, is 1.4 times that of nginx with async-io and 0.8 times here.
 //!
-//! `tests/bench/runtime` measures both. What livelet asks others (checks, `livelet probe`) goes through async-net. What may
-//! block has a thread of its own (`crate::close`, `crate::check`): `smol::unblock` spins while no thread can be had.
+//! `tests/bench/runtime` measures both. Connections of checks and `livelet probe` go through async-net. Calls that may
+//! block have threads of their own (`crate::close`, `crate::check`): `smol::unblock` spins while the system refuses a
+//! thread.
 //!
 //! Sources and timers belong to the thread that calls [`block_on`]. Other threads only wake its tasks.
 
@@ -57,7 +58,7 @@ pub(crate) fn block_on<T>(
     let mut events = Vec::with_capacity(reactor::EVENTS);
     loop {
         alarm.has_rung.store(false, SeqCst);
-        // The future runs first: what it has been told (a signal) counts for all that was queued with it.
+        // The future runs first: a signal for it comes before all tasks that were queued with it.
         if for_future.is_due.swap(false, SeqCst) {
             let cx = &mut Context::from_waker(&future_waker);
             if let Poll::Ready(outcome) = future.as_mut().poll(cx) {
@@ -84,7 +85,7 @@ pub(crate) fn block_on<T>(
     }
 }
 
-/// Ends the wait of [`block_on`] by an eventfd(2), but only while there is a wait.
+/// Ends the wait of [`block_on`] by an eventfd(2) if a wait is going on.
 #[derive(Debug)]
 struct Alarm {
     event: OwnedFd,
@@ -102,7 +103,7 @@ impl Alarm {
     }
 }
 
-/// A waker of [`block_on`]: of its future, or of the next task.
+/// Waker of [`block_on`]'s future, or of its next task.
 #[derive(Debug)]
 struct Wakeup {
     alarm: Arc<Alarm>,
@@ -110,7 +111,7 @@ struct Wakeup {
 }
 
 impl Wakeup {
-    /// Returns a wakeup that is due, so that the first turn polls.
+    /// Returns a wakeup that is due, so that the first round of the loop polls.
     fn new(alarm: &Arc<Alarm>) -> Arc<Wakeup> {
         Arc::new(Wakeup {
             alarm: Arc::clone(alarm),

@@ -1,10 +1,11 @@
 //! The one wait: an edge-triggered epoll(7) that every descriptor of the core is registered with.
 //!
-//! A call is tried first. A source that would block is registered once and keeps the waker of its task.
-//! Any change wakes that task, and the call is tried again. This order makes the rest simple:
+//! A call is tried first. If it would block, the source is registered once and keeps the waker of its task. Any change
+//! wakes that task, and the call is tried again. This order has two effects:
 //!
-//! - An event that nobody needs any more makes a task try in vain, and does no harm. So keys are used again without a
-//!   generation, and a source is never removed by EPOLL_CTL_DEL: the kernel removes a descriptor when it is closed.
+//! - An event for a call that has succeeded meanwhile makes a task try in vain, and does no harm. So keys are used
+//!   again without a generation. A source is never removed by EPOLL_CTL_DEL: the kernel removes a descriptor when it is
+//!   closed.
 //! - EPOLL_CTL_ADD and EPOLL_CTL_MOD report a source that is ready already. So no change is lost between the call that
 //!   would have blocked and the registration.
 //!
@@ -24,13 +25,13 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use slab::Slab;
 
-/// Changes that a call which would block waits for, each reported once (edge-triggered).
+/// Changes that a call may wait for, each reported once (edge-triggered).
 const ANY_CHANGE: EventFlags = READABLE.union(EventFlags::OUT);
-/// Something to read or to accept, or the end of it, reported once (edge-triggered).
+/// Bytes to read, connections to accept, or their end, reported once (edge-triggered).
 const READABLE: EventFlags = EventFlags::IN
     .union(EventFlags::RDHUP)
     .union(EventFlags::ET);
-/// Most events that one epoll_wait(2) returns. The rest follows in the next call.
+/// Most events that one epoll_wait(2) returns. The next call returns further ones.
 pub(super) const EVENTS: usize = 64;
 /// Longest timeout of one epoll_wait(2), in seconds. The kernel counts milliseconds in an `int`.
 const MAX_TIMEOUT: i64 = 24 * 60 * 60;
@@ -154,8 +155,8 @@ impl<T: AsFd> Source<T> {
 
     /// Asks epoll to report the descriptor again, and waits for that report or for another wake of the task.
     ///
-    /// A loop that takes one thing after each wait can't hold the thread, whatever its peers send. For a queue this is
-    /// also cheaper than a second call that finds the queue empty: epoll_ctl(2) takes 0.4 us, accept4(2) 4.2 us.
+    /// A loop that handles one item after each wait can't hold the thread, whatever its peers send. This is also
+    /// cheaper than a second call that finds the queue empty: epoll_ctl(2) takes 0.4 us, accept4(2) 4.2 us.
     ///
     /// # Errors
     /// Returns the error of epoll_ctl(2).
@@ -187,12 +188,12 @@ struct Registration {
 struct Registered {
     /// Key of the waker.
     key: usize,
-    /// Epoll reports any change, and not only those after which the source is readable.
+    /// `true` if epoll reports any change, and not only those after which the source is readable.
     is_for_any: bool,
 }
 
 impl Registration {
-    /// Registers `io` for any change unless it is, and keeps the waker for the next report.
+    /// Registers `io` for any change, unless that is done already. Keeps the waker for the next report.
     fn keep(&self, io: BorrowedFd<'_>, waker: &Waker) -> io::Result<()> {
         match self.registered.get() {
             Some(registered) if registered.is_for_any => {

@@ -1,4 +1,4 @@
-//! Deadlines of the tasks of this thread.
+//! Timers of the tasks of this thread.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Deadline of a timer, and a number that tells it from other timers of the same deadline.
-/// async-io keys its timers alike, so that the map is in the binary once.
+/// Key of a timer: its deadline, and a number that differs from those of other timers. async-io has the same type of
+/// key, so that the code of the map is in the binary once.
 type Key = (Instant, usize);
 
 thread_local! {
@@ -17,14 +17,14 @@ thread_local! {
     };
 }
 
-/// The timers that tasks wait for, the next one first.
+/// Timers that tasks wait for, the earliest first.
 #[derive(Debug)]
 struct Timers {
     wakers: BTreeMap<Key, Waker>,
     next_number: usize,
 }
 
-/// Returns the time until the next deadline, or `None` if no task waits for one.
+/// Returns the time until the next deadline. Returns `None` if no task waits for one.
 pub(super) fn next() -> Option<Duration> {
     let next = TIMERS.with_borrow(|timers| timers.wakers.keys().next().copied());
     next.map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()))
@@ -46,7 +46,7 @@ pub(super) fn wake_expired() {
 #[derive(Debug)]
 pub(crate) struct Timer {
     deadline: Option<Instant>,
-    /// Number of the timer while a task waits for it.
+    /// Number of the timer. `None` while no task waits for it.
     number: Option<usize>,
     of_this_thread: PhantomData<*const ()>,
 }
@@ -69,7 +69,7 @@ impl Timer {
         }
     }
 
-    /// Returns a timer that ends after `duration`, or never if the clock can't count that far.
+    /// Returns a timer that ends after `duration`. It never ends if the clock can't count that far.
     pub(crate) fn after(duration: Duration) -> Timer {
         Timer {
             deadline: Instant::now().checked_add(duration),
@@ -85,7 +85,7 @@ impl Timer {
         }
     }
 
-    /// Removes the timer from those that tasks wait for.
+    /// Removes the timer from the map.
     fn forget(&mut self) {
         if let (Some(deadline), Some(number)) = (self.deadline, self.number.take()) {
             let key = (deadline, number);

@@ -1,5 +1,5 @@
-//! The life of the process, from its start to its exit. Pure: events and `now` come in, actions and the next deadline
-//! go out.
+//! The lifecycle of the process, from its start to its exit. Pure: events and `now` come in, actions and the next
+//! deadline go out.
 //!
 //! ```text
 //! Starting -> Ready -> LameDuck -> Stopping -> Leftovers -> Draining -> Parting -> Exited
@@ -7,7 +7,7 @@
 //!                                     +-> Killing <+-----------+
 //! ```
 //!
-//! A responder goes from `Ready` or `LameDuck` straight to `Draining`. Every state that has nothing to wait for is
+//! A responder goes from `Ready` or `LameDuck` straight to `Draining`. A state in which there is nothing to wait for is
 //! skipped.
 
 use std::time::{Duration, Instant};
@@ -17,20 +17,20 @@ use libc::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR2};
 use crate::exit_code::{self, FAILURE, UNHEALTHY};
 pub use crate::signal::SignalSet;
 
-/// Time that an unhealthy worker has to stop if no grace was given: a worker that hangs does not stop.
+/// Time that an unhealthy worker has to stop if `--grace` is not given: a worker that hangs does not stop.
 const UNHEALTHY_GRACE: Duration = Duration::from_secs(5);
 /// Time that the leftovers of a worker that ended by itself have to end.
 const LEFTOVERS_GRACE: Duration = Duration::from_secs(5);
-/// Time between two passes of KILL. A pass misses what was forked during it.
+/// Time between two rounds of KILL. A round misses processes that are forked during it.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
-/// Time between a stop signal from a process of livelet's own container and its forwarding: a watcher that signals a whole
-/// tree reaches the worker itself, and a program that takes a signal once shows it in this time. With 20 ms, Node did not in
-/// 1 of 10 stops on a busy machine (`tests/system/stops tree-kill`).
+/// Time between a stop signal from a process of livelet's own container and its forwarding. A watcher that signals a
+/// whole tree signals the worker itself. A program that handles a signal only once shows that it had the signal within
+/// this time. With 20 ms, Node did not in 1 of 10 stops on a busy machine (`tests/system/stops tree-kill`).
 const SETTLING: Duration = Duration::from_millis(100);
 /// Time that children from before livelet's exec have to read its output to the end.
 const PARTING: Duration = Duration::from_secs(5);
 
-/// Signals that end a responder; USR2 is nodemon's.
+/// Signals that end a responder. USR2 is nodemon's.
 pub(crate) const RESPONDER_STOPS: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
 
 /// Facts about the process that do not depend on events.
@@ -44,13 +44,13 @@ pub struct Plan {
     pub has_earlier_children: bool,
     /// Time that open connections have to finish.
     pub drain: Duration,
-    /// Time from the stop signal to KILL; `None` leaves KILL to the orchestrator.
+    /// Time from the stop signal to KILL. `None` leaves KILL to the orchestrator.
     pub grace: Option<Duration>,
     /// Time from the stop signal's arrival to its forwarding.
     pub lame_duck: Duration,
     /// Signals that begin a stop.
     pub stop_signals: SignalSet,
-    /// Signal that the worker gets if livelet itself begins the stop; 0 for none.
+    /// Signal that the worker gets if livelet itself begins the stop. 0 for none.
     pub stop_with: i32,
 }
 
@@ -65,7 +65,7 @@ pub struct Received {
     pub settles: bool,
 }
 
-/// Something that happened.
+/// Event that the lifecycle handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// The worker runs.
@@ -78,7 +78,7 @@ pub enum Event {
     Signal(Received),
     /// A successor has taken the listening sockets of a healthy livelet.
     Replaced,
-    /// Liveness has failed for longer than it may.
+    /// Liveness has failed for longer than `--exit-on-unhealthy` allows.
     Unhealthy,
     /// The worker has ended.
     WorkerEnded {
@@ -99,11 +99,11 @@ pub enum Event {
     Alone,
     /// Listening has ended and no connection is open.
     Drained,
-    /// Nothing but time has passed.
+    /// The deadline has passed.
     Tick,
 }
 
-/// Something to do.
+/// Action that the caller has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Send the worker this signal, which begins its stop.
@@ -128,7 +128,7 @@ pub enum Action {
     Exit(u8),
 }
 
-/// Step of a drain. Each begins when the one before is over.
+/// Step of a drain. A step begins when the one before is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draining {
     /// Connections from before the drain finish; new ones get one answer.
@@ -151,27 +151,27 @@ struct Ended {
 /// State of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Not every address is listened on.
+    /// Some address is not listened on yet.
     Starting { worker_runs: bool },
     /// Everything is served.
     Ready,
-    /// Not ready any more, and the worker has not been told.
+    /// Readiness fails, and the worker has not had the signal yet.
     LameDuck {
         until: Instant,
         forward: i32,
         /// End of [`SETTLING`].
         settled_at: Instant,
     },
-    /// The worker has been told.
+    /// The worker has had the signal.
     Stopping(Asked),
-    /// The worker has ended, and descendants of it live.
+    /// The worker has ended, and some of its descendants live.
     Leftovers(Ended, Asked),
-    /// KILL was sent. There is no `ended` as long as the worker lives.
+    /// KILL was sent. `ended` is `None` as long as the worker lives.
     Killing {
         ended: Option<Ended>,
         again_at: Instant,
     },
-    /// Connections finish. A signal ends the drain if a stop was asked for before.
+    /// Open connections finish. A signal ends the drain if a stop was asked for before.
     Draining {
         ended: Ended,
         step: Draining,
@@ -183,13 +183,13 @@ enum State {
     Exited,
 }
 
-/// Stop that was asked of processes.
+/// Stop that processes were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Asked {
     signal: i32,
-    /// Moment at which leftovers get the signal; `None` once they have had it.
+    /// Time at which leftovers get the signal. `None` once they have had it.
     ask_at: Option<Instant>,
-    /// Moment at which KILL follows; `None` for never.
+    /// Time at which KILL follows. `None` for never.
     kill_at: Option<Instant>,
 }
 
@@ -203,7 +203,7 @@ impl Asked {
     }
 }
 
-/// One call of [`Lifecycle::step`].
+/// Context of one call of [`Lifecycle::step`].
 struct Step {
     event: Event,
     now: Instant,
@@ -220,7 +220,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Creates the machine of a process that starts.
+    /// Returns the machine of a process that starts.
     #[must_use]
     pub fn new(plan: Plan) -> Lifecycle {
         Lifecycle {
@@ -230,7 +230,7 @@ impl Lifecycle {
         }
     }
 
-    /// Takes one event. Returns the actions in the order in which they are to be done.
+    /// Handles one event. Returns the actions in the order in which they are to be done.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
         if event == Event::Childless {
             self.plan.has_earlier_children = false;
@@ -262,7 +262,7 @@ impl Lifecycle {
         step.actions
     }
 
-    /// Returns the moment at which [`Event::Tick`] is due.
+    /// Returns the time at which [`Event::Tick`] is due. Returns `None` if no time is waited for.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -274,13 +274,13 @@ impl Lifecycle {
         }
     }
 
-    /// Returns `true` from the moment a stop was asked for, or the worker has ended.
+    /// Returns `true` once a stop was asked for, or the worker has ended.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         !matches!(self.state, State::Starting { .. } | State::Ready)
     }
 
-    /// Returns `true` once the worker has ended by itself. The end that a stop asked for is no failure.
+    /// Returns `true` if the worker has ended and no stop was asked for.
     #[must_use]
     pub fn worker_has_failed(&self) -> bool {
         match self.state {
@@ -293,7 +293,7 @@ impl Lifecycle {
         }
     }
 
-    /// Returns the step of the drain whose end is to be waited for; `None` if there is no drain.
+    /// Returns the present step of the drain. Returns `None` if there is no drain.
     #[must_use]
     pub fn draining(&self) -> Option<Draining> {
         match self.state {
@@ -418,7 +418,7 @@ impl Lifecycle {
             Event::LeftoverEnded if asked.ask_at.is_none() => {
                 step.act(Action::StopLeftovers(asked.signal));
             }
-            // The leftovers of a worker that ended by itself are on their way out already.
+            // The leftovers of a worker that ended by itself have had a stop signal already.
             Event::Signal(received) if ended.after_stop => {
                 step.act(Action::ForwardToLeftovers(received.forward));
             }
@@ -441,7 +441,7 @@ impl Lifecycle {
             }
             (Event::NoneLeft | Event::Childless, Some(ended)) => self.drain(ended, step),
             _ if step.now < again_at => self.state,
-            // The exit of PID 1 ends what KILL could not.
+            // The exit of PID 1 ends the processes that KILL could not end.
             _ if self.plan.is_init => {
                 let killed = self.reported.unwrap_or(exit_code::ended_by(SIGKILL));
                 let ended = ended.unwrap_or(Ended {
@@ -504,7 +504,7 @@ impl Lifecycle {
             || !self.plan.has_worker && RESPONDER_STOPS.contains(&received.signal)
     }
 
-    /// Returns `true` if an event asks for the end of a wait. nodemon sends USR2 twice and means it once.
+    /// Returns `true` if an event is a signal that ends a wait. USR2 does not: nodemon sends it twice for one stop.
     fn is_urgent(&self, event: Event) -> bool {
         let Event::Signal(Received {
             signal, forward, ..
@@ -539,7 +539,7 @@ impl Lifecycle {
         }
     }
 
-    /// Takes the end of the worker. `asked` is `None` if the worker ended by itself.
+    /// Handles the end of the worker. `asked` is `None` if the worker ended by itself.
     fn ended(&mut self, code: u8, is_last: bool, asked: Option<Asked>, step: &mut Step) -> State {
         let ended = Ended {
             code: self.reported.unwrap_or(code),
@@ -591,7 +591,7 @@ impl Step {
         self.actions.push(action);
     }
 
-    /// Begins a pass of KILL.
+    /// Begins a round of KILL.
     fn kill(&mut self, ended: Option<Ended>) -> State {
         self.act(Action::Kill);
         State::Killing {

@@ -1,4 +1,4 @@
-//! Runs livelet: sets up, listens, starts the worker, then takes events through the lifecycle until that wants to exit.
+//! Runs livelet: sets up, listens, starts the worker, then passes events to the lifecycle until that exits.
 //!
 //! Only [`Process`] changes the state of the process. [`lifecycle`] decides, `Process` acts.
 
@@ -37,12 +37,12 @@ use crate::worker::{self, Ended, SpawnError, Tree};
 use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 use signals::{Arrived, Signals};
 
-/// Time for which an idle connection stays open in a drain if the socket went to a successor: its client need not know of
-/// the change, and its next request is answered.
+/// Time for which an idle connection stays open in a drain if the socket went to a successor. Its client does not know
+/// of the change, and its next request is answered.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
-/// Time from the start to a look at the signals that the worker catches. Programs have their handlers by then, and a
-/// developer has not saved the next change.
+/// Time from the start until the signals are read that the worker catches. Programs have set their handlers by then,
+/// and a developer has not saved the next change yet.
 const SETTLED_IN: Duration = Duration::from_secs(1);
 
 /// Variable that names the notify socket.
@@ -82,10 +82,10 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Serves until a signal or the worker's end has ended it, and returns the exit code.
+/// Serves until a signal, or until the worker's end. Returns the exit code.
 ///
 /// # Errors
-/// Returns an error if livelet could not start; no worker runs then.
+/// Returns an error if livelet could not start. No worker runs then.
 pub fn run(config: &Config) -> Result<u8, RunError> {
     // Before anything is opened: inherited sockets are known by their numbers alone.
     let Inherited { own, passed_on } = listen::take_inherited(Sharing {
@@ -98,7 +98,7 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
     }
     let executor = Rc::new(LocalExecutor::new());
     let process = Process::set_up(config, &executor, passed_on)?;
-    runtime::block_on(&executor, process.live(own))
+    runtime::block_on(&executor, process.serve_until_exit(own))
         .map_err(|cause| RunError::System("epoll", cause))?
 }
 
@@ -112,7 +112,7 @@ async fn feed_watchdog(responder: Rc<Responder>, upstream: Rc<Upstream>, limit: 
     }
 }
 
-/// A listening socket and where it comes from.
+/// A listening socket and its origin.
 struct Listening {
     socket: TcpListener,
     origin: Origin,
@@ -134,7 +134,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The process: the only one that changes its state.
+/// State of the process, and the only code that changes it.
 struct Process<'c> {
     config: &'c Config,
     executor: Rc<LocalExecutor<'static>>,
@@ -146,15 +146,15 @@ struct Process<'c> {
     tree: Tree,
     /// livelet's own supervisor.
     upstream: Rc<Upstream>,
-    /// The worker's NOTIFY_SOCKET, from the worker's start on.
+    /// Worker's NOTIFY_SOCKET. `None` before the worker's start, and if no check or supervisor needs it.
     notify_socket: Option<NotifySocket>,
     /// Inherited sockets of the worker, until the worker's start.
     passed_on: PassedOn,
-    /// Children may have ended without a signal that says so.
+    /// `true` if children may have ended without a SIGCHLD for them.
     must_reap: bool,
-    /// Moment of the look at the signals that the worker catches.
-    look_at: Option<Instant>,
-    /// Set when the lifecycle has come to its end.
+    /// Time at which the signals that the worker catches are read.
+    catchers_at: Option<Instant>,
+    /// Exit code. `None` until the lifecycle has come to its end.
     exit_code: Option<u8>,
 }
 
@@ -165,7 +165,7 @@ impl<'c> Process<'c> {
         passed_on: PassedOn,
     ) -> Result<Process<'c>, RunError> {
         let has_worker = !config.command.is_empty();
-        // First, so that no signal is lost: the kernel drops those that PID 1 has no handler for.
+        // This comes first, so that no signal is lost: the kernel drops signals that PID 1 has no handler for.
         let signals = Signals::new(has_worker, &config.stop_signals)
             .map_err(|cause| RunError::System("signals", cause))?;
         let tree = Tree::new(config.signals_group);
@@ -199,13 +199,13 @@ impl<'c> Process<'c> {
             notify_socket: None,
             passed_on,
             must_reap: false,
-            look_at: None,
+            catchers_at: None,
             exit_code: None,
         })
     }
 
-    /// Starts, then takes events until the lifecycle wants to exit.
-    async fn live(mut self, inherited: Vec<TcpListener>) -> Result<u8, RunError> {
+    /// Starts, then handles events until the lifecycle exits.
+    async fn serve_until_exit(mut self, inherited: Vec<TcpListener>) -> Result<u8, RunError> {
         match self.start(inherited).await {
             Ok(()) => {}
             Err(error) if self.tree.worker().is_none() => return Err(error),
@@ -248,9 +248,9 @@ impl<'c> Process<'c> {
         }
         self.leave_directory();
         self.say_ready();
-        // Watchers are processes of the same container, so that livelet is not PID 1.
+        // A watcher is a process of the same container, so livelet is not PID 1 there.
         if self.has_worker() && !getpid().is_init() {
-            self.look_at = Some(Instant::now() + SETTLED_IN);
+            self.catchers_at = Some(Instant::now() + SETTLED_IN);
         }
         self.step(Event::Listening);
         Ok(())
@@ -294,7 +294,7 @@ impl<'c> Process<'c> {
         Ok(sockets)
     }
 
-    /// Finds a listening socket for each address. Returns `None` if a stop begins first.
+    /// Finds a listening socket for each address, and handles signals meanwhile. Returns `None` if a stop begins first.
     async fn find(
         &mut self,
         addresses: &[Listen],
@@ -323,12 +323,12 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Moves to `/`, so that livelet keeps no mount busy. The programs of checks run where livelet does, so that these
-    /// keep the directory.
+    /// Changes to the directory `/`, so that livelet keeps no mount busy. If a check runs a program, livelet stays: the
+    /// program runs in the same directory.
     fn leave_directory(&self) {
         let mut checks = self.config.live.iter().chain(&self.config.ready);
         if !checks.any(|check| matches!(check.kind, Kind::Exec(_))) {
-            // A root that can't be entered changes nothing for the worker.
+            // The worker does not depend on this, so an error is ignored.
             let _ = std::env::set_current_dir("/");
         }
     }
@@ -394,8 +394,8 @@ impl<'c> Process<'c> {
         limits.chain(self.upstream.watchdog).min()
     }
 
-    /// Tells livelet's own supervisor that livelet is ready, unless the worker says so itself. Without a worker, tells it
-    /// too that livelet is alive.
+    /// Tells livelet's own supervisor that livelet is ready, unless the worker sends READY=1 itself. Without a worker
+    /// livelet also sends WATCHDOG=1.
     fn say_ready(&self) {
         let says_itself =
             self.has_worker() && self.checks().any(|check| check.kind == Kind::Notify);
@@ -426,7 +426,7 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Begins to count the age of what checks look for, and to watch liveness.
+    /// Starts the clocks of the checks, and the watch for `--exit-on-unhealthy`.
     fn begin_checks(&self) {
         if let Some(limit) = self.config.exit_on_unhealthy {
             let watch = Rc::clone(&self.responder).watch(limit);
@@ -435,7 +435,7 @@ impl<'c> Process<'c> {
         self.responder.observer().begin(self.signals.inherited());
     }
 
-    /// Takes one event through the lifecycle, publishes the state and does what the lifecycle wants done.
+    /// Passes one event to the lifecycle, publishes the new state and does the actions.
     fn step(&mut self, event: Event) {
         let actions = self.lifecycle.step(event, Instant::now());
         if self.lifecycle.is_stopping() {
@@ -496,11 +496,11 @@ impl<'c> Process<'c> {
         enum Happened {
             Signals(Vec<Arrived>),
             Taken(Vec<Taken>),
-            Look,
+            Catchers,
             Other(Event),
         }
         if self.must_reap {
-            // Connections have their turn between two looks.
+            // Connections are handled between two rounds.
             yield_now().await;
             return self.reap();
         }
@@ -510,7 +510,7 @@ impl<'c> Process<'c> {
             responder,
             server,
             holder,
-            look_at,
+            catchers_at,
             ..
         } = self;
         let signalled = async { Happened::Signals(signals.next().await) };
@@ -534,7 +534,7 @@ impl<'c> Process<'c> {
             Happened::Other(event)
         };
         let unhealthy = async {
-            // A worker that stops may well fail.
+            // Liveness may fail while the worker stops.
             if lifecycle.is_stopping() {
                 pending::<()>().await;
             }
@@ -548,16 +548,16 @@ impl<'c> Process<'c> {
                 .await;
             Happened::Other(Event::Tick)
         };
-        let look = async {
-            look_at.map_or_else(Timer::never, Timer::at).await;
-            Happened::Look
+        let catchers = async {
+            catchers_at.map_or_else(Timer::never, Timer::at).await;
+            Happened::Catchers
         };
-        let due = or(due, look);
+        let due = or(due, catchers);
         match or(signalled, or(taken, or(drained, or(unhealthy, due)))).await {
             Happened::Signals(arrived) => self.events_of(&arrived),
             Happened::Taken(taken) => self.handed_over(&taken),
-            Happened::Look => {
-                self.look_at = None;
+            Happened::Catchers => {
+                self.catchers_at = None;
                 self.tree.note_catchers();
                 log::detail(format_args!(
                     "worker: looked at the signals that it catches"
@@ -575,7 +575,7 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Takes note of sockets that a successor has: livelet does not accept from them any more.
+    /// Handles sockets that a successor has taken: livelet does not accept from them any more.
     fn handed_over(&self, taken: &[Taken]) -> Vec<Event> {
         self.server.released();
         for Taken { address, pid, .. } in taken {
@@ -600,7 +600,7 @@ impl<'c> Process<'c> {
         events
     }
 
-    /// Returns the event of a signal; `None` if `--signal` drops the signal.
+    /// Returns the event of a signal. Returns `None` if `--signal` drops the signal.
     fn received(&mut self, signal: i32, sender: i32) -> Option<Event> {
         let forward = rewritten(self.config, signal);
         if signal::is_worth_a_line(signal) {
@@ -659,7 +659,7 @@ impl<'c> Process<'c> {
     }
 }
 
-/// Returns the signal that the worker gets for another one; 0 for none.
+/// Returns the signal that the worker gets for another one, or 0 for none.
 fn rewritten(config: &Config, signal: i32) -> i32 {
     if config.command.is_empty() {
         return signal;
@@ -668,7 +668,7 @@ fn rewritten(config: &Config, signal: i32) -> i32 {
     rewrite.map_or(signal, |&(_, to)| to)
 }
 
-/// Closes livelet's standard output and error, so that their readers see the end of the file. A pipe that nothing reads
+/// Closes livelet's standard output and error, so that their readers see the end of the file. A pipe without a reader
 /// takes their numbers.
 fn close_output() {
     let Ok((_, nowhere)) = pipe() else { return };

@@ -1,6 +1,6 @@
 //! Signals as a stream. SIGCHLD and the signals of a responder come through signal-hook: its handler writes to a socket
-//! pair, the executor reads it (self-pipe trick). All others of a companion stay blocked, and are read from a signalfd(2),
-//! which tells the sender as well.
+//! pair, the executor reads it (self-pipe trick). All other signals of a companion stay blocked, and are read from a
+//! signalfd(2), which tells the sender too.
 
 use std::future::pending;
 use std::io;
@@ -19,30 +19,31 @@ use super::lifecycle::RESPONDER_STOPS;
 use crate::runtime::{Source, Timer};
 use crate::signal::{Mask, is_hangup_ignored};
 
-/// Time between two looks for signals if they can't be waited for: short enough for a stop, long enough to cost nothing.
+/// Time between two polls for signals if they can't be waited for: short enough for a stop, long enough to cost
+/// nothing.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arrived {
     pub(crate) signal: i32,
-    /// Pid of the sender; 0 for the kernel, another pid namespace, or one that is not known.
+    /// Pid of the sender. 0 for the kernel, for another pid namespace, and if the sender is not known.
     pub(crate) sender: i32,
 }
 
-/// The signals that arrived.
+/// Source of signals.
 pub(crate) struct Signals {
     handled: Source<Delivery>,
-    /// A companion's: all signals but SIGCHLD.
+    /// All signals but SIGCHLD. `None` for a responder.
     others: Option<Source<OwnedFd>>,
-    /// The mask livelet was started with.
+    /// Signal mask that livelet was started with.
     inherited: Mask,
 }
 
 impl Signals {
-    /// Takes signals over: from here on they no longer end the process. A responder handles the signals that stop it,
-    /// with `stops` among them, a companion all that can be caught. A SIGHUP that is ignored stays ignored, as nohup(1)
-    /// wants it.
+    /// Catches signals: from here on they no longer end the process. A responder handles the signals that stop it,
+    /// `stops` among them. A companion handles all that can be caught. A SIGHUP that is ignored stays ignored, as under
+    /// nohup(1).
     ///
     /// # Errors
     /// Returns the error of socketpair(2), sigaction(2) or signalfd(2).
@@ -75,12 +76,12 @@ impl Signals {
         })
     }
 
-    /// The mask livelet was started with, for what it starts.
+    /// Returns the signal mask that livelet was started with, for its children.
     pub(crate) fn inherited(&self) -> Mask {
         self.inherited
     }
 
-    /// Waits for signals. Returns those that have arrived, of real-time signals a bounded number: the kernel keeps one of
+    /// Waits for signals and returns them. The number of real-time signals is bounded. The kernel queues one signal of
     /// each other kind (signal(7)).
     pub(crate) async fn next(&mut self) -> Vec<Arrived> {
         let others = async {
@@ -104,7 +105,7 @@ impl Signals {
     }
 }
 
-/// signal-hook's end of the socket pair that its handler writes to.
+/// signal-hook's end of the socket pair, to which its handler writes.
 struct Delivery(SignalDelivery<UnixStream, SignalOnly>);
 
 impl AsFd for Delivery {
@@ -113,9 +114,9 @@ impl AsFd for Delivery {
     }
 }
 
-/// Appends the signals in a signalfd, at most as many as one read(2) gives.
+/// Appends the signals in a signalfd, at most as many as one read(2) returns.
 fn read_all(signals: &OwnedFd, arrived: &mut Vec<Arrived>) {
-    /// struct signalfd_siginfo.
+    /// Size in bytes of `struct signalfd_siginfo`.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
     const PID_AT: usize = std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid);
     let mut buffer = [0; 16 * SIZE];
@@ -129,7 +130,8 @@ fn read_all(signals: &OwnedFd, arrived: &mut Vec<Arrived>) {
         let (Some(signal), Some(sender)) = (number(0), number(PID_AT)) else {
             continue;
         };
-        // The kernel says SIGPIPE and SIGXFSZ in livelet's own name, for what it wrote in vain: that has an error.
+        // The kernel sends SIGPIPE and SIGXFSZ in livelet's own name for a failed write. The write returns an error
+        // too.
         if sender != own {
             arrived.push(Arrived { signal, sender });
         }

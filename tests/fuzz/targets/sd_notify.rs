@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(without_end(message).contains(&0));
             continue;
         };
-        notified.take(parsed, now);
+        notified.receive(parsed, now);
         let relayed = parsed.relayed();
         let message = without_end(message);
         assert!(!message.contains(&0));
