@@ -183,7 +183,7 @@ fn probe_waits_until_its_question_holds() {
     // The wait itself is bounded, and the last reason is printed.
     let from = Instant::now();
     for check in [format!("file:{path}"), format!("tcp:{addr}")] {
-        let (code, said) = probe(&["--wait", "500ms", "--timeout", "100ms", &check], "");
+        let (code, said) = probe(&["--wait", "500ms", "--timeout", "10s", &check], "");
         let reason = if check.starts_with("file") {
             "no such file"
         } else {
