@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_for_people() {
+    fn writes_durations_in_one_unit() {
         for (ms, text) in [
             (0, "0ms"),
             (999, "999ms"),

@@ -2,9 +2,9 @@
 //!
 //! # Bird's eye
 //!
-//! One thread answers probes over HTTP, forwards signals to the worker and reaps. Everything is a task of smol's executor,
-//! and every task waits in one edge-triggered epoll ([`runtime`]). Data flows one way: bytes and events come in with the
-//! time, pure cores return what to do, and thin I/O around them does it.
+//! One thread answers probes over HTTP, forwards signals to the worker and reaps its processes. Every activity is a
+//! task of smol's executor, and every task waits in one edge-triggered epoll ([`runtime`]). Data flows one way: bytes,
+//! events and the time come in, pure cores return what to do, and thin I/O around them does it.
 //!
 //! | pure core | gets | returns |
 //! |---|---|---|
@@ -16,14 +16,14 @@
 //!
 //! # Code map
 //!
-//! | room | owns |
+//! | module | owns |
 //! |---|---|
-//! | [`config`], [`exit_code`], `duration`, [`log`], `signal`, `peer` | what everybody uses |
+//! | [`config`], [`exit_code`], `duration`, [`log`], `signal`, `peer` | used by all other modules |
 //! | [`cli`] | the table of options, the variables, `--help`, near misses |
 //! | [`supervisor`] | the event loop and its lifecycle, the order of the drain included |
 //! | [`worker`] | spawn, signal, reap, descendants, the terminal |
 //! | [`notify`] | the worker's NOTIFY_SOCKET, and the relay to livelet's own supervisor |
-//! | [`listen`] | listening sockets: bound, inherited, waited for; the owner of a port |
+//! | [`listen`] | listening sockets: bound, inherited or waited for; the process that holds a port |
 //! | [`handover`] | the protocol by which a successor gets the listening socket |
 //! | [`http`] | requests, responses, the connection, the server |
 //! | [`health`] | endpoints and routes, verdicts, rendering |
@@ -36,29 +36,31 @@
 //! # Invariants
 //!
 //! - Only the supervisor changes the state of the process. Other tasks see a [`health::Snapshot`].
-//! - Nothing that may block is called on the thread: checks of paths and foreign descriptors have threads of their own.
-//! - Every loop over what others send yields after a bounded number.
+//! - No call that may block runs on the main thread: checks of paths and foreign descriptors have threads of their own.
+//! - Every loop over input from other processes yields after a bounded number of items.
 //! - At the connection limit no connection is exempt from eviction.
 //! - Only [`worker`] waits for children.
 //! - Exactly one livelet owns a listening socket during a handover ([`handover`] says why).
 //!
 //! # Journeys
 //!
-//! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`. Its turn reads into
-//! [`http::connection::Connection::received`]; `incoming` parses the request ([`http::parse`]); `Responder::route` makes a
-//! [`health::Question`] of it; `Responder::poll_answer` collects a [`health::Report`], feeds [`health::Verdicts`] and calls
-//! [`health::respond`]; `Connection::answer` encodes ([`http::encode`]); the turn sends and closes.
+//! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`. `ConnectionTask::run` reads
+//! into [`http::connection::Connection::received`]. `incoming` parses the request ([`http::parse`]). `Responder::route`
+//! makes a [`health::Question`] of it. `Responder::poll_answer` collects a [`health::Report`], passes it to
+//! [`health::Verdicts`] and calls [`health::respond`]. `Connection::answer` encodes ([`http::encode`]).
+//! `ConnectionTask::run` sends and closes.
 //!
-//! **TERM.** `Signals::next` returns the signal, `Process::received` makes an event of it, and `Lifecycle::step` returns the
-//! actions. `Process::act` forwards the signal to the worker. SIGCHLD leads to `Process::reap`, which tells the lifecycle of
-//! the worker's end. The drain follows: older connections, successors, the queue of the socket, then the exit.
+//! **TERM.** `Signals::next` returns the signal, `Process::received` makes an event of it, and `Lifecycle::step`
+//! returns the actions. `Process::act` forwards the signal to the worker. SIGCHLD leads to `Process::reap`, which makes
+//! an event of the worker's end. The drain follows: older connections, successors, the queue of the socket. Then
+//! livelet exits.
 //!
-//! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous; the holder's
-//! `Holder::accept_peers` starts `Holder::converse`, which offers the socket; the successor starts its worker, and
-//! `Offer::accept` says `taken`, the commit point. `Process::handed_over` stops the accept loops of the holder.
+//! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous. The holder's
+//! `Holder::accept_peers` starts `Holder::converse`, which offers the socket. The successor starts its worker, and
+//! `Offer::accept` sends `taken`, the commit point. `Process::handed_over` stops the accept loops of the holder.
 //!
-//! **A heartbeat check.** `Responder::poll_answer` asks `Observer::observe`; the observer starts one run, which reads the
-//! file's time on a thread and compares it in `check::path`. The outcome wakes every connection that waits for it.
+//! **A heartbeat check.** `Responder::poll_answer` calls `Observer::observe`. The observer starts one run, which reads
+//! the file's time on a thread and compares it in `check::path`. The outcome wakes every connection that waits for it.
 //!
 //! # Crates
 //!
@@ -70,31 +72,32 @@
 //! | signal-hook | signals as a stream |
 //! | httparse, httpdate | heads, the Date field |
 //! | shlex | words of a variable and of `exec:` |
-//! | rustix, libc | system calls; libc for those that rustix does not have |
+//! | rustix, libc | system calls; libc for calls that rustix does not have |
 //! | slab | the tables of connections and of sources |
 //!
 //! # Glossary
 //!
-//! - *Worker*: the command that livelet runs. *Descendants*: the worker's processes. livelet is
-//!   their *subreaper*: the kernel gives orphans among them to livelet (prctl(2)).
+//! - *Worker*: the command that livelet runs. *Descendants*: the worker's processes. *Orphan*: a descendant whose
+//!   parent has ended. livelet is the *subreaper*: the kernel makes it the parent of orphans (prctl(2)).
 //! - *Probe*: a request for an endpoint. *Prober*: the program that sends it.
 //! - *Endpoint*: liveness, readiness or startup. *Verdict*: whether it holds.
 //! - *Check*: one condition of an endpoint. *Outcome*: the result of one run of a check.
-//! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it
-//!   at the *rendezvous*, an abstract unix socket named after the address.
+//! - *Companion*: a livelet with a worker. *Responder*: a livelet without one.
+//! - *Leftovers*: descendants that live when the worker has ended.
+//! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it at the *rendezvous*,
+//!   an abstract unix socket named after the address. *Predecessor*: the livelet that had the socket before.
 //! - *Offer*: a listening socket that the holder has sent and the successor has not confirmed.
 //! - *Stop signal*: a signal that begins a stop, TERM and INT unless `--stop-signal` says otherwise.
-//! - *Lame duck*: the time after a stop signal in which readiness fails and the worker is not told
-//!   yet.
+//! - *Lame duck*: the time after a stop signal in which readiness fails and the worker has not had the signal yet.
 //! - *Drain*: the time after the worker's end in which open connections finish.
 //! - *Relay*: to pass a worker's sd_notify message on to livelet's own supervisor.
 //! - *Evict*: to close a connection because a new one needs its place.
-//! - *Idle*: without a request that has begun.
+//! - *Idle*: of a connection: no request has begun.
 //! - *Backlog*: connections that the kernel has accepted and livelet has not.
 //! - *Batch*: the bounded number of items that a loop handles before it yields.
-//! - *Edge-triggered*: epoll(7) tells of a change once; the task tries until `EAGAIN`.
+//! - *Edge-triggered*: epoll(7) reports a change once; the task tries until `EAGAIN`.
 //! - *Register*: to give a descriptor to epoll.
-//! - *Back off*: to wait before the next try when descriptors or memory are short.
+//! - *Back off*: to wait before the next try, because descriptors or memory are short.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("livelet runs on Linux only: it needs epoll(7), signalfd(2), prctl(2) and /proc");

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_stays_one_line_and_short() {
+    fn a_log_line_is_one_line_and_short() {
         let mut line = Line(String::new());
         write!(line, "a\nb\u{1b}[31m").unwrap();
         assert_eq!(line.0, "a\\nb\\u{1b}[31m");

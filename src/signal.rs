@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers() {
+    fn signals_have_names_and_numbers() {
         for (text, expected) in [
             ("TERM", Some(15)),
             ("SIGTERM", Some(15)),

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beat_in_the_future_counts_from_the_first_look() {
+    fn a_beat_in_the_future_counts_from_its_first_observation() {
         let (clock, now) = (SystemTime::now(), Instant::now());
         let ahead = clock + Duration::from_secs(3600);
         let beat = Beat::after(None, ahead, now);

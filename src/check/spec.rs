@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checks_as_they_are_written() {
+    fn parses_each_kind_of_check() {
         let local = |port| vec![SocketAddr::from(([127, 0, 0, 1], port))];
         let both = |port| {
             let v6 = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port);

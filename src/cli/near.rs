@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_option_that_was_meant_is_found() {
+    fn finds_the_option_that_a_wrong_name_means() {
         let names = [
             "listen",
             "live",

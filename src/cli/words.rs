@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_share_a_word() {
+    fn parses_several_letters_in_one_word() {
         let mut words = words("-qvl9090 - -- x");
         assert_eq!(words.next_part(), option("-q"));
         assert!(words.no_value("-q").is_ok());
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_has_no_value() {
+    fn refuses_a_value_after_a_switch() {
         let mut words = words("--quiet=1 -q=");
         assert_eq!(words.next_part(), option("--quiet"));
         assert!(words.no_value("--quiet").is_err());

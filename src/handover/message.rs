@@ -108,7 +108,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_message_comes_back_as_it_went() {
+    fn each_message_is_parsed_as_it_was_sent() {
         for message in MESSAGES {
             let text = message.to_string();
             assert!(text.len() <= MAX);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_understood_and_garbage_is_not() {
+    fn accepts_later_versions_and_rejects_garbage() {
         for (text, expected) in [
             ("livelet 2 taken", Some(Message::Taken)),
             (

@@ -60,7 +60,7 @@ mod tests {
     use crate::health::{Endpoint, Report};
 
     #[test]
-    fn the_document_and_its_strings() {
+    fn json_document_escapes_its_strings() {
         let facts = Facts {
             status: Some("a\"b\\c\n\u{0}\u{7f}\u{85}\u{e4}\u{1f600}"),
             ..*FACTS

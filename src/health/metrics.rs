@@ -65,7 +65,7 @@ mod tests {
     use crate::health::{Endpoint, Report};
 
     #[test]
-    fn every_metric_is_there() {
+    fn shows_every_metric() {
         let mut report = Report {
             endpoint: Endpoint::Live,
             checks: vec![passed("worker"), failed("db", "gone")],

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_path_answers() {
+    fn each_path_has_its_status_and_body() {
         let failed =
             "[+]livelet ok\n[-]heartbeat failed: /b is 41s old\\n\n[+]db ok\nlivez check failed";
         let verbose = failed.replace("livez check", "the worker says: hm\\n\nlivez check");

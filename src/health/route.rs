@@ -257,7 +257,7 @@ mod tests {
     use crate::http::{Parsed, parse};
 
     #[test]
-    fn an_accept_field_says_which_form() {
+    fn the_accept_field_chooses_the_format() {
         for (accept, expected) in [
             ("", "text"),
             ("*/*", "text"),

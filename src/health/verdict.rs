@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_change_of_the_failing_set_is_said_once() {
+    fn each_change_of_the_failing_set_is_logged_once() {
         let start = Instant::now();
         for endpoint in [Endpoint::Live, Endpoint::Ready, Endpoint::Startup] {
             let mut verdicts = Verdicts::default();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_failure_is_said() {
+    fn a_first_failure_is_logged() {
         let mut verdicts = Verdicts::default();
         let change = verdicts.judge(&report(Endpoint::Startup, &["db"]), Instant::now());
         assert_eq!(
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_unhealthy_only_after_it_has_lived() {
+    fn liveness_that_never_held_is_not_unhealthy() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut verdicts = Verdicts::default();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_or_startup_that_held_once_is_a_start() {
+    fn startup_holds_after_readiness_held_once() {
         for endpoint in [Endpoint::Ready, Endpoint::Startup] {
             let mut verdicts = Verdicts::default();
             verdicts.judge(&report(Endpoint::Live, &[]), Instant::now());

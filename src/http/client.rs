@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_shows_what_came() {
+    fn a_malformed_answer_is_quoted_in_the_reason() {
         let not_http = Malformed::NotHttp(b"SSH-2.0\x01".to_vec());
         assert_eq!(
             not_http.to_string(),

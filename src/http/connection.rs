@@ -532,14 +532,14 @@ mod tests {
     }
 
     #[test]
-    fn more_pipelined_requests_than_either_buffer_holds() {
+    fn answers_more_pipelined_requests_than_a_buffer_holds() {
         let mut simulated = Simulated::new();
         assert_eq!(simulated.feed(&GET.repeat(1000)), At::Reading);
         assert_eq!(simulated.statuses(), vec!["200"; 1000]);
     }
 
     #[test]
-    fn a_client_that_does_not_read_bounds_what_is_kept() {
+    fn a_client_that_does_not_read_can_not_grow_the_buffers() {
         let mut simulated = Simulated::new();
         simulated.window = 10;
         assert_eq!(simulated.feed(&GET.repeat(1000)), At::Sending);
@@ -555,7 +555,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines() {
+    fn each_state_has_its_deadline() {
         let idle = |ms| Simulated::new().pass(ms);
         assert_eq!((idle(74_999), idle(75_000)), (At::Reading, At::Closed));
 
@@ -582,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_thrown_away() {
+    fn a_request_body_is_discarded() {
         let mut simulated = Simulated::new();
         let head = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n";
         assert_eq!(simulated.feed(&[head, GET].concat()), At::Reading);
@@ -592,7 +592,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_not_known_yet_keeps_those_after_it_back() {
+    fn later_answers_wait_for_an_earlier_check() {
         let slow: &[u8] = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
         let mut simulated = Simulated::new();
         assert_eq!(simulated.feed(&[GET, slow, GET].concat()), At::Waiting);
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn draining() {
+    fn a_drain_closes_idle_connections_and_answers_requests() {
         let mut fresh = Simulated::new();
         fresh.drain(0);
         assert_eq!(
@@ -651,7 +651,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_line_alone_is_no_request_that_has_begun() {
+    fn an_empty_line_does_not_begin_a_request() {
         for line in ["\r", "\r\n"] {
             let line = line.as_bytes();
             let mut idle = Simulated::new();
@@ -685,7 +685,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_lines_behind_the_last_request_hold_no_stop_up() {
+    fn empty_lines_after_the_last_request_do_not_delay_a_stop() {
         let close: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
         for lines in ["\r", "\r\n", "\r\n\r\n"] {
             let lines = lines.as_bytes();
@@ -713,7 +713,7 @@ mod tests {
     }
 
     #[test]
-    fn eviction_begins_with_unread_answers_and_ends_with_a_single_waiting_request() {
+    fn evicts_unread_answers_first_and_waiting_requests_last() {
         let slow: &[u8] = b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n";
         let at = |bytes: &[u8], window| {
             let mut simulated = Simulated::new();

@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_taken_or_rejected_as_soon_as_that_is_certain() {
+    fn a_head_is_accepted_or_rejected_as_early_as_possible() {
         table(&[
             (b"", 0),
             (b"\r", 0),
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_hold_to_the_byte_and_before_the_end_of_the_head() {
+    fn limits_are_exact_and_apply_to_unfinished_heads() {
         let target = |length: usize| {
             let path = "a".repeat(length - 1);
             format!("GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes()
@@ -565,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn host() {
+    fn accepts_valid_hosts_and_rejects_others() {
         let accepted = [
             "a",
             "a:",
@@ -596,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn targets() {
+    fn each_target_has_its_status() {
         let get = |target| split_target(Method::Get, target).ok();
         assert_eq!(get("/a?b?c"), Some(("/a", "b?c")));
         assert_eq!(get("http://a"), Some(("/", "")));
@@ -622,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_and_persistence() {
+    fn framing_decides_on_bodies_and_keep_alive() {
         let rows = [
             ("1.1", "", true, false),
             ("1.1", "Connection: x, CLOSE\r\n", false, false),

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_announced_to_one_process() {
+    fn sockets_for_another_pid_are_ignored() {
         let own = process::id().to_string();
         for (count, pid, expected) in [
             (Some("2"), Some(own.as_str()), Some(2)),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_without_a_name_has_none() {
+    fn missing_names_of_descriptors_are_accepted() {
         let names = |names: Option<&str>| -> Vec<Option<OsString>> {
             let found = descriptors(2, names.map(OsStr::new));
             found

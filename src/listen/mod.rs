@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn parses_each_form_of_an_address() {
         let accepted = [
             ("9090", Listen::Port(9090)),
             (":9090", Listen::Port(9090)),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn overlaps() {
+    fn overlapping_addresses_are_found() {
         for (one, two, expected) in [
             ("9090", "9090", true),
             ("9090", "[::]:9090", true),

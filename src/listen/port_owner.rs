@@ -127,7 +127,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn a_listening_socket_and_its_owner() {
+    fn finds_a_listening_socket_and_its_process() {
         for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
             let Ok(listener) = TcpListener::bind(address) else {
                 continue;
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_the_table() {
+    fn parses_rows_of_proc_net_tcp() {
         let row = "  1: 0100007F:1F90 0100007F:A2B4 01 00000000:00000000 00:00000000 00000000  1000  0 77 1 0 20 4 30 10 -1";
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let connected = parse_row(row).unwrap();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_as_kernels_of_either_byte_order_print_them() {
+    fn parses_addresses_of_both_byte_orders() {
         let table = [
             ("127.0.0.1:8080", "0100007F:1F90", "7F000001:1F90"),
             ("10.1.2.3:1", "0302010A:0001", "0A010203:0001"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_of_a_process() {
+    fn returns_the_command_line_of_a_process() {
         let mut child = std::process::Command::new("sleep")
             .arg("100")
             .spawn()

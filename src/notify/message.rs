@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_relayed_whole_but_for_what_is_about_processes_and_descriptors() {
+    fn relays_a_message_without_processes_and_descriptors() {
         for (message, relayed) in [
             (
                 &b"READY=1\nMAINPID=7\nFDSTORE=1\nFDNAME=x\nSTATUS=a=b\nNOTIFYACCESS=all"[..],
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_whole_and_finite() {
+    fn rejects_zero_infinite_and_signed_microseconds() {
         for (text, expected) in [
             ("1", Some(Duration::from_micros(1))),
             (

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn believes_descendants_and_processes_of_the_same_user_and_namespace() {
+    fn trusts_descendants_and_processes_of_the_same_user_and_namespace() {
         let (outside, other) = (Err(Refusal::OtherNamespace), Err(Refusal::OtherUser));
         for (pid, uid, [own_user, same_namespace, descendant], expected) in [
             (7, 1000, [true, true, true], Ok(())),

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn readiness_follows_what_was_said_last() {
+    fn readiness_follows_the_last_message() {
         let now = Instant::now();
         let mut worker = Notified::default();
         for (message, reason) in [
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_bites_after_its_limit() {
+    fn the_watchdog_fails_after_its_limit() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let limit = Duration::from_secs(1);

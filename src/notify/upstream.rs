@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_watchdog_is_for_one_process() {
+    fn a_watchdog_limit_for_another_pid_is_ignored() {
         let own = process::id().to_string();
         let second = Duration::from_secs(1);
         for (usec, pid, expected) in [

@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_dropped_while_it_waits_leaves_its_key() {
+    fn a_source_dropped_while_waiting_frees_its_key() {
         run(async {
             for _ in 0..100 {
                 let [reader, writer] = pair();
@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_that_fails_is_an_error_of_the_wait() {
+    fn a_failed_registration_is_an_error_of_the_wait() {
         run(async {
             // Regular files are always ready, and epoll_ctl(2) refuses them.
             let file = Source::new(std::fs::File::open("/proc/self/stat").unwrap());

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_is_a_descendant() {
+    fn recognizes_a_child_as_a_descendant() {
         let mut child = std::process::Command::new("sleep")
             .arg("100")
             .spawn()
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn stat_is_read_whatever_the_name() {
+    fn parses_stat_with_any_process_name() {
         let numbers = (3..40).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         for name in ["sh", "a) R 1 1", "", "\u{fffd}("] {
             let stat = format!("7 ({name}) S {numbers}\n");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn another_namespace_is_told_by_its_pids() {
+    fn recognizes_another_pid_namespace_by_its_pids() {
         for (status, expected) in [
             ("Name:\tx\nPid:\t7\nNSpid:\t7\n", Some(true)),
             ("Name:\tx\nPid:\t7\n", Some(true)),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_of_signals_is_hexadecimal() {
+    fn parses_hexadecimal_sets_of_signals() {
         let status = b"SigBlk:\t0000000000000000\nSigIgn:\t0000000000000006\n";
         assert_eq!(signals(status, "SigIgn"), Some(6));
         assert_eq!(signals(status, "SigCgt"), None);

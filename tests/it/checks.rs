@@ -57,7 +57,7 @@ fn assert_holds(livelet: &Livelet) {
 }
 
 #[test]
-fn a_file_comes_and_goes() {
+fn a_file_check_follows_the_file() {
     let directory = Directory::new();
     let path = directory.path("up");
     let livelet = Livelet::start(&["--live", &format!("file:{path}")]);
@@ -80,7 +80,7 @@ fn a_file_comes_and_goes() {
 }
 
 #[test]
-fn a_heartbeat_grows_old_and_comes_back() {
+fn a_heartbeat_fails_when_old_and_recovers() {
     let directory = Directory::new();
     let path = directory.path("beat");
     // Older than the worker: it counts from the worker's start, as one that was never there does.
@@ -116,7 +116,7 @@ fn a_heartbeat_grows_old_and_comes_back() {
 }
 
 #[test]
-fn what_was_never_seen_counts_from_the_workers_start() {
+fn a_missing_heartbeat_ages_from_the_workers_start() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = livelet();
     let address = held.local_addr().unwrap();
@@ -143,7 +143,7 @@ fn what_was_never_seen_counts_from_the_workers_start() {
 }
 
 #[test]
-fn sockets_accept_or_refuse() {
+fn socket_checks_follow_the_listener() {
     let directory = Directory::new();
     let path = directory.path("socket");
     let unix = UnixListener::bind(&path).unwrap();
@@ -198,7 +198,7 @@ fn saying(response: String) -> SocketAddr {
 }
 
 #[test]
-fn an_http_check_goes_by_the_status_as_curl_and_the_kubelet_do() {
+fn an_http_check_judges_the_status_alone() {
     let ok = "HTTP/1.1 200 OK\r\n";
     let fields = "X-Field: y\r\n".repeat(65);
     let long = "y".repeat(12 * 1024);
@@ -346,7 +346,7 @@ fn http_checks_send_the_host_that_is_given() {
 }
 
 #[test]
-fn an_http_peer_without_measure_is_cut_short() {
+fn reads_a_bounded_part_of_an_endless_answer() {
     // An endless head, an endless body, a byte at a time, nothing at all.
     let (head, _) = server(|stream| while stream.write_all(b"X: y\r\n").is_ok() {});
     let (fields, _) = server(|stream| {
@@ -386,7 +386,7 @@ fn an_http_peer_without_measure_is_cut_short() {
 }
 
 #[test]
-fn a_burst_shares_one_run_and_a_hanging_check_holds_nothing_else_up() {
+fn a_burst_shares_one_run_and_a_hanging_check_blocks_no_other() {
     let (addr, count) = server(|stream| drop(stream.read_to_end(&mut Vec::new())));
     let hangs = format!("http://{addr}/");
     let livelet = Livelet::start(&[
@@ -450,7 +450,7 @@ fn more_probes_than_connections_are_all_answered() {
 }
 
 #[test]
-fn names_are_asked_for_and_excluded() {
+fn a_query_selects_and_excludes_checks_by_name() {
     let livelet = Livelet::start(&[
         "--live",
         "file:/",
@@ -511,7 +511,7 @@ fn ask(livelet: &Livelet, target: &str, accept: &str) -> Response {
 }
 
 #[test]
-fn json_is_for_those_who_ask_for_it() {
+fn answers_in_json_when_asked() {
     let livelet = Livelet::start(&["--live", "file:/", "--live", "db=file:/\"nope\""]);
     let json = "application/health+json";
     for (target, accept, is_json) in [
@@ -578,7 +578,7 @@ fn metrics_show_every_check() {
 }
 
 #[test]
-fn startup_holds_once_readiness_has() {
+fn startup_holds_after_readiness_has_held() {
     let directory = Directory::new();
     let path = directory.path("up");
     let livelet = Livelet::start(&["--ready", &format!("file:{path}")]);
@@ -597,7 +597,7 @@ fn startup_holds_once_readiness_has() {
 }
 
 #[test]
-fn each_change_of_health_is_said_once() {
+fn each_change_of_health_is_logged_once() {
     let directory = Directory::new();
     let path = directory.path("up");
     let mut livelet = Livelet::start(&["--live", &format!("file:{path}")]);
@@ -623,7 +623,7 @@ fn each_change_of_health_is_said_once() {
 }
 
 #[test]
-fn an_unhealthy_worker_is_given_up() {
+fn stops_a_worker_that_stays_unhealthy() {
     let directory = Directory::new();
     let path = directory.path("beat");
     let check = format!("heartbeat:{path}:1s");
@@ -674,7 +674,7 @@ fn an_unhealthy_worker_is_given_up() {
 }
 
 #[test]
-fn a_program_says_by_its_exit_code() {
+fn the_exit_code_of_a_program_is_its_verdict() {
     let directory = Directory::new();
     let script = |name: &str, body: &str| -> String {
         let path = directory.path(name);
@@ -747,7 +747,7 @@ fn the_first_line_of_a_program_is_the_reason() {
 }
 
 #[test]
-fn a_program_that_is_late_ends_with_its_sessions() {
+fn a_late_program_is_killed_with_its_sessions() {
     let script = "(setsid sleep 1000 &); setsid sleep 1000 & exec sleep 1000";
     let check = format!("exec:/bin/sh -c '{script}'");
     let livelet = Livelet::start(&["--check-timeout", "1s", "--live", &check]);
@@ -825,7 +825,7 @@ fn hanging_mount(directory: &Directory) -> Option<File> {
 }
 
 #[test]
-fn a_mount_that_hangs_holds_its_own_checks_alone() {
+fn a_mount_that_hangs_blocks_only_its_own_checks() {
     let directory = Directory::new();
     let Some(fuse) = hanging_mount(&directory) else {
         return eprintln!("skipped: not root, or no /dev/fuse");

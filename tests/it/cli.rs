@@ -158,7 +158,7 @@ const BAD_STOP_SIGNAL: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn single_names_the_option_that_took_its_place() {
+fn tinis_single_option_names_the_one_in_its_place() {
     assert_args_refused(&["--single", "--", "true"], &["--single", "--group"]);
 }
 
@@ -328,7 +328,7 @@ fn a_value_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn a_bad_value_behind_a_held_port_is_what_is_said() {
+fn a_bad_value_is_reported_before_a_held_port() {
     // Whether anything was bound before: the held port would be the complaint.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap().to_string();
@@ -523,7 +523,7 @@ fn logs_requests(args: &[&str], env: &[(&str, &str)]) -> bool {
 }
 
 #[test]
-fn verbose_says_a_line_for_each_request() {
+fn verbose_logs_a_line_for_each_request() {
     assert!(logs_requests(&["-v"], &[]));
     assert!(logs_requests(&["--verbose"], &[]));
     assert!(!logs_requests(&[], &[]));
@@ -551,7 +551,7 @@ fn quiet_serves_without_a_ready_line() {
 }
 
 #[test]
-fn quiet_still_says_why_it_failed() {
+fn quiet_still_logs_a_failure() {
     let output = finish(livelet().args(["-q", "--drain", "6s"]), SOON);
     assert_eq!(output.status.code(), Some(125));
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -663,7 +663,7 @@ fn log_with(args: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn an_unknown_variable_is_said_once_and_has_no_effect() {
+fn an_unknown_variable_is_logged_once_and_has_no_effect() {
     let log = log_with(&[], &[("LIVELET_LISTN", "9090"), ("LIVELET_WHATEVER", "1")]);
     for line in [
         "livelet: LIVELET_LISTN: unknown variable, which has no effect; did you mean LIVELET_LISTEN?\n",
@@ -708,7 +708,7 @@ fn variables_without_effect_are_accepted_without_a_worker() {
 }
 
 #[test]
-fn a_command_that_is_not_found_is_said_with_the_probable_reason() {
+fn a_missing_command_is_reported_with_its_probable_reason() {
     for (words, said) in [
         (
             &["node worker.js"][..],
@@ -745,7 +745,7 @@ fn version_is_one_line() {
 }
 
 #[test]
-fn help_that_nobody_can_read_does_not_panic() {
+fn help_to_a_closed_stdout_does_not_panic() {
     for flag in ["-h", "-V"] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
         let (stdout, reader) = UnixStream::pair().unwrap();

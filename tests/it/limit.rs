@@ -77,7 +77,7 @@ fn probes_are_answered_over_answered_connections() {
 
 /// Beyond the connections that livelet itself waits for, another thread does and wakes it.
 #[test]
-fn one_of_a_crowd_is_answered_each_time_it_asks() {
+fn one_of_many_clients_is_answered_each_time() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "400"]);
     let mut crowd: Vec<_> = (0..300).map(|_| idle(&livelet, b"")).collect();
@@ -89,7 +89,7 @@ fn one_of_a_crowd_is_answered_each_time_it_asks() {
 }
 
 #[test]
-fn a_connection_that_asks_in_time_is_kept() {
+fn a_connection_with_recent_requests_is_not_evicted() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "64"]);
     let mut asking = livelet.connect();
@@ -104,7 +104,7 @@ fn a_connection_that_asks_in_time_is_kept() {
 }
 
 #[test]
-fn the_one_that_waited_longest_gives_way() {
+fn evicts_the_connection_that_waited_longest() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "4"]);
     let mut streams: Vec<_> = (0..4)
@@ -146,7 +146,7 @@ fn as_many_connections_as_allowed_stay_open() {
 }
 
 #[test]
-fn a_limit_of_one_connection() {
+fn a_limit_of_one_connection_still_answers() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "1"]);
     for sent in [&b""[..], b"G", REQUEST] {

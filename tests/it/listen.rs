@@ -80,7 +80,7 @@ fn a_signal_ends_the_wait() {
 }
 
 #[test]
-fn who_holds_the_port_is_named() {
+fn the_process_that_holds_the_port_is_named() {
     let other = TcpListener::bind(ADDR).unwrap();
     let addr = other.local_addr().unwrap().to_string();
     let said = refused(&["--listen", &addr, "--bind-wait", "100ms"]);
@@ -174,7 +174,7 @@ fn each_kind_of_address_is_handed_over() {
 }
 
 #[test]
-fn several_addresses_of_which_some_are_held() {
+fn waits_for_held_addresses_among_several() {
     let mut old = Livelet::start_on(&[ADDR, ADDR, ADDR], &[]);
     let [a, b, c] = [0, 1, 2].map(|index| old.addrs[index].to_string());
     // Two of its three, and one that is free.
@@ -245,7 +245,7 @@ fn sockets_for_another_process_are_left_alone() {
 }
 
 #[test]
-fn what_is_inherited_and_does_not_listen_is_refused() {
+fn inherited_descriptors_that_do_not_listen_are_refused() {
     let (listening, addr) = listening();
     let unusable: [OwnedFd; 3] = [
         TcpStream::connect(addr).unwrap().into(),
@@ -267,7 +267,7 @@ fn what_is_inherited_and_does_not_listen_is_refused() {
 }
 
 #[test]
-fn nothing_of_livelets_reaches_the_worker() {
+fn no_descriptor_of_livelets_reaches_the_worker() {
     let (socket, _) = listening();
     let script = "-- sh -c 'ls /proc/self/fd >&2; env | grep ^LISTEN >&2; echo end >&2; sleep 100'";
     let variables = "LISTEN_FDS=1 LISTEN_FDNAMES=livelet";
@@ -324,7 +324,7 @@ fn sockets_of_other_names_are_the_workers() {
 }
 
 #[test]
-fn all_sockets_are_the_workers_if_livelet_is_told_where_to_listen() {
+fn all_sockets_are_the_workers_with_an_option_listen() {
     let (socket, addr) = listening();
     let inode = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
     let script = format!("--listen 127.0.0.1:0 -- sh -c \"{SHOW_INHERITED}\"");

@@ -285,7 +285,7 @@ fn flaw(args: &[&str], (_, variables, culprit, remedy): Mistake<'_>) -> Option<S
 }
 
 #[test]
-fn each_mistake_is_one_line_that_names_it_and_says_what_to_do() {
+fn each_mistake_is_one_line_with_its_culprit_and_remedy() {
     let mistakes: Vec<Mistake<'_>> = TABLES.concat();
     assert!(mistakes.len() >= 137, "{}", mistakes.len());
     let mut flaws = Vec::new();

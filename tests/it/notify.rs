@@ -60,7 +60,7 @@ impl Worker {
 }
 
 #[test]
-fn a_worker_says_when_it_is_ready() {
+fn readiness_follows_the_workers_messages() {
     let worker = Worker::start("ready", &["--ready", "notify"], None);
     let body = worker.await_status("/readyz", 503);
     assert!(
@@ -84,7 +84,7 @@ fn a_worker_says_when_it_is_ready() {
 }
 
 #[test]
-fn a_watchdog_bites_and_lets_go() {
+fn a_watchdog_fails_when_old_and_recovers() {
     let worker = Worker::start("watchdog", &["--live", "watchdog:1s"], None);
     worker.await_status("/livez", 200);
     let body = worker.await_status("/livez", 503);
@@ -218,7 +218,7 @@ fn livelet_alone_feeds_the_watchdog_while_liveness_passes() {
 }
 
 #[test]
-fn livelet_is_ready_by_itself_where_nobody_else_says_so() {
+fn livelet_sends_ready_unless_the_worker_does() {
     let (socket, above) = supervisor("self");
     for args in [&[][..], &["--", "sleep", "1000"]] {
         let mut command = livelet();
@@ -285,7 +285,7 @@ fn an_empty_notify_socket_is_none() {
 }
 
 #[test]
-fn garbage_harms_nothing() {
+fn malformed_messages_are_ignored() {
     let mut worker = Worker::start("garbage", &["-v", "--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
     let sender = UnixDatagram::unbound().unwrap();
@@ -345,7 +345,7 @@ fn lingering() -> (TcpListener, Socket) {
 }
 
 #[test]
-fn descriptors_that_cannot_be_closed_hold_nothing() {
+fn descriptors_that_hang_in_close_block_nothing() {
     let mut worker = Worker::start("linger", &["--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
     // livelet must be the last to close them.
@@ -404,7 +404,7 @@ fn the_directory_of_the_socket_is_removed_at_the_end() {
 }
 
 #[test]
-fn a_place_whose_path_is_too_long_for_a_socket_is_passed_over() {
+fn a_directory_with_a_path_too_long_for_a_socket_is_skipped() {
     let mut directory = RuntimeDirectory::new();
     // bind(2) could use it: the name that the socket has at first is shorter.
     let length = directory.0.as_os_str().len();

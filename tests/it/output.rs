@@ -36,7 +36,7 @@ fn wait(child: &mut Child) -> Option<i32> {
 }
 
 #[test]
-fn a_terminal_that_is_not_read_holds_nothing() {
+fn a_terminal_without_a_reader_blocks_nothing() {
     let (emulator, line) = terminal();
     let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
     assert_not_held(livelet, "not read");
@@ -54,7 +54,7 @@ fn a_terminal_that_is_not_read_holds_nothing() {
 }
 
 #[test]
-fn a_terminal_that_is_stopped_holds_nothing() {
+fn a_stopped_terminal_blocks_nothing() {
     let (_emulator, line) = terminal();
     let stopped = line.try_clone().unwrap();
     let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
@@ -65,7 +65,7 @@ fn a_terminal_that_is_stopped_holds_nothing() {
 }
 
 #[test]
-fn a_terminal_that_the_worker_fills_holds_nothing() {
+fn a_terminal_that_the_worker_fills_blocks_nothing() {
     let (_emulator, line) = terminal();
     let mut command = verbose();
     command.args(["--", "yes"]);
@@ -80,7 +80,7 @@ fn a_terminal_that_the_worker_fills_holds_nothing() {
 }
 
 #[test]
-fn a_pipe_or_a_socket_that_is_not_read_holds_nothing() {
+fn a_pipe_or_socket_without_a_reader_blocks_nothing() {
     let (_reader, writer) = rustix::pipe::pipe().unwrap();
     let livelet = KillOnDrop(verbose().stderr(writer).spawn().unwrap());
     assert_not_held(livelet, "pipe");

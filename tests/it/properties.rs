@@ -308,7 +308,7 @@ impl Simulated {
 }
 
 #[test]
-fn there_is_an_end_whatever_happens() {
+fn every_sequence_of_events_reaches_the_exit() {
     let mut random = Random::new();
     for _ in 0..ROUNDS {
         let plan = random.plan();
@@ -378,7 +378,7 @@ fn a_drain_does_not_outlive_its_deadline() {
 
 /// A verdict is that of its lines, its body is short, and no reason starts another line.
 #[test]
-fn answers_say_what_their_lines_do() {
+fn the_status_of_an_answer_agrees_with_its_lines() {
     let mut random = Random::new();
     const FRAGMENTS: [&str; 8] = [
         "a",

@@ -9,7 +9,7 @@ use crate::support::{Livelet, SOON, Socket, finish, livelet, probe, read_respons
 const ADDR: &str = "127.0.0.7:0";
 
 #[test]
-fn two_hundred_restarts_on_one_port() {
+fn two_hundred_restarts_never_fail_on_the_port() {
     let mut livelet = Livelet::start_on(&[ADDR], &[]);
     let addr = livelet.addr();
     let listen = addr.to_string();
@@ -43,7 +43,7 @@ fn two_hundred_restarts_on_one_port() {
 }
 
 #[test]
-fn a_restart_over_connections_that_were_cut() {
+fn restarts_over_connections_that_were_cut() {
     let mut livelet = Livelet::start_on(&[ADDR], &["--drain", "0s"]);
     let listen = livelet.addr().to_string();
     for round in 0..20 {
@@ -57,7 +57,7 @@ fn a_restart_over_connections_that_were_cut() {
 }
 
 #[test]
-fn a_restart_after_a_kill() {
+fn restarts_after_a_kill() {
     let mut livelet = Livelet::start_on(&[ADDR], &[]);
     let listen = livelet.addr().to_string();
     for round in 0..20 {
@@ -84,7 +84,7 @@ fn a_second_livelet_on_a_held_port_fails_and_the_first_serves_on() {
 }
 
 #[test]
-fn a_port_of_another_program_fails() {
+fn fails_on_a_port_of_another_program() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap().to_string();
     assert_held(&["--listen", &addr], &addr);

@@ -245,7 +245,7 @@ fn assert_not_ready(status: u16, body: &str) {
 }
 
 #[test]
-fn readyz_fails_from_the_signal_on() {
+fn readyz_fails_from_the_stop_signal_on() {
     let mut livelet = Livelet::start(&[]);
     let mut stream = livelet.connect();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHo").unwrap();

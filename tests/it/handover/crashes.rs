@@ -29,7 +29,7 @@ fn successor(addr: SocketAddr, args: &[&str]) -> Livelet {
 type Steps<'s> = &'s [(&'s str, &'s dyn Fn(&Peer))];
 
 #[test]
-fn an_asker_that_dies_or_hangs_before_it_has_taken_the_socket() {
+fn a_successor_that_dies_or_hangs_before_taken_leaves_the_socket() {
     let steps: Steps<'_> = &[
         ("connected", &|_| ()),
         ("asked", &|peer| peer.ask(false)),
@@ -61,7 +61,7 @@ fn an_asker_that_dies_or_hangs_before_it_has_taken_the_socket() {
 }
 
 #[test]
-fn an_asker_that_dies_in_line_does_not_hold_the_end_up() {
+fn a_successor_that_dies_in_line_does_not_delay_the_exit() {
     for dies in [true, false] {
         let mut holder = Livelet::start_on(&[ADDR], &[]);
         let peer = Peer::connect(holder.addr());
@@ -78,7 +78,7 @@ fn an_asker_that_dies_in_line_does_not_hold_the_end_up() {
 }
 
 #[test]
-fn a_socket_that_was_taken_is_the_takers() {
+fn a_successor_owns_the_socket_after_taken() {
     let mut holder = Livelet::start_on(&[ADDR], &[]);
     let addr = holder.addr();
     let peer = Peer::connect(addr);
@@ -124,7 +124,7 @@ fn rejects_malformed_or_spoofed_handover_requests() {
 
 /// A version that is yet to come asks, with words that this one does not know.
 #[test]
-fn a_later_version_is_answered() {
+fn a_request_of_a_later_version_is_answered() {
     let holder = Livelet::start_on(&[ADDR], &[]);
     let peer = Peer::connect(holder.addr());
     let pid = std::process::id();
@@ -140,7 +140,7 @@ fn played_holder() -> (TcpListener, SocketAddr, Rendezvous) {
 }
 
 #[test]
-fn a_holder_that_dies_at_each_step() {
+fn a_successor_serves_whenever_the_holder_dies() {
     let own = std::process::id();
     let steps: Steps<'_> = &[
         ("accepted", &|_| ()),
@@ -193,7 +193,7 @@ fn a_holder_that_dies_after_its_offer_leaves_the_socket_and_its_queue() {
 }
 
 #[test]
-fn an_offer_that_is_withdrawn_is_not_used() {
+fn a_withdrawn_offer_is_not_used() {
     let own = std::process::id();
     let (socket, addr, rendezvous) = played_holder();
     let mut new = successor(addr, &[]);
@@ -246,7 +246,7 @@ fn a_worker_that_was_started_for_a_lapsed_offer_is_stopped_like_any_other() {
 }
 
 #[test]
-fn an_offered_socket_must_be_the_one_that_was_asked_for() {
+fn rejects_an_offered_socket_of_another_address() {
     let own = std::process::id();
     let (socket, addr, rendezvous) = played_holder();
     let elsewhere = TcpListener::bind(ADDR).unwrap();
@@ -316,7 +316,7 @@ fn a_holder_that_hangs_counts_as_another_program() {
 }
 
 #[test]
-fn a_holder_that_replies_after_the_limit_is_replaced_all_the_same() {
+fn a_holder_that_replies_late_is_still_replaced() {
     for takeover in [true, false] {
         let mut holder = Livelet::start_on(&[ADDR], &[]);
         let addr = holder.addr();
@@ -353,7 +353,7 @@ fn a_hung_holder_that_is_killed_frees_the_port() {
 
 /// Kills one of the two at a moment that no step of the protocol sets.
 #[test]
-fn killed_at_any_moment_one_serves_afterwards() {
+fn one_livelet_serves_after_a_kill_at_any_moment() {
     let mut holder = Livelet::start_on(&[ADDR], &[]);
     let addr = holder.addr();
     for round in 0..60u64 {

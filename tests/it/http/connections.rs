@@ -105,7 +105,7 @@ pub(crate) fn run_script(
 }
 
 #[test]
-fn pipelining() {
+fn pipelined_requests_are_answered_in_order() {
     const TWENTY: &str = "gnohmaknogghnomohgn0";
     #[rustfmt::skip]
     const ROWS: &[(&str, &[usize], usize, Ending)] = &[
@@ -153,7 +153,7 @@ fn pipelining() {
 }
 
 #[test]
-fn two_empty_lines_between_requests() {
+fn empty_lines_between_requests_are_ignored() {
     let livelet = Livelet::start(&[]);
     let mut client = Client::open(livelet.addr());
     client.send(&spell("geeg")).unwrap();
@@ -163,7 +163,7 @@ fn two_empty_lines_between_requests() {
 }
 
 #[test]
-fn split_at_every_byte() {
+fn a_request_split_at_any_byte_is_answered() {
     #[rustfmt::skip]
     const ROWS: &[(&str, usize, Ending)] = &[
         ("g", 1, StaysOpen),
@@ -203,7 +203,7 @@ fn split_at_every_byte() {
 }
 
 #[test]
-fn half_close() {
+fn a_half_closed_connection_gets_its_answers() {
     // Each often, for what is buffered when the end of the stream is seen depends on the moment.
     #[rustfmt::skip]
     const ROWS: &[(&str, usize)] = &[
@@ -233,7 +233,7 @@ fn half_close() {
 }
 
 #[test]
-fn half_close_without_a_whole_request() {
+fn a_half_close_within_a_request_closes() {
     // What is sent before, how many of it are answered 200; then the connection ends with a 4xx at most.
     #[rustfmt::skip]
     const ROWS: &[(&[u8], usize)] = &[
@@ -274,7 +274,7 @@ fn half_close_without_a_whole_request() {
 }
 
 #[test]
-fn half_close_after_the_answer() {
+fn a_half_close_after_the_answer_closes() {
     #[rustfmt::skip]
     const ROWS: &[(&str, usize)] = &[
         ("g", 1),

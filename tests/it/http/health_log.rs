@@ -13,7 +13,7 @@ fn health_lines(log: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_worker_that_never_says_ready_has_the_reason_in_the_log() {
+fn a_worker_that_never_sends_ready_has_the_reason_in_the_log() {
     let mut livelet = Livelet::start(&["--ready", "notify", "--", "sleep", "1000"]);
     // As the kubelet: a startup probe again and again, then TERM.
     for _ in 0..5 {
@@ -97,7 +97,7 @@ fn each_change_of_the_failing_set_is_a_line_with_all_names() {
 }
 
 #[test]
-fn a_normal_stop_says_nothing_that_reads_like_a_fault() {
+fn a_normal_stop_logs_nothing_like_a_failure() {
     let directory = scratch_directory();
     let begun = directory.join("begun");
     let worker = format!(
@@ -133,7 +133,7 @@ fn a_normal_stop_says_nothing_that_reads_like_a_fault() {
 }
 
 #[test]
-fn a_worker_that_the_signal_of_a_stop_ends_was_not_killed() {
+fn an_end_by_the_stop_signal_is_not_logged_as_killed() {
     let mut livelet = Livelet::start(&["--", "sleep", "1000"]);
     livelet.wait_until_said("started");
     livelet.signal("TERM");

@@ -87,7 +87,7 @@ pub(crate) fn run_cases(args: &[&str], cases: &[Case]) {
 pub(crate) const GOOD: &[u8] = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n";
 
 #[test]
-fn paths() {
+fn each_path_has_its_answer() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"/livez", 200),
@@ -154,7 +154,7 @@ fn paths() {
 }
 
 #[test]
-fn fields_of_a_200() {
+fn a_200_has_its_fields() {
     #[rustfmt::skip]
     const ROWS: &[(&str, Option<&str>)] = &[
         ("content-type", Some("text/plain; charset=utf-8")),
@@ -178,7 +178,7 @@ fn fields_of_a_200() {
 }
 
 #[test]
-fn methods() {
+fn each_method_has_its_status() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], &[u8], u16, After)] = &[
         (b"GET /livez HTTP/1.1", b"Host: h\r\n", 200, Open),
@@ -227,7 +227,7 @@ fn methods() {
 }
 
 #[test]
-fn hosts() {
+fn each_host_field_has_its_status() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"Host: h\r\n", 200),
@@ -340,7 +340,7 @@ fn hosts() {
 }
 
 #[test]
-fn targets() {
+fn each_target_has_its_status() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         // Absolute form (RFC 9112 §3.2.2).
@@ -460,7 +460,7 @@ fn targets() {
 }
 
 #[test]
-fn versions() {
+fn each_version_has_its_status() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"GET /livez HTTP/1.1", 200),
@@ -520,7 +520,7 @@ fn versions() {
 }
 
 #[test]
-fn lines_and_fields() {
+fn each_malformed_line_or_field_is_rejected() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         // Bare LF, in each place where a line ends.
@@ -635,7 +635,7 @@ fn lines_and_fields() {
 }
 
 #[test]
-fn message_lengths() {
+fn each_message_length_has_its_status() {
     // The fields that follow Host, what follows the head, and the answer.
     #[rustfmt::skip]
     const ROWS: &[(&[u8], &[u8], u16, After)] = &[
@@ -773,7 +773,7 @@ pub(crate) fn many_fields(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn limits() {
+fn each_limit_has_its_status() {
     #[rustfmt::skip]
     let rows = [
         (long_target(2047), 404),
@@ -810,7 +810,7 @@ fn limits() {
 }
 
 #[test]
-fn keep_alive() {
+fn keep_alive_follows_version_and_fields() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], &[u8], After)] = &[
         (b"HTTP/1.1", b"Host: h\r\n", Open),

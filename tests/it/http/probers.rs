@@ -187,7 +187,7 @@ fn each_prober_gets_the_answer_that_it_wants() {
 }
 
 #[test]
-fn options_of_a_failing_endpoint_says_why_as_get_does() {
+fn options_of_a_failing_endpoint_answers_as_get_does() {
     let livelet = failing();
     for path in ["/", "/livez", "/readyz", "/health/ready/", "/livez/gone"] {
         let [options, get] = ["OPTIONS", "GET"].map(|method| {
@@ -206,7 +206,7 @@ fn options_of_a_failing_endpoint_says_why_as_get_does() {
 }
 
 #[test]
-fn prometheus_is_told_the_version_of_the_format() {
+fn metrics_name_the_version_of_their_format() {
     let livelet = Livelet::start(&[]);
     let scrapes = PROBERS
         .iter()
@@ -252,7 +252,7 @@ fn scanners_get_405_for_a_known_method_and_501_for_another() {
 }
 
 #[test]
-fn a_path_that_a_prober_insists_on_can_be_named() {
+fn a_prober_with_a_fixed_path_gets_it_by_option() {
     let listen = ["--listen", "127.0.0.1:0"];
     let mut by_variable = livelet();
     by_variable
@@ -314,7 +314,7 @@ fn the_port_can_be_the_one_that_a_platform_gives() {
 }
 
 #[test]
-fn from_term_on_each_answer_on_a_kept_connection_says_close() {
+fn after_term_each_answer_on_a_kept_connection_says_close() {
     let kept: Vec<&Prober> = PROBERS.iter().filter(|prober| prober.keeps).collect();
     let mut livelet = Livelet::start(&["--lame-duck", "1h", "--", "sleep", "1000"]);
     let mut streams: Vec<_> = kept.iter().map(|_| livelet.connect()).collect();
@@ -348,7 +348,7 @@ fn from_term_on_each_answer_on_a_kept_connection_says_close() {
 }
 
 #[test]
-fn an_empty_line_on_a_kept_connection_costs_a_stop_no_time() {
+fn an_empty_line_on_a_kept_connection_does_not_delay_a_stop() {
     for lines in ["\r", "\r\n"] {
         for behind in [false, true] {
             let mut livelet = Livelet::start(&[]);
@@ -377,7 +377,7 @@ fn an_empty_line_on_a_kept_connection_costs_a_stop_no_time() {
 }
 
 #[test]
-fn two_empty_lines_behind_a_kept_request_are_answered_after_the_request() {
+fn empty_lines_after_a_kept_request_are_ignored() {
     let livelet = Livelet::start(&[]);
     let mut stream = livelet.connect();
     stream

@@ -9,7 +9,7 @@ use super::connections::*;
 use crate::support::{Livelet, SOON, wait_for};
 
 #[test]
-fn a_head_has_five_seconds() {
+fn an_unfinished_head_gets_408_after_five_seconds() {
     // What is answered before with 200, the bytes sent at once, and those sent one every 500 ms.
     #[rustfmt::skip]
     const ROWS: &[(&str, &[u8], &[u8])] = &[
@@ -64,7 +64,7 @@ fn a_head_has_five_seconds() {
 }
 
 #[test]
-fn an_unread_response_has_five_seconds() {
+fn an_unread_response_is_closed_after_five_seconds() {
     let livelet = Livelet::start(&[]);
     // Little room here, so that the server's side is full soon.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

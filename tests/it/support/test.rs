@@ -317,7 +317,7 @@ fn a_killed_test_process_leaves_no_process_and_no_file() {
 }
 
 #[test]
-fn a_test_whose_time_is_over_fails_alone() {
+fn a_test_that_times_out_fails_alone() {
     let mut tests = alone("waits_for_a_process_that_does_not_end");
     let output = finish(tests.env(LIMIT_VARIABLE, "1"), SOON);
     let said = String::from_utf8(output.stderr).unwrap();

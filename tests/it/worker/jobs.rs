@@ -134,7 +134,7 @@ impl Case {
 }
 
 #[test]
-fn one_term_is_one_term_for_each_worker_and_its_job_is_finished() {
+fn each_worker_gets_one_term_and_finishes_its_job() {
     let with_grace: &[&str] = &["--grace", "20s"];
     let with_group: &[&str] = &["--group"];
     let mut cases = Vec::new();

@@ -221,7 +221,7 @@ fn without_cap_kill(place: Place, args: &[&str]) -> Command {
 }
 
 #[test]
-fn a_signal_that_cannot_be_sent_is_said() {
+fn a_signal_that_cannot_be_sent_is_logged() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -277,7 +277,7 @@ fn a_worker_of_another_user_is_signalled_with_cap_kill() {
 }
 
 #[test]
-fn processes_of_others_are_left_alone_where_proc_shows_another_namespace() {
+fn signals_no_process_if_proc_shows_another_namespace() {
     // Without a new /proc, its numbers are those of the outer namespace.
     let script = r#"
         for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done
@@ -377,7 +377,7 @@ fn a_takeover_and_an_unhealthy_worker_are_rewritten_like_a_signal() {
 }
 
 #[test]
-fn signals_of_the_terminal_are_not_said() {
+fn signals_of_the_terminal_are_not_logged() {
     let mut livelet = start(Place::Subreaper, &[], "echo go >&2; exec sleep 1000");
     livelet.wait_until_ready(1);
     until_said(&mut livelet, "go\n");

@@ -25,7 +25,7 @@ const EXITS_ON_USR1: &str =
     "trap 'echo told >&2' TERM; trap 'exit 9' USR1; echo go >&2; while :; do sleep 0.01; done";
 
 #[test]
-fn it_serves_until_the_worker_has_ended() {
+fn serves_until_the_worker_has_ended() {
     let mut livelet = start(&[], EXITS_ON_USR1);
     let addr = livelet.addr();
     assert_eq!(probe(addr, "/readyz").status, 200);
@@ -90,7 +90,7 @@ fn a_restart_with_a_successor_in_line_fails_no_liveness_probe() {
 }
 
 #[test]
-fn a_lame_duck_is_not_ready_and_the_worker_not_told() {
+fn in_the_lame_duck_readiness_fails_and_the_worker_has_no_signal() {
     let mut livelet = start(&["--lame-duck", "1h"], EXITS_ON_USR1);
     let addr = livelet.addr();
     livelet.signal("TERM");
@@ -132,7 +132,7 @@ fn without_a_grace_a_worker_that_ignores_term_is_left_alone() {
 }
 
 #[test]
-fn the_end_of_the_grace_is_the_end_of_all() {
+fn the_end_of_the_grace_kills_all_processes() {
     // In its group, in a session of its own, and a child of that.
     let script = format!(
         "trap '' TERM; sh -c 'while :; do sleep 0.01; done' & setsid sh -c 'sleep 1000 & sleep 1000; :' & {IGNORES_TERM}"
@@ -172,7 +172,7 @@ fn leftovers_are_asked_to_end_and_waited_for() {
 }
 
 #[test]
-fn what_has_daemonized_is_asked_to_end_too() {
+fn a_daemonized_process_gets_the_stop_signal_too() {
     let script = "setsid sh -c 'sleep 1000 & sleep 1000' >/dev/null 2>&1 & \
         trap 'exit 6' USR1; echo go >&2; while :; do sleep 0.01; done";
     let mut livelet = start(&[], script);

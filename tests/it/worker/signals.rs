@@ -188,7 +188,7 @@ fn a_signal_during_the_start_is_not_lost() {
 }
 
 #[test]
-fn faults_and_broken_pipes_of_its_own_are_not_the_workers() {
+fn signals_of_livelets_own_faults_are_not_forwarded() {
     // Its stderr is closed: each line that livelet says is a SIGPIPE.
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0", "--", "sleep", "1000"]);

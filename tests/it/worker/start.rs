@@ -46,7 +46,7 @@ fn the_exit_code_is_the_workers() {
 }
 
 #[test]
-fn what_cannot_be_started_has_its_code_and_its_reason() {
+fn a_command_that_can_not_start_has_its_code_and_reason() {
     for (program, code) in [
         ("/no/such/program", 127),
         ("no-such-program", 127),
@@ -66,7 +66,7 @@ fn what_cannot_be_started_has_its_code_and_its_reason() {
 }
 
 #[test]
-fn arguments_reach_the_worker_as_they_are() {
+fn arguments_reach_the_worker_unchanged() {
     let odd = OsStr::from_bytes(b"\xff\n--drain");
     let command = ["printf", "%s|", "--help", "--", "-l"].map(OsStr::new);
     let command: Vec<&OsStr> = command.into_iter().chain([odd]).collect();
@@ -77,7 +77,7 @@ fn arguments_reach_the_worker_as_they_are() {
 
 /// As with tini: execvp(3) has a shell run it, whichever C library livelet is built with.
 #[test]
-fn a_script_that_names_no_interpreter_is_the_shells() {
+fn a_script_without_interpreter_runs_in_the_shell() {
     let script = scratch("script");
     std::fs::write(&script, "printf '%s|' \"$0\" \"$@\"; exit 3\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -109,7 +109,7 @@ fn dispositions_are_the_defaults_but_for_an_ignored_hangup() {
 }
 
 #[test]
-fn a_worker_that_leaves_its_stdio_or_becomes_another_program() {
+fn serves_for_a_worker_that_closes_stdio_or_executes_another() {
     for (script, code) in [
         ("exec <&- >&- 2>&-; sleep 0.1; exit 3", 3),
         ("exec sh -c 'exit 4'", 4),
@@ -167,7 +167,7 @@ fn the_worker_dies_with_livelet() {
 }
 
 #[test]
-fn it_answers_for_the_worker_until_that_has_ended() {
+fn answers_until_the_worker_has_ended() {
     let script = "trap 'exit 7' TERM; echo go >&2; while :; do sleep 0.01; done";
     let mut livelet = Livelet::start(&["--", "sh", "-c", script]);
     livelet.wait_until_said("go\n");
@@ -221,7 +221,7 @@ fn the_ready_line_comes_before_anything_that_the_worker_writes() {
 }
 
 #[test]
-fn a_worker_that_fills_stderr_at_once_does_not_cost_the_ready_line() {
+fn the_ready_line_is_written_before_the_worker_can_fill_stderr() {
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0", "--", "sh", "-c", "exec yes >&2"]);
     let livelet = Livelet::start_command(&mut command, 1);
