@@ -69,7 +69,7 @@ fn a_file_check_follows_the_file() {
     assert_holds(&livelet);
     fs::remove_dir(&path).unwrap();
     assert_fails(&livelet, &["no such file"]);
-    // A pipe that nobody writes to, or a device: it is never opened.
+    // A pipe without a writer, or a device, is never opened.
     let mut fifo = command("mkfifo");
     assert!(fifo.arg(&path).status().unwrap().success());
     assert_holds(&livelet);
@@ -793,8 +793,8 @@ fn a_variable_is_split_as_a_shell_splits_words() {
     assert!(said.starts_with(file), "{said}");
 }
 
-/// Mounts a file system whose server never answers, in a mount namespace of this thread's own; as long as the file is
-/// open, whoever looks below the directory is held. `None` without the right to do that.
+/// Mounts a file system whose server never answers, in a mount namespace of this thread. While the returned file is
+/// open, every call below the directory hangs. Returns `None` without the right to mount.
 #[allow(unsafe_code, reason = "rustix has no safe unshare(2)")]
 fn hanging_mount(directory: &Directory) -> Option<File> {
     let fuse = File::options().read(true).write(true).open("/dev/fuse");

@@ -329,7 +329,7 @@ fn a_value_that_is_not_utf8_is_refused() {
 
 #[test]
 fn a_bad_value_is_reported_before_a_held_port() {
-    // Whether anything was bound before: the held port would be the complaint.
+    // The address is held, so an earlier bind would fail with another message.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap().to_string();
     let args = ["--listen", &addr, "--drain", "6s"].map(OsStr::new);
@@ -497,7 +497,7 @@ fn assert_limit_is_1(args: &[&str], env: &[(&str, &str)]) {
     assert_closed(&mut first);
 }
 
-/// Whether stderr has a line for each request; panics when it has one for some alone.
+/// Returns `true` if stderr has a line for each request. Panics if only some have one.
 fn logs_requests(args: &[&str], env: &[(&str, &str)]) -> bool {
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0"]).args(args);
@@ -558,7 +558,7 @@ fn quiet_still_logs_a_failure() {
     assert!(stderr.contains("--drain"), "{stderr:?}");
 }
 
-/// What a command that succeeds prints on stdout.
+/// Returns the output of a command that succeeds.
 fn printed(args: &[&str]) -> String {
     let Output {
         status,
@@ -652,7 +652,7 @@ fn each_command_has_a_page_of_its_own() {
     assert_eq!(pages.len(), 3);
 }
 
-/// What is said before the end by a livelet that has these variables.
+/// Returns the log of a livelet with these variables, from its start to its end.
 fn log_with(args: &[&str], variables: &[(&str, &str)]) -> String {
     let mut command = livelet();
     command.args(["-l", "127.0.0.1:0"]).args(args);

@@ -31,7 +31,7 @@ fn ask(stream: &mut TcpStream) {
     assert_eq!(read_response(stream).status, 200);
 }
 
-/// How many connections livelet holds.
+/// Returns the number of connections that livelet holds.
 fn held(addr: SocketAddr) -> usize {
     let sockets = sockets_at(addr);
     let accepted = |s: &&Socket| s.state == Socket::ESTABLISHED && s.inode != 0;

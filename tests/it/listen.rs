@@ -1,4 +1,4 @@
-//! Ports that somebody else holds, and sockets that were opened for livelet.
+//! Ports that another process holds, and sockets that livelet inherits.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,10 +10,10 @@ use crate::support::{
     read_response, wait_for, wait_until_listening,
 };
 
-/// Not 127.0.0.1, where another test's outgoing connection could be given the port.
+/// Address of these tests. On 127.0.0.1 another test's outgoing connection could get the port.
 const ADDR: &str = "127.0.0.6:0";
 
-/// What livelet says when it gives up.
+/// Returns the last message of a livelet that gives up.
 fn refused(args: &[&str]) -> String {
     let output = finish(livelet().args(args), SOON);
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -143,7 +143,7 @@ fn overlapping_addresses_are_named_and_not_taken_over() {
         let addr = format!("{ip}:{port}").parse().unwrap();
         assert_eq!(probe(addr, "/livez").status, 200, "{case}");
     }
-    // What does not overlap is bound.
+    // Addresses that do not overlap are bound.
     let holder = Livelet::start_on(&["127.0.0.6:0"], &[]);
     let other = if has_ipv6 { "[::1]" } else { "127.0.0.5" };
     let other = format!("{other}:{}", holder.addr().port());
@@ -275,7 +275,7 @@ fn no_descriptor_of_livelets_reaches_the_worker() {
     livelet.wait_until_said("end");
     let numbers =
         |text: &str| -> Vec<u32> { text.lines().filter_map(|line| line.parse().ok()).collect() };
-    // What a worker would have without livelet: whoever runs the tests may leave descriptors open, too.
+    // Descriptors that a worker would have without livelet: the caller of the tests may leave some open.
     let without = command("sh")
         .args(["-c", "exec sh -c 'ls /proc/self/fd'"])
         .output()

@@ -1,5 +1,5 @@
-//! Mistakes on the command line and in its variables. Each is refused before anything is bound or started: exit code 125,
-//! and one line on stderr that names the culprit and says what to do.
+//! Mistakes on the command line and in its variables. Each is refused before anything is bound or started. The exit
+//! code is 125, and one line on stderr names the culprit and the remedy.
 
 use crate::support::{SOON, finish, livelet};
 

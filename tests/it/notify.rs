@@ -1,4 +1,4 @@
-//! What a worker says over NOTIFY_SOCKET, and what is passed on.
+//! Messages of a worker over NOTIFY_SOCKET, and their relay.
 
 use std::io::{IoSlice, Read as _};
 use std::mem::MaybeUninit;

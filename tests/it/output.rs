@@ -1,4 +1,4 @@
-//! What livelet says goes to stderr, and a stderr that takes nothing stops nothing.
+//! The log on stderr: a stderr that takes no bytes stops nothing.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
@@ -59,7 +59,7 @@ fn a_stopped_terminal_blocks_nothing() {
     let stopped = line.try_clone().unwrap();
     let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
     wait_until_listening(livelet.0.id());
-    // As Ctrl-S does.
+    // Stops the terminal, as Ctrl-S does.
     tcflow(&stopped, Action::OOff).unwrap();
     assert_not_held(livelet, "stopped");
 }

@@ -1,4 +1,4 @@
-//! What holds for the pure state whatever happens in whichever order, in simulated time. The seed is printed; with
+//! Properties of the pure state machines in simulated time, under random events in random order. The seed is printed.
 
 //! `LIVELET_SEED` the orders are the same again.
 

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use crate::support::{Livelet, SOON, Socket, finish, livelet, probe, read_response, sockets_at};
 
-/// Not 127.0.0.1, where between two starts another test's outgoing connection could be given the port.
+/// Address of these tests. On 127.0.0.1 another test's outgoing connection could get the port between two starts.
 const ADDR: &str = "127.0.0.7:0";
 
 #[test]
@@ -75,7 +75,7 @@ fn a_second_livelet_on_a_held_port_fails_and_the_first_serves_on() {
     for args in [
         &["--listen", &addr][..],
         &["--listen", "127.0.0.1:0", "--listen", &addr],
-        // One side is not enough: who holds the port did not agree to share it.
+        // One side is not enough: the holder of the port did not agree to share it.
         &["--listen", &addr, "--reuse-port"],
     ] {
         assert_held(args, &addr);

@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
-/// What a parser makes of bytes.
+/// Outcome of parsing bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     Accepted,
@@ -83,7 +83,7 @@ impl hyper::body::Body for Nothing {
     }
 }
 
-/// With its own defaults and no timer; and what it says of a rejection.
+/// Returns hyper's outcome, with its own defaults and no timer.
 pub fn verdict(bytes: &[u8]) -> (Verdict, String) {
     let has_answer = Rc::new(Cell::new(false));
     let was_called = Rc::new(Cell::new(false));

@@ -1,5 +1,5 @@
-//! What hyper takes for a request and livelet does not, or the other way round: each difference is in [`DIFFERENCES`]
-//! with the sentence of the RFC that livelet follows, and one that is not listed fails.
+//! Compares livelet's parser with hyper's. Each difference is in [`DIFFERENCES`] with the sentence of the RFC that
+//! livelet follows. A difference that is not listed fails.
 //!
 //!     cargo run --manifest-path tests/differential/Cargo.toml [-- MUTATIONS [SEED]]
 
@@ -103,7 +103,7 @@ fn long() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// What is put in at random: what parsers disagree about.
+/// Bytes inserted at random, on which parsers disagree.
 const SCRAPS: &[&str] = &[
     "\r\n",
     "\n",

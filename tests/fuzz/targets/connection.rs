@@ -23,7 +23,7 @@ struct Answer {
     closes: bool,
 }
 
-/// What the bytes ask for in one piece, without time and without a drain.
+/// Requests in the bytes when they are parsed in one piece, without time and without a drain.
 fn asked(bytes: &[u8]) -> Vec<(Answer, bool)> {
     let mut answers = Vec::new();
     let mut rest = bytes;
@@ -122,7 +122,7 @@ struct Client {
     now: Instant,
     /// The answer to `/slow`, and when it is known.
     slow: Option<(String, Instant)>,
-    /// What was given to the connection, and what it sent.
+    /// Bytes given to the connection, and bytes that it sent.
     given: Vec<u8>,
     sent: Vec<u8>,
     /// Bytes that the client takes before it stops reading.
@@ -334,7 +334,7 @@ fuzz_target!(|data: &[u8]| {
                 );
                 assert!(answer.closes == wanted.closes || client.is_late && answer.closes);
             }
-            // What was not a whole request may have had one answer: that it took too long.
+            // An incomplete request may have had one answer, about its time limit.
             None => {
                 assert_eq!(
                     (index, answer.status),

@@ -10,7 +10,7 @@ use crate::support::{
     Livelet, SOON, connect, finish, livelet, probe, proc_stat, read_response, wait_for,
 };
 
-/// What serves there can still be replaced: it has been harmed in nothing.
+/// Checks that the livelet that serves there can still be replaced.
 fn assert_unharmed(mut holder: Livelet, case: &str) {
     let addr = holder.addr();
     assert_eq!(probe(addr, "/livez").status, 200, "{case}");
@@ -25,7 +25,7 @@ fn successor(addr: SocketAddr, args: &[&str]) -> Livelet {
     Livelet::spawn(livelet().args(["--listen", &addr.to_string()]).args(args))
 }
 
-/// How far one side goes with the other before it dies.
+/// Step that one side reaches before it dies.
 type Steps<'s> = &'s [(&'s str, &'s dyn Fn(&Peer))];
 
 #[test]
@@ -88,7 +88,7 @@ fn a_successor_owns_the_socket_after_taken() {
     peer.assert_closed();
     assert_eq!(holder.wait(SOON).code(), Some(0));
     assert_eq!(socket.local_addr().unwrap(), addr);
-    // The taker dies: the port is free, whoever comes next has it.
+    // The successor dies: the port is free for the next process.
     drop(socket);
     let next = Livelet::start_on(&[&addr.to_string()], &[]);
     assert_eq!(probe(next.addr(), "/livez").status, 200);

@@ -4,5 +4,5 @@ mod chain;
 mod crashes;
 mod peer;
 
-/// Not 127.0.0.1, where another test's outgoing connection could be given the port.
+/// Address of these tests. On 127.0.0.1 another test's outgoing connection could get the port.
 const ADDR: &str = "127.0.0.8:0";

@@ -45,7 +45,7 @@ impl Rendezvous {
 pub(crate) struct Peer(OwnedFd);
 
 impl Peer {
-    /// To the livelet that serves this address; it may still be making its rendezvous.
+    /// Connects to the livelet that serves this address. Waits until it has its rendezvous.
     pub(crate) fn connect(addr: SocketAddr) -> Peer {
         let mut peer = None;
         wait_for("the rendezvous", || {
@@ -63,8 +63,8 @@ impl Peer {
         self.send_with(message.as_bytes(), None)
     }
 
-    /// Ends what it offered, as a holder does: from here on nothing can be sent to it, though a child that another test
-    /// forks has the socket until its exec.
+    /// Withdraws the offer as a holder does. From here on the peer can't send, also if a child that another test forks
+    /// has the socket until its exec.
     pub(crate) fn withdraw(&self) {
         self.send("livelet 1 withdrawn");
         shutdown(&self.0, Shutdown::Read).unwrap();

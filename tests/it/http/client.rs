@@ -47,7 +47,7 @@ impl Reply {
             .collect()
     }
 
-    /// What holds for each response.
+    /// Checks that hold for each response.
     pub(crate) fn check(&self) -> Outcome {
         let names: Vec<_> = self.fields.iter().map(|(name, _)| name).collect();
         for (i, name) in names.iter().enumerate() {

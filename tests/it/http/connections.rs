@@ -120,7 +120,7 @@ fn pipelined_requests_are_answered_in_order() {
         (TWENTY, &[7, 77, 177, 277, 377, 477, 577], 20, StaysOpen),
         ("gegege", &[], 3, StaysOpen),
         ("egehe", &[], 2, HalfClosed),
-        // What follows a request that ends the connection is not answered.
+        // Bytes after a request that ends the connection are not answered.
         ("cg", &[], 1, Ended),
         ("gcg", &[], 2, Ended),
         ("gncgnoh", &[], 3, Ended),
@@ -234,7 +234,7 @@ fn a_half_closed_connection_gets_its_answers() {
 
 #[test]
 fn a_half_close_within_a_request_closes() {
-    // What is sent before, how many of it are answered 200; then the connection ends with a 4xx at most.
+    // Bytes sent first, and the number of their answers with 200. Then the connection ends with a 4xx at most.
     #[rustfmt::skip]
     const ROWS: &[(&[u8], usize)] = &[
         (b"", 0),

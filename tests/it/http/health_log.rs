@@ -15,7 +15,7 @@ fn health_lines(log: &str) -> Vec<&str> {
 #[test]
 fn a_worker_that_never_sends_ready_has_the_reason_in_the_log() {
     let mut livelet = Livelet::start(&["--ready", "notify", "--", "sleep", "1000"]);
-    // As the kubelet: a startup probe again and again, then TERM.
+    // The kubelet sends a startup probe again and again, then TERM.
     for _ in 0..5 {
         assert_eq!(probe(livelet.addr(), "/startupz").status, 503);
     }

@@ -746,7 +746,7 @@ fn each_message_length_has_its_status() {
     run_cases(&[], &cases);
 }
 
-/// A request whose target has so many bytes.
+/// Returns a request with a target of this many bytes.
 pub(crate) fn long_target(length: usize) -> Vec<u8> {
     [
         b"GET /".as_slice(),
@@ -756,7 +756,7 @@ pub(crate) fn long_target(length: usize) -> Vec<u8> {
     .concat()
 }
 
-/// A request whose whole head has so many bytes.
+/// Returns a request with a head of this many bytes.
 pub(crate) fn long_head(length: usize) -> Vec<u8> {
     let start = b"GET /livez HTTP/1.1\r\nHost: h\r\nX: ".as_slice();
     [start, &vec![b'a'; length - start.len() - 4], b"\r\n\r\n"].concat()
@@ -792,7 +792,7 @@ fn each_limit_has_its_status() {
         (many_fields(65), 431),
         (many_fields(66), 431),
         (many_fields(128), 431),
-        // Heads that never end: nobody waits for the rest.
+        // Heads without an end: the answer does not wait for it.
         (long_target(2049)[..2054].to_vec(), 414),
         (long_target(4000)[..3000].to_vec(), 414),
         (long_target(30_000)[..20_000].to_vec(), 414),

@@ -1,4 +1,4 @@
-//! What the responder says on the wire, request by request.
+//! Answers of the responder on the wire, request by request.
 
 mod bodies;
 mod client;

@@ -1,4 +1,4 @@
-//! Probers and the answers they want: the bytes of each, as it sends them in the field.
+//! Probers and the answers that they expect. The requests are the bytes that each prober sends.
 //!
 //! Captured from the program itself: HAProxy 2.6, Prometheus 2.42, blackbox_exporter 0.23, Monit 5.33, check_http 2.3,
 //! curl, GNU and busybox wget, requests, Node; the HTTP client of the kubelet, Consul and Traefik (Go), of Uptime Kuma

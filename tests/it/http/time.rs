@@ -10,7 +10,7 @@ use crate::support::{Livelet, SOON, wait_for};
 
 #[test]
 fn an_unfinished_head_gets_408_after_five_seconds() {
-    // What is answered before with 200, the bytes sent at once, and those sent one every 500 ms.
+    // Bytes that are answered with 200 first, the bytes sent at once, and those sent one every 500 ms.
     #[rustfmt::skip]
     const ROWS: &[(&str, &[u8], &[u8])] = &[
         ("", b"G", b""),
@@ -105,7 +105,7 @@ fn an_unread_response_is_closed_after_five_seconds() {
     );
 }
 
-/// What has to wait sets a deadline 15 s away; once nobody is left whom it concerns, nothing wakes.
+/// A check sets a deadline 15 s away. Once its client has gone, no wake-up is left.
 #[test]
 fn an_idle_livelet_sleeps() {
     let livelet = Livelet::start(&[]);
@@ -133,7 +133,7 @@ fn wait_until_sleeping(pid: u32) {
     });
 }
 
-/// How often it has gone to sleep, all of its threads.
+/// Returns how often the process has gone to sleep, over all of its threads.
 fn context_switches(pid: u32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let statuses =

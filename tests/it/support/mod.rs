@@ -16,7 +16,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 pub(crate) use test::{command, scratch, scratch_directory};
 
-/// How long a test waits for something that should happen at once.
+/// Time limit for something that should happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Time for what happens at once, less than any deadline of livelet's that would make it happen later.
@@ -36,9 +36,9 @@ pub(crate) fn livelet() -> Command {
 pub(crate) struct Livelet {
     child: Child,
     stderr: BufReader<ChildStderr>,
-    /// Where it listens, one address a ready line.
+    /// Addresses on which the process listens, one for each ready line.
     pub(crate) addrs: Vec<SocketAddr>,
-    /// Where it has each of them from, as its ready line says.
+    /// Origin of each address, as its ready line shows it.
     pub(crate) origins: Vec<String>,
     /// Other lines that were read.
     pub(crate) said: String,
@@ -166,12 +166,12 @@ impl Livelet {
         self.stderr = BufReader::new(ChildStderr::from(null));
     }
 
-    /// Whether the process still runs.
+    /// Returns `true` if the process still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// What it wrote to stderr after the ready lines; call it when the process has ended.
+    /// Returns the lines on stderr after the ready lines. Valid once the process has ended.
     pub(crate) fn log(&mut self) -> String {
         let mut log = String::new();
         self.stderr.read_to_string(&mut log).unwrap();
@@ -222,8 +222,8 @@ impl Response {
     }
 }
 
-/// Calls until something else than a signal has ended the call: with a timeout set, even one that nobody handles does,
-/// and so does a machine that stands still for a moment (signal(7)).
+/// Repeats a call while a signal interrupts it. With a timeout set, an ignored signal interrupts too, and so does a
+/// machine that stands still for a moment (signal(7)).
 pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
@@ -402,7 +402,7 @@ pub(crate) struct Socket {
     pub(crate) local: SocketAddr,
     pub(crate) remote_port: u16,
     pub(crate) state: u8,
-    /// Bytes that arrived and that nobody has read.
+    /// Returns the number of bytes that have arrived and are unread.
     pub(crate) unread: u32,
     /// 0 until the connection was accepted, and again when no process holds it.
     pub(crate) inode: u64,
@@ -432,7 +432,7 @@ impl Socket {
     }
 }
 
-/// The kernel's sockets whose own address is this IPv4 address.
+/// Returns the kernel's sockets with this local IPv4 address.
 pub(crate) fn sockets_at(addr: SocketAddr) -> Vec<Socket> {
     let port = format!(":{:04X} ", addr.port());
     // One read for thousands of rows: the kernel looks for its place in the table at each.
@@ -456,7 +456,7 @@ fn listening_sockets() -> Vec<Socket> {
         .collect()
 }
 
-/// Where a process listens on IPv4, once it does: the way to learn it without a ready line.
+/// Returns the IPv4 address on which a process listens, once it does. Works without a ready line.
 pub(crate) fn wait_until_listening(pid: u32) -> SocketAddr {
     let mut found = None;
     wait_for("the process to listen", || {
@@ -543,7 +543,7 @@ pub(crate) fn worker_of(livelet: u32) -> u32 {
     worker.unwrap()
 }
 
-/// Whether a process runs, and is not a zombie.
+/// Returns `true` if a process runs, and is not a zombie.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat

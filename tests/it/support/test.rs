@@ -1,4 +1,4 @@
-//! What bounds each test: its time, the processes that it starts, and the directory that holds its files.
+//! Limits of each test: its time, the processes that it starts, and the directory of its files.
 //!
 //! Every process that a test starts has the variable [`MARK`] in its environment, and so have its descendants, wherever
 //! they move to. The end of the test's thread, passed or failed, kills what bears the test's mark. The guardian, a shell,
@@ -117,7 +117,7 @@ impl Drop for Test {
     }
 }
 
-/// What the watchdog knows of a test.
+/// Entry of a test in the watchdog's table.
 struct Running {
     mark: String,
     name: String,
@@ -130,8 +130,8 @@ fn running() -> MutexGuard<'static, Vec<Running>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Kills the processes of each test whose time is over, so that what the test waits for ends and the test fails with its
-/// own message. Ends the test process if a test goes on all the same.
+/// Kills the processes of each test that has timed out. So the calls that the test waits for return, and it fails with
+/// its own message. Ends the test process if a test goes on even then.
 fn watch() {
     loop {
         std::thread::sleep(Duration::from_millis(500));

@@ -161,7 +161,7 @@ fn each_worker_gets_one_term_and_finishes_its_job() {
     });
 }
 
-/// What tree-kill does, which pm2, onchange and concurrently use: the children first, then livelet.
+/// Does what tree-kill does for pm2, onchange and concurrently: signals the children first, then livelet.
 #[test]
 fn a_watcher_that_signals_every_process_of_the_tree_stops_the_job_once() {
     // `once` as in Node: the handler is gone when the program has been told.

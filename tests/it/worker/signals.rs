@@ -29,8 +29,8 @@ fn printer(waits_at: &Path) -> String {
     )
 }
 
-/// Writes lines to a pipe as long as somebody reads from it: a signal that comes just before a shell's read(2) is only
-/// seen when that returns.
+/// Writes lines to a pipe while it has a reader. A shell handles a signal that comes just before its read(2) only when
+/// that returns.
 fn keep_awake(path: &Path) {
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(libc::O_NONBLOCK);
@@ -58,7 +58,7 @@ fn start(args: &[&str]) -> Livelet {
         }
     }
     keep_awake(&pipe);
-    // Who has it open keeps it.
+    // A process that has the pipe open keeps it.
     std::fs::remove_file(pipe).unwrap();
     livelet
 }
@@ -109,7 +109,7 @@ fn each_signal_reaches_the_worker_alone() {
         livelet.signal(&number.to_string());
         livelet.wait_until_got("worker", number);
     }
-    // What the child gets itself comes after what it would have got before.
+    // The child's own signal comes after the one that livelet would forward.
     send_to_group(worker_of(livelet.pid()), "36");
     livelet.wait_until_got("child", 36);
     assert_eq!(

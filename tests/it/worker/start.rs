@@ -1,4 +1,4 @@
-//! What becomes of the worker's exit code, arguments and surroundings.
+//! The worker's exit code, arguments and environment.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -75,7 +75,7 @@ fn arguments_reach_the_worker_unchanged() {
     assert_eq!(printed, b"--help|--|-l|\xff\n--drain|");
 }
 
-/// As with tini: execvp(3) has a shell run it, whichever C library livelet is built with.
+/// A shell runs such a script, as with tini: execvp(3) does it, whichever C library livelet is built with.
 #[test]
 fn a_script_without_interpreter_runs_in_the_shell() {
     let script = scratch("script");
