@@ -15,6 +15,8 @@ use crate::log;
 const OWN: &str = "/proc/self/exe";
 /// Name of the file if the path is a directory.
 const NAME: &str = "livelet";
+/// Most symlinks that are followed, as by the kernel (path_resolution(7)).
+const MAX_SYMLINKS: usize = 40;
 
 /// Reason why nothing was installed. The destination is unchanged.
 #[derive(Debug)]
@@ -87,12 +89,19 @@ fn destination(path: &Path) -> Result<PathBuf, Reason> {
     } else {
         path.to_path_buf()
     };
-    match fs::canonicalize(&path) {
-        Ok(file) => Ok(file),
-        Err(_) if path.is_symlink() => Err(Reason::DanglingSymlink),
-        // The file does not exist yet, or the write reports why it can't be had.
-        Err(_) => Ok(path),
+    let mut file = path.clone();
+    for _ in 0..MAX_SYMLINKS {
+        let Ok(target) = fs::read_link(&file) else {
+            break;
+        };
+        // An absolute target replaces the whole path.
+        file.set_file_name(target);
     }
+    if path.is_symlink() && !file.exists() {
+        return Err(Reason::DanglingSymlink);
+    }
+    // If the file does not exist yet, the write reports why it can't be had.
+    Ok(file)
 }
 
 /// Returns the path of the temporary file beside the destination. The name is hidden and used for nothing else:

@@ -378,11 +378,13 @@ fn install_writes_itself_whole_or_not_at_all() {
     let before = fs::read_dir(&directory).unwrap().count();
     assert_eq!(before, 2, "more than livelet and other");
     symlink("nowhere", directory.join("dangling")).unwrap();
+    symlink("loop", directory.join("loop")).unwrap();
     for (bad, named) in [
         (
             directory.join("dangling"),
             "dangling: is a symlink to nothing",
         ),
+        (directory.join("loop"), "loop: is a symlink to nothing"),
         (directory.join("none/"), "none/: names neither"),
         (directory.join("none/livelet"), "none/livelet"),
         (path.join("x"), "livelet/x"),
@@ -393,7 +395,7 @@ fn install_writes_itself_whole_or_not_at_all() {
         assert!(stderr.contains(named), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
-    assert_eq!(fs::read_dir(&directory).unwrap().count(), before + 1);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), before + 2);
     fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
 }
 
