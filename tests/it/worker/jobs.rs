@@ -82,14 +82,15 @@ const POOL: &[&str] = &[
     "sh",
     "-c",
     r#"sh -c "$WORKER" & a=$!; sh -c "$WORKER" & b=$!; trap "kill -TERM $a $b" TERM
-       wait $a $b; wait $a; wait $b"#,
+       echo ready >> "$LINES"; wait $a $b; wait $a; wait $b"#,
 ];
 /// Catches TERM and does not pass it on.
 const BEHIND_A_DEAF_SCRIPT: &[&str] = &["sh", "-c", r#"trap : TERM; sh -c "$WORKER" & wait; wait"#];
 
 struct Case {
     form: &'static [&'static str],
-    workers: usize,
+    /// Number of processes that say when they have their trap.
+    with_trap: usize,
     options: &'static [&'static str],
     /// Number of TERMs that workers saw, of jobs that were finished, and the exit code.
     expected: (usize, usize, i32),
@@ -100,10 +101,11 @@ fn case(
     options: &'static [&'static str],
     expected: (usize, usize, i32),
 ) -> Case {
-    let workers = if form == POOL { 2 } else { 1 };
+    // The two workers and their master.
+    let with_trap = if form == POOL { 3 } else { 1 };
     Case {
         form,
-        workers,
+        with_trap,
         options,
         expected,
     }
@@ -117,7 +119,7 @@ impl Case {
         command.arg("--").args(self.form);
         command.env("WORKER", WORKER).env("LINES", lines.path());
         let mut livelet = Livelet::spawn(&mut command);
-        wait_for("the workers", || lines.count("ready") == self.workers);
+        wait_for("the workers", || lines.count("ready") == self.with_trap);
         livelet.wait_until_ready(1);
         send(place.pid(&livelet), "TERM");
         let code = livelet.wait(SOON).code().unwrap();
