@@ -127,7 +127,7 @@ const TEXTS: [(&str, &str); 22] = [
     ),
     (
         "stop-signal",
-        "A signal that begins a stop, in place of TERM and INT: `QUIT` for images whose STOPSIGNAL is that.",
+        "A signal that begins a stop, in place of TERM and INT: `QUIT` for images with STOPSIGNAL QUIT.",
     ),
     (
         "lame-duck",

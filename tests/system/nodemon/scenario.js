@@ -122,7 +122,7 @@ async function main() {
   await prober;
   // Before the end: nodemon may see its shell end by the Ctrl-C before it has ended itself, and calls that a crash.
   const clashes = inUse();
-  // Ctrl-C in the terminal, which is for the whole group. (A TERM for nodemon alone ends it before it has told anyone
+  // Ctrl-C in the terminal, which is for the whole group. (A TERM for nodemon alone ends it before it has forwarded the signal
   // but its shell, whatever runs below.)
   process.kill(name === 'around' ? child.pid : -child.pid, name === 'around' ? 'SIGTERM' : 'SIGINT');
   await Promise.race([exited, sleep(10000)]);
