@@ -15,14 +15,14 @@ use crate::log;
 
 /// Number of the first inherited descriptor.
 const FIRST: i32 = 3;
-/// Most descriptors that are believed to be inherited.
+/// Most descriptors that are accepted as inherited.
 const MOST: i32 = 128;
-/// Name of the sockets that are livelet's.
+/// Name of sockets that are for livelet.
 const OWN_NAME: &[u8] = b"livelet";
-/// Name that sd_listen_fds_with_names(3) gives a socket without one.
+/// Name that sd_listen_fds_with_names(3) gives to a socket without one.
 const NO_NAME: &[u8] = b"unknown";
 
-/// Sockets that were announced to livelet.
+/// Inherited sockets, shared between livelet and its worker.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
     /// Sockets that livelet listens on, in place of `--listen`.
@@ -31,11 +31,11 @@ pub(crate) struct Inherited {
     pub(crate) passed_on: PassedOn,
 }
 
-/// Sockets of the worker. Their numbers are those that the worker looks for, from 3 on.
+/// Sockets of the worker. Their numbers are those that the worker expects, from 3 on.
 #[derive(Debug, Default)]
 pub(crate) struct PassedOn {
     sockets: Vec<OwnedFd>,
-    /// Value of LISTEN_FDNAMES; `None` if livelet had none.
+    /// Value of LISTEN_FDNAMES. `None` if livelet had none.
     names: Option<OsString>,
 }
 
@@ -45,7 +45,7 @@ impl PassedOn {
         self.sockets.is_empty()
     }
 
-    /// Returns the variables that announce the sockets, but for LISTEN_PID, which is known only after fork(2).
+    /// Returns the variables that announce the sockets, except LISTEN_PID: the pid is known only after fork(2).
     pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = Vec::new();
         if !self.is_empty() {
@@ -56,7 +56,7 @@ impl PassedOn {
         variables
     }
 
-    /// Clears close-on-exec. It is called in the child, between fork and exec, and allocates nothing.
+    /// Clears close-on-exec. Called in the child between fork and exec, so it allocates nothing.
     ///
     /// # Errors
     /// Returns the error of fcntl(2).
@@ -68,12 +68,12 @@ impl PassedOn {
     }
 }
 
-/// How inherited sockets are shared between livelet and its worker.
+/// Facts that decide how inherited sockets are shared between livelet and its worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sharing {
-    /// livelet was given a command.
+    /// livelet has a command to run.
     pub(crate) has_worker: bool,
-    /// livelet was told by `--listen` where to listen.
+    /// `--listen` names addresses.
     pub(crate) has_addresses: bool,
 }
 
@@ -92,12 +92,12 @@ struct Descriptor {
     name: Option<OsString>,
 }
 
-/// Takes the inherited sockets. livelet's own ones that can't be listened on are closed, and logged. Nothing may have been
-/// opened before: the numbers of the descriptors are all that is known of them.
+/// Takes over the inherited sockets. Those of livelet that can't be listened on are closed, and logged. Must be called
+/// before any descriptor is opened, because inherited ones are known only by their numbers.
 ///
 /// # Errors
-/// Returns an error if livelet's own sockets were announced and none can be used, or if a descriptor can't be moved.
-pub(crate) fn take(sharing: Sharing) -> io::Result<Inherited> {
+/// Returns an error if no socket of livelet's can be used although there are some, or if a descriptor can't be moved.
+pub(crate) fn take_over(sharing: Sharing) -> io::Result<Inherited> {
     let Some(count) = announced(env::var_os("LISTEN_FDS"), env::var_os("LISTEN_PID")) else {
         return Ok(Inherited::default());
     };
@@ -115,7 +115,7 @@ pub(crate) fn take(sharing: Sharing) -> io::Result<Inherited> {
         }
     }
     inherited.passed_on = pass_on(workers, names.is_some())?;
-    // Not sooner: the log opens a descriptor.
+    // Logged only now, because the log opens a descriptor.
     for (number, cause) in refused {
         let cause = log::Cause(&cause);
         log::notice(format_args!("inherit: descriptor {number}: {cause}"));
@@ -126,8 +126,8 @@ pub(crate) fn take(sharing: Sharing) -> io::Result<Inherited> {
     Ok(inherited)
 }
 
-/// Returns the announced number of descriptors. A missing LISTEN_PID is accepted: a plain parent can't know the pid before
-/// it has forked.
+/// Returns the announced number of descriptors. A missing LISTEN_PID is accepted: a parent can't know the pid before it
+/// has forked. Returns `None` if LISTEN_PID names another process.
 fn announced(count: Option<OsString>, pid: Option<OsString>) -> Option<i32> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     let count = count?.to_str()?.parse::<i32>().ok()?;
@@ -149,7 +149,7 @@ fn descriptors(count: i32, names: Option<&OsStr>) -> Vec<Descriptor> {
         .collect()
 }
 
-/// Returns an inherited descriptor as livelet's to close.
+/// Returns an inherited descriptor as an owned one.
 #[allow(unsafe_code, reason = "a descriptor that is known by its number")]
 fn claim(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD only reads a flag of the descriptor, if it is open.
@@ -161,7 +161,8 @@ fn claim(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Returns a listener for a socket of livelet's. Its number is `free_from` or above, so that those below are the worker's.
+/// Returns a listener for a socket of livelet's, under a number from `free_from` on. The numbers below are the
+/// worker's.
 fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     let is_internet =
         [AddressFamily::INET, AddressFamily::INET6].contains(&sockopt::socket_domain(socket)?);
@@ -176,8 +177,8 @@ fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Moves the worker's descriptors to the numbers from 3 on, in their order. livelet's own ones are out of the way, so the
-/// next number is free or the descriptor's own.
+/// Moves the worker's descriptors to the numbers from 3 on, in their order. livelet's own ones have other numbers by
+/// then. So the next number is free, or is the descriptor's own.
 fn pass_on(workers: Vec<Descriptor>, has_names: bool) -> io::Result<PassedOn> {
     let mut sockets = Vec::new();
     let mut names = Vec::new();

@@ -1,7 +1,7 @@
-//! The listening sockets, made option by option.
+//! Listening sockets: bound, inherited, or taken over from another livelet.
 //!
-//! SO_REUSEADDR is always set: on Linux it lets a bind pass over connections in TIME_WAIT, and never over a socket that
-//! listens (socket(7)), so a restart does not fail and two livelets do not share a port by accident.
+//! SO_REUSEADDR is always set. On Linux it lets a bind ignore connections in TIME_WAIT, but not a socket that listens
+//! (socket(7)). So a restart does not fail, and two livelets do not share a port by accident.
 
 mod inherited;
 mod port_owner;
@@ -19,24 +19,24 @@ use crate::handover::Livelet;
 use crate::log;
 use port_owner::{HoldingSocket, Owner};
 
-pub(crate) use inherited::{Inherited, PassedOn, Sharing, take as take_inherited};
+pub(crate) use inherited::{Inherited, PassedOn, Sharing, take_over as take_inherited};
 pub(crate) use wait::{Found, Wait, find};
 
-/// Most connections that the kernel keeps until they are accepted. It takes the lesser of this and net.core.somaxconn
-/// (listen(2)).
+/// Most connections that the kernel queues until they are accepted. The kernel uses the lesser of this and
+/// net.core.somaxconn (listen(2)).
 const BACKLOG: i32 = 1024;
 
-/// An address to listen on, as `--listen` names it.
+/// Address to listen on, as `--listen` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// Every address of the machine, IPv6 and IPv4 on one socket; IPv4 alone where there is no IPv6.
+    /// Every address of the machine, IPv6 and IPv4 on one socket. IPv4 alone if there is no IPv6.
     Port(u16),
-    /// This address; `[::]` takes IPv4 too.
+    /// One address. `[::]` accepts IPv4 too.
     Address(SocketAddr),
 }
 
 impl Listen {
-    /// Returns the port; 0 takes a free one.
+    /// Returns the port. 0 stands for a free one.
     #[must_use]
     pub fn port(&self) -> u16 {
         match self {
@@ -45,7 +45,7 @@ impl Listen {
         }
     }
 
-    /// Returns `true` if the second of two sockets, one for each, could never be bound.
+    /// Returns `true` if sockets for both addresses can't be bound at the same time.
     pub(crate) fn overlaps(&self, other: &Listen) -> bool {
         let address = |listen: &Listen| match *listen {
             Listen::Port(port) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
@@ -76,7 +76,7 @@ impl FromStr for Listen {
     }
 }
 
-/// The reason why an address could not be listened on.
+/// Reason why an address could not be listened on.
 #[derive(Debug)]
 pub struct ListenError {
     address: SocketAddr,
@@ -84,14 +84,14 @@ pub struct ListenError {
     held_by: HeldBy,
 }
 
-/// What holds an address already.
+/// Holder of an address.
 #[derive(Debug)]
 enum HeldBy {
-    /// Not looked for, or /proc shows no socket there.
+    /// Not known: /proc was not read, or shows no socket there.
     Unknown,
-    /// A livelet that serves, and its command line.
+    /// A livelet that serves, with its command line.
     Livelet { livelet: Livelet, command: String },
-    /// A socket of another program, or of a livelet that did not reply; and its process, if /proc shows it.
+    /// A socket of another program, or of a livelet that did not reply. Has the process if /proc shows it.
     Socket {
         socket: Box<HoldingSocket>,
         owner: Option<Owner>,
@@ -179,8 +179,8 @@ fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> 
     }
 }
 
-/// Returns `true` if the error says that there is no IPv6: the kernel lacks the address family, or a sandbox has the family
-/// and no address in it.
+/// Returns `true` if the error means that there is no IPv6. The kernel may lack the address family, or a sandbox may
+/// have it without an address.
 fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -196,10 +196,11 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
         socket.set_reuse_port(true)?;
     }
     if address.is_ipv6() {
-        // The default is the machine's to choose (net.ipv6.bindv6only).
+        // The default depends on the machine (net.ipv6.bindv6only).
         socket.set_only_v6(false)?;
     }
-    // Accepted sockets inherit it, which saves a call for each: an answer never waits for the last one's ACK.
+    // Accepted sockets inherit the option, which saves a call for each. An answer then never waits for the ACK of the
+    // last one.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -1,12 +1,12 @@
-//! The socket that keeps another one from an address, and its process, from /proc (proc(5)).
+//! Finds the socket that holds an address, and its process, in /proc (proc(5)).
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::worker;
 
-/// Returns the command line of a process, its arguments separated by spaces. Returns its name if it hides the command line,
-/// and `?` if it has gone.
+/// Returns the command line of a process, with spaces between the arguments. Returns the name of the process if it
+/// hides the command line, and `?` if it has gone.
 pub(super) fn command(pid: i32) -> String {
     let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let text = |bytes: Vec<u8>| {
@@ -19,14 +19,14 @@ pub(super) fn command(pid: i32) -> String {
     named.unwrap_or_else(|| "?".to_string())
 }
 
-/// A socket that listens, or that has a connection.
+/// A socket that listens, or one with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HoldingSocket {
     pub(super) address: SocketAddr,
-    /// Other end of the connection; `None` if the socket listens.
+    /// Other end of the connection. `None` if the socket listens.
     pub(super) peer: Option<SocketAddr>,
     pub(super) uid: u32,
-    /// 0 if no process has the socket open.
+    /// Number of the socket in /proc. 0 if no process has the socket open.
     pub(super) inode: u64,
 }
 
@@ -37,8 +37,8 @@ pub(super) struct Owner {
     pub(super) command: String,
 }
 
-/// Returns the socket that keeps another one from this address: one that listens, else one whose connection has it as its
-/// local port (ip(7), ip_local_port_range).
+/// Returns the socket that holds this address: one that listens, else one with the address as the local port of its
+/// connection (ip(7), ip_local_port_range).
 pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
         .map(|path| fs::read_to_string(path).unwrap_or_default());
@@ -68,7 +68,7 @@ pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
 fn parse_row(row: &str) -> Option<HoldingSocket> {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
-    /// A connection that has not been accepted; the listening socket has a row of its own.
+    /// State of a connection that has not been accepted. The listening socket has its own row.
     const NEW_SYN_RECV: &str = "0C";
     let mut fields = row.split_ascii_whitespace();
     let address = parse_address(fields.nth(1)?, u32::to_ne_bytes)?;
@@ -103,7 +103,7 @@ fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Returns a process that has the socket open, if /proc shows it: to root every one, to others their own.
+/// Returns a process that has the socket open. Root can find every such process, other users only their own.
 pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
     let link = format!("socket:[{}]", socket.inode);
     let has_it = |pid: &i32| {

@@ -1,7 +1,7 @@
-//! Getting a listening socket for every address, from the process that has it now.
+//! Gets a listening socket for every address, also from the process that has it now.
 //!
-//! All or nothing: a free address is not kept while another one is waited for, so that no connection queues at a livelet
-//! that may still give up.
+//! A free address is released while another one is waited for. Otherwise connections would queue at a livelet that may
+//! still give up.
 
 use std::iter::once;
 use std::net::{SocketAddr, TcpListener};
@@ -17,37 +17,37 @@ use crate::handover::{self, Contact, Conversation, Livelet, Offer, REPLY_LIMIT, 
 use crate::log;
 use crate::runtime::Timer;
 
-/// Time between two tries of a held port: it is bound within twice this after it has become free.
+/// Time between two tries to bind a held port. The port is bound within twice this time after it has become free.
 const RETRY: Duration = Duration::from_millis(10);
-/// Time until a livelet that has refused is asked again: it may have handed the socket over, and its successor is there in
-/// a moment.
+/// Time until a livelet that has refused is asked again. It may have handed the socket over, and its successor is there
+/// soon.
 const ASK_SOON: Duration = Duration::from_millis(20);
-/// Number of refusals after which it is asked less often.
+/// Number of refusals after which the time is [`ASK_LATER`].
 const SOON_REFUSALS: u32 = 10;
-/// Time until it is asked again then.
+/// Time until the livelet is asked again after many refusals.
 const ASK_LATER: Duration = Duration::from_secs(1);
 
-/// How to get an address that another process holds.
+/// Rules for an address that another process holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
-    /// Time to wait for it.
+    /// Time limit of the wait.
     pub(crate) limit: Duration,
-    /// A healthy livelet is replaced.
+    /// `true` if a healthy livelet is to be replaced.
     pub(crate) takeover: bool,
-    /// Ports are shared, so no other process has to leave and none is asked to.
+    /// `true` if the port is shared on purpose. No other process is asked to release it then.
     pub(crate) reuse_port: bool,
 }
 
-/// A listening socket that can be had.
+/// A listening socket that was found.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The port was free.
     Bound(TcpListener),
-    /// Another livelet offers its own socket. The offer lapses unless it is taken at once.
+    /// Another livelet offers its own socket. It withdraws the offer unless that is accepted at once.
     Offered(Offer),
 }
 
-/// What the log has said of a held address.
+/// Holder of the address, as the log has named it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Announced {
     Livelet,
@@ -57,7 +57,7 @@ enum Announced {
 /// Gets a listening socket for each address, in the order of `addresses`.
 ///
 /// # Errors
-/// Returns an error if an address can't be listened on, or was held for longer than the wait.
+/// Returns an error if an address can't be listened on, or was held until the wait was over.
 pub(crate) async fn find(
     addresses: &[Listen],
     wait: Wait,
@@ -69,7 +69,7 @@ pub(crate) async fn find(
         deadline: Instant::now() + wait.limit,
         announced: None,
     };
-    // The address that is held is waited for before a socket is opened for the others.
+    // A held address is waited for before sockets are opened for the others.
     let mut held = 0;
     'again: loop {
         let mut found: Vec<Option<Found>> = addresses.iter().map(|_| None).collect();
@@ -91,15 +91,15 @@ pub(crate) async fn find(
     }
 }
 
-/// The conversation with the livelet that holds an address.
+/// State of being in line: the conversation with the livelet that holds an address.
 struct InLine {
     conversation: Conversation,
     since: Instant,
-    /// `None` until it has replied.
+    /// Description of that livelet. `None` until it has replied.
     livelet: Option<Livelet>,
 }
 
-/// The search for sockets, and what the log has said of it.
+/// State of the search for sockets.
 struct Search {
     wait: Wait,
     closer: Rc<Closer>,
@@ -108,8 +108,8 @@ struct Search {
 }
 
 impl Search {
-    /// Gets a socket for one address. If `waits`, waits for a held address until the deadline, else only until its holder
-    /// has had the time to reply.
+    /// Gets a socket for one address. With `waits`, waits for a held address until the deadline. Otherwise gives its
+    /// holder only the time to reply.
     async fn find_one(&mut self, address: Listen, waits: bool) -> Result<Found, ListenError> {
         let mut line: Option<InLine> = None;
         let mut ask_at = Instant::now();
@@ -138,7 +138,7 @@ impl Search {
                 Some(Reply::Healthy(livelet)) => {
                     asked.livelet = Some(livelet);
                     line = Some(asked);
-                    // Whatever the holder sends, signals have their turn.
+                    // Signals are handled between two messages of the holder.
                     yield_now().await;
                 }
                 Some(Reply::Offered(socket)) => {
@@ -157,10 +157,10 @@ impl Search {
         }
     }
 
-    /// Logs what is waited for, unless the log has said it.
+    /// Logs the wait and its reason, unless they are logged already.
     ///
     /// # Errors
-    /// Returns the error, with what holds the address, if it is too late to wait.
+    /// Returns an error if the wait is over. The error has the holder of the address.
     fn announce(
         &mut self,
         mut error: ListenError,
@@ -198,12 +198,13 @@ impl InLine {
         }
     }
 
-    /// Returns `true` until the holder has replied, or counts as another program because it has not.
+    /// Returns `true` while the holder has not replied and may still do so. After [`REPLY_LIMIT`] it counts as another
+    /// program.
     fn may_still_reply(&self, now: Instant) -> bool {
         self.livelet.is_none() && now < self.since + REPLY_LIMIT
     }
 
-    /// Waits for the next reply, until it is time to try the port again.
+    /// Waits for the next reply. Returns `None` when it is time to try the port again.
     async fn reply(&self) -> Option<Reply> {
         let reply = async { Some(self.conversation.reply().await) };
         let retry = async {
@@ -214,7 +215,7 @@ impl InLine {
     }
 }
 
-/// Returns what holds an address: the livelet that has replied, or what /proc shows.
+/// Returns the holder of an address: the livelet that has replied, or a process that /proc shows.
 fn held_by(address: SocketAddr, livelet: Option<Livelet>) -> HeldBy {
     if let Some(livelet) = livelet {
         return HeldBy::Livelet {
