@@ -82,7 +82,7 @@ impl fmt::Display for Cause<'_> {
         if let Some(first) = text.get_mut(..1).filter(|_| is_word) {
             first.make_ascii_lowercase();
         }
-        f.write_str(text.trim_end())
+        f.write_str(text.trim_ascii_end())
     }
 }
 

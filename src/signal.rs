@@ -193,7 +193,7 @@ mod tests {
                 .unwrap();
             let listed = String::from_utf8(listed.stdout).unwrap();
             assert!(
-                ["POLL", &*name(number), &*number.to_string()].contains(&listed.trim()),
+                ["POLL", &*name(number), &*number.to_string()].contains(&listed.trim_ascii()),
                 "{number}"
             );
         }

@@ -54,7 +54,7 @@ pub(super) fn exposition(reports: &[Report<'_>], facts: &Facts<'_>, most: usize)
         }
     }
     // The encoder ends every content with a line end.
-    out.truncate(out.trim_end().len());
+    out.truncate(out.trim_ascii_end().len());
     out
 }
 

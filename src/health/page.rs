@@ -36,7 +36,7 @@ pub(super) fn page(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> St
     };
     let mut page = String::from(HEAD);
     let mut title = format!("{state}: ");
-    show(&mut title, facts.owner.trim_end(), Form::Html);
+    show(&mut title, facts.owner.trim_ascii_end(), Form::Html);
     // Writing to a String cannot fail.
     let _ = write!(page, "{title}</title><h1 class={class}>{title}</h1>");
     if let Some(status) = facts.status {

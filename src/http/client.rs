@@ -126,8 +126,8 @@ fn status(line: &[u8]) -> Option<u16> {
 /// Returns the value of a Content-Length field.
 fn content_length(line: &[u8]) -> Option<usize> {
     let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
-    let is_length = name.trim_end().eq_ignore_ascii_case("content-length");
-    value.trim().parse().ok().filter(|_| is_length)
+    let is_length = name.trim_ascii_end().eq_ignore_ascii_case("content-length");
+    value.trim_ascii().parse().ok().filter(|_| is_length)
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
 /// sandboxes do without it.
 fn is_own_status(status: &[u8], pid: i32) -> Option<bool> {
     let pids = field(status, "NSpid").or_else(|| field(status, "Pid"));
-    let pids = pids.unwrap_or_default().trim();
+    let pids = pids.unwrap_or_default().trim_ascii();
     (!pids.starts_with('0')).then(|| pids == pid.to_string())
 }
 
@@ -164,7 +164,7 @@ pub(crate) fn dispositions(pid: i32) -> Dispositions {
 
 /// Returns a set of signals in /proc/PID/status, signal 1 in the lowest bit.
 fn signals(status: &[u8], name: &str) -> Option<u64> {
-    u64::from_str_radix(field(status, name)?.trim(), 16).ok()
+    u64::from_str_radix(field(status, name)?.trim_ascii(), 16).ok()
 }
 
 /// Returns the value of a field of /proc/PID/status. The first field, the name, has no line end in it.
