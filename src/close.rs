@@ -53,8 +53,8 @@ impl Closer {
         self.open.get() < MOST
     }
 
-    /// Waits until more descriptors can be received. Without a limit a sender could use up livelet's descriptors. Then
-    /// the kernel closes those of the next message on this thread.
+    /// Waits until more descriptors can be received. Without a limit a sender could use up livelet's descriptors. The
+    /// kernel would then close those of the next message on this thread, and that may wait.
     pub(crate) async fn below_limit(&self) {
         self.closed.until(|| self.is_below_limit()).await;
     }

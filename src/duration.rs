@@ -23,7 +23,7 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     Some(duration).filter(|&duration| duration <= MAX)
 }
 
-/// Parses a number of digits alone: `str::parse` would accept a sign.
+/// Parses a number of digits alone: `str::parse` would accept a sign. Returns `None` for anything else.
 pub(crate) fn whole_number(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits)

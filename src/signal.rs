@@ -149,7 +149,8 @@ pub(crate) fn name(signal: i32) -> Cow<'static, str> {
     }
 }
 
-/// Returns the number of a signal: `TERM`, `SIGTERM` or `15`. 0 is accepted too.
+/// Returns the number of a signal: `TERM`, `SIGTERM` or `15`. 0 is accepted too. Returns `None` if there is no such
+/// signal.
 pub(crate) fn number(text: &str) -> Option<i32> {
     let name = text.strip_prefix("SIG").unwrap_or(text);
     let named = NAMES.iter().position(|&known| known == name);

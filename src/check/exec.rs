@@ -27,7 +27,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Takes note that a child has ended, which may be this program.
+    /// Records the end of a child, which may be this program.
     pub(super) fn ended(&self, pid: i32, ending: Ending) {
         if self.pid.get() == Some(pid) {
             self.pid.set(None);
@@ -109,7 +109,7 @@ impl Output {
         pending().await
     }
 
-    /// Returns the first line that is not blank.
+    /// Returns the first line that is not blank. Returns `None` if there is none.
     fn first_line(&self) -> Option<String> {
         self.read_once();
         let begin = self.begin.borrow();

@@ -56,7 +56,7 @@ pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
 }
 
 impl Answer {
-    /// Judges the status.
+    /// Checks that the status is 2xx or 3xx, as the kubelet does.
     pub(super) fn verdict(&self, url: &Url) -> Result<(), String> {
         match self.status {
             200..400 => Ok(()),

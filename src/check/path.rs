@@ -93,7 +93,8 @@ fn modified(path: &Path) -> io::Result<SystemTime> {
     fs::metadata(path)?.modified()
 }
 
-/// Connects to a unix socket, and waits while its backlog is full (unix(7): SO_SNDTIMEO holds for connect(2) too).
+/// Connects to a unix socket, and waits while its backlog is full (unix(7): SO_SNDTIMEO limits connect(2) too). Returns
+/// the time of the connection.
 fn connect(path: &Path) -> io::Result<SystemTime> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(BACKLOG_WAIT))?;

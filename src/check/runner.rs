@@ -213,7 +213,7 @@ impl Observer {
 }
 
 impl Slot {
-    /// Returns the last outcome if it is recent enough for a probe that came at `since`.
+    /// Returns the last outcome if it is recent enough for a probe that came at `since`. Returns `None` otherwise.
     fn recent(&self, since: Instant) -> Option<Result<(), String>> {
         let last = self.last.as_ref()?;
         let kept = match (&self.source, &last.outcome) {

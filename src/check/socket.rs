@@ -35,9 +35,9 @@ pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream
     outcome
 }
 
-/// Refuses a socket that is connected to itself. TCP allows that (simultaneous open, RFC 9293 section 3.5) if no
-/// process listens on the port and the kernel chooses that port as the source port. SO_LINGER of 0 resets the
-/// connection: a TIME_WAIT would keep the worker from the port.
+/// Refuses a socket that is connected to itself (simultaneous open, RFC 9293 section 3.5). This happens if no process
+/// listens on the port and the kernel chooses that port as the source port. SO_LINGER of 0 resets the connection: a
+/// TIME_WAIT would keep the worker from the port.
 fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     if stream.local_addr()? != stream.peer_addr()? {
         return Ok(stream);

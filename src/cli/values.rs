@@ -157,7 +157,8 @@ fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
     Ok(Listen::Port(port))
 }
 
-/// Parses `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the path makes no difference.
+/// Parses `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the path makes no difference. Returns `None`
+/// for anything else.
 fn alias(text: &str) -> Option<Alias> {
     let (path, endpoint) = text.rsplit_once('=')?;
     let endpoint = match endpoint {
@@ -178,7 +179,7 @@ fn alias(text: &str) -> Option<Alias> {
     is_path.then_some(Alias { path, endpoint })
 }
 
-/// Parses FROM=TO. FROM is a signal that can be caught, TO is a signal or 0.
+/// Parses FROM=TO. FROM is a signal that can be caught, TO is a signal or 0. Returns `None` for anything else.
 fn rewrite(text: &str) -> Option<(i32, i32)> {
     let (from, to) = text.split_once('=')?;
     let from = signal::number(from).filter(|&from| from != 0 && signal::can_be_caught(from))?;

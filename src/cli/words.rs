@@ -34,7 +34,7 @@ impl Words {
         }
     }
 
-    /// Removes the next word and returns it, even if it looks like an option.
+    /// Removes the next word and returns it, even if it looks like an option. Returns `None` at the end.
     pub(super) fn next_word(&mut self) -> Option<OsString> {
         self.words.next()
     }
@@ -51,7 +51,7 @@ impl Words {
         self.words.by_ref().collect()
     }
 
-    /// Removes the next option or value and returns it.
+    /// Removes the next option or value and returns it. Returns `None` at the end.
     pub(super) fn next_part(&mut self) -> Option<Part> {
         if let Some(letters) = self.attached.take() {
             return Some(self.letter(&letters));

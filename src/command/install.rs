@@ -13,7 +13,7 @@ use crate::log;
 
 /// The running executable (proc(5)).
 const OWN: &str = "/proc/self/exe";
-/// Name of the file if the path is a directory.
+/// Name of the installed file if the given path is a directory.
 const NAME: &str = "livelet";
 /// Most symlinks that are followed, as by the kernel (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
@@ -105,7 +105,7 @@ fn destination(path: &Path) -> Result<PathBuf, Reason> {
 }
 
 /// Returns the path of the temporary file beside the destination. The name is hidden and used for nothing else:
-/// `livelet.1` would be a page of the manual.
+/// `livelet.1` would be a page of the manual. Returns `None` if the path has no file name.
 fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(".");
     name.push(path.file_name()?);

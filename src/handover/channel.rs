@@ -15,8 +15,8 @@ use super::message::{self, Message};
 use crate::peer::Peer;
 use crate::runtime::Source;
 
-/// Most peers that the kernel keeps until the holder accepts them. A flood of strangers fills any backlog. This one is
-/// longer than a few processes need that restart at once.
+/// Most peers that the kernel queues until the holder accepts them. A flood of strangers fills any backlog. This one
+/// has space for several processes that restart at once.
 const BACKLOG: i32 = 128;
 
 /// Socket option by which a socket refuses descriptors (Linux 6.16). The C libraries don't have it yet.
@@ -212,7 +212,8 @@ fn refuse_descriptors(socket: &OwnedFd) -> bool {
     outcome == 0
 }
 
-/// Returns the process at the other end, as it was when it connected or listened.
+/// Returns the process at the other end, as it was when it connected or listened. Returns `None` if the kernel does not
+/// tell.
 #[allow(unsafe_code, reason = "rustix can't represent pid 0")]
 #[allow(
     clippy::cast_possible_truncation,

@@ -6,7 +6,7 @@ use super::text::{Form, show};
 use super::{Endpoint, Facts, Report};
 use crate::duration::Human;
 
-/// Begin of every page. Its colours stand out on the browser's light and dark ground.
+/// Beginning of every page. Its colours stand out on light and on dark backgrounds, which the browser chooses.
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
 <meta name=viewport content=width=device-width><meta http-equiv=refresh content=5>\
 <link rel=icon href=data:,><style>\

@@ -112,7 +112,8 @@ impl Alias {
     }
 }
 
-/// Returns the target of a path without a trailing slash. `/health/...` are the paths of MicroProfile Health.
+/// Returns the target of a path without a trailing slash. `/health/...` are the paths of MicroProfile Health. Returns
+/// `None` for an unknown path.
 fn target(path: &str) -> Option<Target<'_>> {
     let endpoint = match path {
         "/livez" | "/live" | "/healthz" | "/health" | "/health/live" | "/" => Endpoint::Live,
@@ -136,8 +137,8 @@ fn target(path: &str) -> Option<Target<'_>> {
     })
 }
 
-/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query. It has the status of
-/// liveness, so there is none if an alias makes `/` another endpoint.
+/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query. The page has the status
+/// of liveness. So there is no page if an alias makes `/` another endpoint.
 fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
     let has_page = request.path == "/" && request.query.is_empty() && endpoint == Endpoint::Live;
     let [json, html, text] = weights(request.accept);

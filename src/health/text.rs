@@ -10,7 +10,8 @@ use crate::http::{Response, Status};
 pub(super) const OK: Response = Response::fixed(Status::Ok, "ok");
 /// Longest reason that is shown, in bytes.
 const MAX_REASON: usize = 256;
-/// Space, in bytes, for the lines after those of the checks.
+/// Space, in bytes, for the lines after those of the checks: a STATUS of [`MAX_REASON`] bytes, excluded names and the
+/// verdict.
 const TAIL: usize = 511;
 
 /// Returns the content of an answer, at most `most` bytes. Returns `None` if the answer is [`OK`].

@@ -57,7 +57,7 @@ pub struct ResponseHead {
     pub status: u16,
     /// Length of the content, if the head tells one.
     pub content_length: Option<usize>,
-    /// Begin of a line whose end has not arrived.
+    /// Beginning of a line whose end has not arrived.
     line: Vec<u8>,
     /// Number of bytes parsed.
     length: usize,
@@ -110,7 +110,8 @@ fn quoted(line: &[u8]) -> Vec<u8> {
     line.iter().copied().take(MAX_QUOTED).collect()
 }
 
-/// Returns the status code of a status line. A reason after the code may be missing (RFC 9112 section 4).
+/// Returns the status code of a status line. A reason after the code may be missing (RFC 9112 section 4). Returns
+/// `None` if the line is malformed.
 fn status(line: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(line.get(..line.len().min(MAX_QUOTED))?).ok()?;
     let minor = line.strip_prefix("HTTP/1.")?;
@@ -123,7 +124,7 @@ fn status(line: &[u8]) -> Option<u16> {
     code.parse().ok().filter(|&code| is_code && code > 99)
 }
 
-/// Returns the value of a Content-Length field.
+/// Returns the value of a Content-Length field. Returns `None` for another or a malformed field.
 fn content_length(line: &[u8]) -> Option<usize> {
     let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
     let is_length = name.trim_ascii_end().eq_ignore_ascii_case("content-length");

@@ -7,8 +7,8 @@
 //!
 //! - Answers leave in the order of their requests.
 //! - No byte is parsed after the request that closes the connection.
-//! - While an answer is unsent nothing is read. So a client that does not read its answers makes the connection keep at
-//!   most [`MAX_BATCH`] bytes, one answer and [`MAX_READ`] bytes of requests.
+//! - While an answer is unsent nothing is read. So a client that does not read its answers costs at most [`MAX_BATCH`]
+//!   bytes, one answer and [`MAX_READ`] bytes of requests.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub enum Step<'c> {
     Close,
 }
 
-/// Phase of a connection, in the order in which it ends. A later phase never returns to an earlier one.
+/// Phase of a connection. The phases are in order: a connection never returns to an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Requests are answered as long as the client sends them.
@@ -73,7 +73,7 @@ pub enum Phase {
     Draining(Instant),
     /// The next answer is the last, and the client is not waited for.
     Evicted,
-    /// Neither the client nor an answer is waited for.
+    /// The connection closes at once. Neither the client nor an answer is waited for.
     Cut,
 }
 

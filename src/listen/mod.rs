@@ -87,7 +87,7 @@ pub struct ListenError {
 /// Holder of an address.
 #[derive(Debug)]
 enum HeldBy {
-    /// Not known: /proc was not read, or shows no socket there.
+    /// Unknown holder: /proc was not read, or shows no socket there.
     Unknown,
     /// A livelet that serves, with its command line.
     Livelet { livelet: Livelet, command: String },

@@ -38,7 +38,7 @@ pub(super) struct Owner {
 }
 
 /// Returns the socket that holds this address: one that listens, else one with the address as the local port of its
-/// connection (ip(7), ip_local_port_range).
+/// connection (ip(7), ip_local_port_range). Returns `None` if /proc shows no such socket.
 pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
         .map(|path| fs::read_to_string(path).unwrap_or_default());
@@ -103,7 +103,8 @@ fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Returns a process that has the socket open. Root can find every such process, other users only their own.
+/// Returns a process that has the socket open. Root can find every such process, other users only their own. Returns
+/// `None` if there is none.
 pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
     let link = format!("socket:[{}]", socket.inode);
     let has_it = |pid: &i32| {

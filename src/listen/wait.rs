@@ -27,7 +27,7 @@ const SOON_REFUSALS: u32 = 10;
 /// Time until the livelet is asked again after many refusals.
 const ASK_LATER: Duration = Duration::from_secs(1);
 
-/// Rules for an address that another process holds.
+/// Settings of the wait for an address that another process holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
     /// Time limit of the wait.

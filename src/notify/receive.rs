@@ -97,7 +97,7 @@ fn number(bytes: &[u8]) -> Option<i32> {
     Some(i32::from_ne_bytes(*bytes.first_chunk()?))
 }
 
-/// Returns the process in a `struct ucred`.
+/// Returns the process in a `struct ucred`. Returns `None` if the data is too short.
 fn credentials(data: &[u8]) -> Option<Peer> {
     let pid = number(data)?;
     let uid = number(data.get(size_of::<i32>()..)?)?;

@@ -186,7 +186,7 @@ struct Registration {
 
 #[derive(Debug, Clone, Copy)]
 struct Registered {
-    /// Key of the waker.
+    /// Key of the waker in the reactor's table.
     key: usize,
     /// `true` if epoll reports any change, and not only those after which the source is readable.
     is_for_any: bool,

@@ -687,7 +687,7 @@ mod tests {
         actions
     }
 
-    /// The actions of a process that serves.
+    /// Returns the actions of a process that serves, each with its time in milliseconds.
     fn run(plan: Plan, events: Events<'_>) -> Vec<(u64, Action)> {
         let mut lifecycle = Lifecycle::new(plan);
         if plan.has_worker {

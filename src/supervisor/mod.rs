@@ -323,8 +323,8 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Changes to the directory `/`, so that livelet keeps no mount busy. If a check runs a program, livelet stays: the
-    /// program runs in the same directory.
+    /// Changes to the directory `/`, so that livelet keeps no mount busy. Does nothing if a check runs a program,
+    /// because the program runs in livelet's directory.
     fn leave_directory(&self) {
         let mut checks = self.config.live.iter().chain(&self.config.ready);
         if !checks.any(|check| matches!(check.kind, Kind::Exec(_))) {
@@ -386,6 +386,7 @@ impl<'c> Process<'c> {
     }
 
     /// Returns the worker's WATCHDOG_USEC: the smallest limit of a watchdog check and of livelet's own supervisor.
+    /// Returns `None` if there is no limit.
     fn watchdog(&self) -> Option<Duration> {
         let limits = self.checks().filter_map(|check| match check.kind {
             Kind::Watchdog(limit) => Some(limit),
