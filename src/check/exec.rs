@@ -76,7 +76,7 @@ impl Program {
                 Some(line) => line,
                 None => format!("{name}: {ending}"),
             }),
-            None => Err(format!("{name}: lost")),
+            None => Err(format!("{name}: exit code unknown")),
         }
     }
 }

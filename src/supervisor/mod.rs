@@ -608,7 +608,7 @@ impl<'c> Process<'c> {
             let name = signal::name(signal);
             let then = match forward {
                 0 => "dropped; see --signal".to_string(),
-                to if to != signal => format!("received, goes on as {}", signal::name(to)),
+                to if to != signal => format!("received, forwarded as {}", signal::name(to)),
                 _ => "received".to_string(),
             };
             log::notice(format_args!("signal: {name}: {then}"));

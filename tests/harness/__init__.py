@@ -41,13 +41,13 @@ reset_signals()
 
 
 def environment(**more):
-    """Without what would change livelet's own configuration."""
+    """Returns the environment without variables that configure livelet."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LIVELET_")}
     return kept | more
 
 
 def until(holds, what, within=SOON):
-    """Waits until `holds` returns something true, and returns that."""
+    """Waits until `holds` returns a true value, and returns it."""
     deadline = time.monotonic() + within
     while not (value := holds()):
         if time.monotonic() > deadline:
@@ -63,7 +63,7 @@ def equal(what, actual, expected):
 
 
 class Livelet:
-    """One livelet, killed at the end of its `with`."""
+    """A livelet, killed at the end of the block."""
 
     def __init__(self, *args, listen="127.0.0.1:0", command=(), prefix=(), binary=None, env=None, **popen):
         self.log = tempfile.TemporaryFile()
@@ -88,7 +88,7 @@ class Livelet:
         return self.process.poll() is not None
 
     def ready(self, within=SOON):
-        """Its address once it listens; None where it has ended instead."""
+        """Returns the address once livelet listens, or None if it has ended."""
 
         def look():
             ended = self.has_ended()
@@ -99,14 +99,14 @@ class Livelet:
 
     def address(self):
         address = self.ready()
-        assert address, f"it has ended with {self.process.returncode}: {self.said()}"
+        assert address, f"livelet has ended with {self.process.returncode}: {self.said()}"
         return address
 
     def signal(self, number):
         os.kill(self.pid, number)
 
     def wait(self, within=SOON):
-        """Its exit code, negative for a signal."""
+        """Returns the exit code, negative for a signal."""
         try:
             return self.process.wait(within)
         except subprocess.TimeoutExpired:
@@ -123,7 +123,7 @@ def request(path="/livez", close=True):
 
 
 def probe(address, path="/livez", timeout=1.0, source=None):
-    """Status and body as the kubelet asks: a new connection, all of it within the timeout. OSError where it fails."""
+    """Probes as the kubelet does: on a new connection, all of it within the timeout. Returns the status and the body. Raises OSError if there is no answer."""
     deadline = time.monotonic() + timeout
     with socket.create_connection(address, timeout, source_address=source and (source, 0)) as client:
         client.sendall(request(path))
@@ -141,7 +141,7 @@ def probe(address, path="/livez", timeout=1.0, source=None):
 
 
 def answers(address, path="/livez", status=200, **more):
-    """Whether a probe gets this status now."""
+    """Returns True if a probe gets this status now."""
     try:
         return probe(address, path, **more)[0] == status
     except OSError:
@@ -149,7 +149,7 @@ def answers(address, path="/livez", status=200, **more):
 
 
 def free_port():
-    """A port that was free a moment ago, below those that connections get."""
+    """Returns a port that was free a moment ago, below the ephemeral ports."""
     while True:
         with socket.socket() as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -161,18 +161,18 @@ def free_port():
 
 
 def memory(pid):
-    """Resident memory in KiB."""
+    """Returns the resident memory in KiB."""
     return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
 
 
 def cpu(pid):
-    """User and system time in seconds."""
+    """Returns the user and system time in seconds."""
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def state(pid):
-    """R, S, T, Z...; empty where it is gone."""
+    """Returns the state of a process: R, S, T, Z. Empty if the process has gone."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
     except (FileNotFoundError, ProcessLookupError):
@@ -188,7 +188,7 @@ def threads(pid):
 
 
 def most_calls_in_a_turn(trace, pid):
-    """The most system calls of the main thread between two waits, in a file that `strace -f` wrote."""
+    """Returns the most system calls of the main thread between two waits, in a file that `strace -f` wrote."""
     most = made = 0
     with open(trace, errors="replace") as lines:
         for line in lines:
@@ -207,7 +207,7 @@ CHECKS = []
 
 
 def check(function):
-    """One check: it passes unless it raises; what it returns is shown beside its name."""
+    """Registers a check. It passes unless it raises. Its result is shown beside its name."""
     CHECKS.append(function)
     return function
 
@@ -219,7 +219,7 @@ def arguments(doc):
 
 
 def passes(function):
-    """Runs one check, prints its verdict, and returns whether it passed."""
+    """Runs one check and prints its verdict. Returns True if it passed."""
     try:
         note = function()
     except Exception as error:
@@ -232,7 +232,7 @@ def passes(function):
 
 
 def all_pass(names=()):
-    """Runs the checks in their order, prints how many passed, and returns whether all of them did."""
+    """Runs the checks in their order and prints how many passed. Returns True if all did."""
     if not os.access(LIVELET, os.X_OK):
         sys.exit(f"{LIVELET}: not found: packaging/build-static makes it, LIVELET_BIN names another one")
     chosen = [function for function in CHECKS if not names or any(name in function.__name__ for name in names)]
@@ -242,5 +242,5 @@ def all_pass(names=()):
 
 
 def run_checks(names=()):
-    """Runs the checks, and ends the script: exit code 0 when all of them passed."""
+    """Runs the checks, and ends the script with exit code 0 if all passed."""
     sys.exit(not all_pass(names))

@@ -171,7 +171,7 @@ fn cpu_seconds(pid: u32) -> f64 {
 }
 
 #[test]
-fn probes_are_answered_without_descriptors() {
+fn probes_are_answered_when_descriptors_run_out() {
     for sent in [&b""[..], b"GET /livez HT"] {
         let _turn = in_turn();
         let mut command = command("sh");
