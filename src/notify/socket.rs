@@ -144,12 +144,11 @@ impl Reader {
         let refused = self.refused.get();
         self.refused.set(refused | bit);
         let Peer { pid, uid } = sender.unwrap_or(Peer { pid: 0, uid: 0 });
-        let line = format_args!("notify: message of pid {pid}, uid {uid}: ignored: {refusal}");
-        if refused & bit == 0 {
-            log::notice(line);
-        } else {
-            log::detail(line);
-        }
+        let is_new = refused & bit == 0;
+        let log = if is_new { log::notice } else { log::detail };
+        log(format_args!(
+            "notify: message of pid {pid}, uid {uid}: ignored: {refusal}"
+        ));
     }
 }
 

@@ -44,12 +44,11 @@ impl Upstream {
         };
         let name = socket.to_string_lossy();
         let cause = log::Cause(&cause);
-        let line = format_args!("notify: supervisor: {name}: message dropped: {cause}");
-        if self.has_failed.replace(true) {
-            log::detail(line);
-        } else {
-            log::notice(line);
-        }
+        let is_new = !self.has_failed.replace(true);
+        let log = if is_new { log::notice } else { log::detail };
+        log(format_args!(
+            "notify: supervisor: {name}: message dropped: {cause}"
+        ));
     }
 }
 

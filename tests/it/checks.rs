@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::support::{
-    Livelet, Response, SOON, command, connect, descendants, finish, is_alive, livelet, probe,
-    read_response, scratch_directory, uninterrupted, wait_for,
+    Livelet, Response, SOON, close_everywhere, command, connect, descendants, finish, is_alive,
+    livelet, probe, read_response, scratch_directory, uninterrupted, wait_for,
 };
 
 /// A directory of the test's own, gone with it.
@@ -153,7 +153,8 @@ fn socket_checks_follow_the_listener() {
     let [on_unix, on_tcp] = [0, 1].map(|index| Livelet::start(&["--live", &args[index]]));
     assert_holds(&on_unix);
     assert_holds(&on_tcp);
-    drop((unix, tcp));
+    close_everywhere(unix);
+    close_everywhere(tcp);
     assert_fails(&on_unix, &["[-]unix failed: ", &path, "connection refused"]);
     assert_fails(
         &on_tcp,

@@ -11,8 +11,8 @@ use std::process::Output;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{
-    self, KillOnDrop, Livelet, SOON, binary, finish, livelet, scratch_directory, terminal,
-    uninterrupted,
+    self, KillOnDrop, Livelet, SOON, binary, close_everywhere, finish, livelet, scratch_directory,
+    terminal, uninterrupted,
 };
 
 /// Runs `livelet probe`; its exit code, and what it printed.
@@ -175,7 +175,7 @@ fn probe_waits_until_its_question_holds() {
     let path = directory.join("up").to_str().unwrap().to_string();
     let late = TcpListener::bind("127.0.0.4:0").unwrap();
     let addr = late.local_addr().unwrap();
-    drop(late);
+    close_everywhere(late);
     let waits = |check: String| {
         std::thread::spawn(move || probe(&["--wait", "1h", "--timeout", "10s", &check], ""))
     };
@@ -317,7 +317,7 @@ fn notify_sends_what_it_is_given() {
         let mut message = [0; 128];
         let length = uninterrupted(|| socket.recv(&mut message)).unwrap();
         assert_eq!(&message[..length], b"READY=1\nSTATUS=two words = fine");
-        drop(socket);
+        close_everywhere(socket);
         let output = finish(&mut command, SOON);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stderr}");

@@ -11,6 +11,7 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{Shutdown, shutdown};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -364,6 +365,11 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::sleep(pause);
         pause = Duration::from_millis(16).min(pause * 2);
     }
+}
+
+/// Closes a socket in every process: a child that another test forks has a copy until it executes its program.
+pub(crate) fn close_everywhere(socket: impl Into<OwnedFd>) {
+    shutdown(socket.into(), Shutdown::Both).unwrap();
 }
 
 /// Returns `true` if the loopback address of IPv6 can be bound.
