@@ -116,7 +116,7 @@ fn sockets(directory: &Path) -> Vec<PathBuf> {
 
 /// Returns `true` if no process holds the socket. connect(2) is refused then, whatever pid namespace the holder was in.
 fn is_dead(socket: &Path) -> bool {
-    let connected = UnixDatagram::unbound().and_then(|asker| asker.connect(socket));
+    let connected = UnixDatagram::unbound().and_then(|client| client.connect(socket));
     connected.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 

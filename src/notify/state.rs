@@ -150,7 +150,7 @@ mod tests {
             receive(&mut worker, message, now);
             match (worker.readiness(), reason) {
                 (Ok(()), None) => {}
-                (Err(said), Some(part)) => assert!(said.contains(part), "{message}: {said}"),
+                (Err(reason), Some(part)) => assert!(reason.contains(part), "{message}: {reason}"),
                 (outcome, _) => panic!("{message}: {outcome:?}"),
             }
         }

@@ -3,7 +3,7 @@
 //! The core waits with an epoll of its own ([`reactor`]) and not with async-io, smol's reactor, for two reasons:
 //!
 //! - async-io always starts a second thread. PID 1 must not depend on one: if the system refuses it, async-io panics.
-//! - async-io sets interest anew for every wait. A probe on a new connection takes 19 system calls with async-io and 6
+//! - async-io sets interest again for every wait. A probe on a new connection takes 19 system calls with async-io and 6
 //!   here. The CPU time of such a probe, one in 100 ms, is 1.4 times that of nginx with async-io and 0.8 times here.
 //!
 //! `tests/bench/runtime` measures both. Connections of checks and `livelet probe` go through async-net. Calls that may

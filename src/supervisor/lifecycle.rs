@@ -743,7 +743,7 @@ mod tests {
 
     #[test]
     fn a_drain_takes_its_steps_in_their_order() {
-        // What comes out of order does not count.
+        // An event out of order changes nothing.
         for early in [Alone, Drained] {
             let events = [(0, got(TERM)), (1, early), (2, OlderFinished)];
             assert_eq!(run(responder(), &events), [(0, Drain)], "{early:?}");
@@ -998,7 +998,7 @@ mod tests {
             (plan, &[(0, Replaced)], &[(0, Stop(SIGQUIT))]),
             (plan, &[(0, Unhealthy)], &[(0, Stop(SIGQUIT))]),
         ]);
-        // It begins one whether it arrives or is what the worker gets.
+        // Such a signal begins a stop when it arrives, and also when it is the one to forward.
         let rewritten = Event::Signal(Received {
             signal: SIGUSR2,
             forward: TERM,

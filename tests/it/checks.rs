@@ -108,7 +108,7 @@ fn a_heartbeat_fails_when_old_and_recovers() {
         let ahead = SystemTime::now() + Duration::from_secs(3600);
         File::create(&path).unwrap().set_modified(ahead).unwrap();
         assert_holds(&livelet);
-        // It counts from the first look.
+        // The age counts from the first observation.
         wait_for("it to be old", || {
             probe(livelet.addr(), "/livez").status == 503
         });
@@ -129,7 +129,7 @@ fn a_missing_heartbeat_ages_from_the_workers_start() {
     ]);
     let mut livelet = Livelet::spawn(command.args(["--", "sleep", "1000"]));
     livelet.wait_until_said("waiting");
-    // It has run for longer than the limits before its worker does.
+    // livelet has run for longer than the limits before its worker starts.
     let began = Instant::now();
     wait_for("the limits to pass", || {
         began.elapsed() > Duration::from_millis(4500)
@@ -236,7 +236,7 @@ fn an_http_check_judges_the_status_alone() {
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 Oh\r\n\r\n".into(),
             "answered 500",
         ),
-        // The content of an answer has no use, so that it need not be whole.
+        // The content of an answer does not matter, so it may be incomplete.
         (format!("{ok}Content-Length: 20\r\n\r\nok"), pass),
         // The kubelet takes three digits alone.
         (
@@ -668,7 +668,7 @@ fn stops_a_worker_that_stays_unhealthy() {
     });
     livelet.signal("TERM");
     assert_eq!(livelet.wait(SOON).code(), Some(3));
-    // A break begins the count anew: it is healthy each time that it is looked at.
+    // A worker that stays healthy is not stopped.
     let mut livelet = Livelet::start(&["--exit-on-unhealthy", "100ms", "--live", "file:/"]);
     std::thread::sleep(Duration::from_millis(1500));
     assert!(livelet.is_running());

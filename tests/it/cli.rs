@@ -342,7 +342,7 @@ fn on(ip: &str, port: u16) -> SocketAddr {
 
 #[test]
 fn each_form_of_an_address_is_served() {
-    // Form, the address in the ready line, where it answers then. A bare port without IPv6 is IPv4 alone.
+    // Form of the address, address in the ready line, address to ask. A bare port without IPv6 is IPv4 alone.
     let both: &[&str] = &["127.0.0.1", "::1"];
     let any = if has_ipv6() {
         ("::", both)

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::{KillOnDrop, livelet, probe, send, terminal, wait_for, wait_until_listening};
 use rustix::termios::{Action, tcflow};
 
-/// Says a few lines a request.
+/// Returns the command of a livelet that logs several lines for each request.
 fn verbose() -> Command {
     let mut command = livelet();
     command
@@ -16,7 +16,7 @@ fn verbose() -> Command {
     command
 }
 
-/// Probes until more has been said than any stderr holds, then stops livelet.
+/// Probes until the log is larger than any stderr holds, then stops livelet.
 fn assert_not_held(mut livelet: KillOnDrop, case: &str) {
     let addr = wait_until_listening(livelet.0.id());
     for _ in 0..4000 {
@@ -41,16 +41,16 @@ fn a_terminal_without_a_reader_blocks_nothing() {
     let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
     assert_not_held(livelet, "not read");
     // Lines may be missing or cut, and none begins within another one.
-    let mut said = 0;
+    let mut lines = 0;
     for line in BufReader::new(emulator).lines().map_while(Result::ok) {
         assert!(
             "livelet: ".starts_with(&line) || line.starts_with("livelet: "),
             "{line:?}"
         );
         assert_eq!(line.matches("livelet: ").count().max(1), 1, "{line:?}");
-        said += 1;
+        lines += 1;
     }
-    assert!(said > 100, "{said} lines");
+    assert!(lines > 100, "{lines} lines");
 }
 
 #[test]

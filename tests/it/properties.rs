@@ -316,7 +316,7 @@ fn every_sequence_of_events_reaches_the_exit() {
         for _ in 0..random.below(20) {
             simulated.happen(&mut random);
         }
-        // It is asked to stop now, and the worker and its leftovers end sometime. Nothing helps any further.
+        // Now comes a stop, and the worker and its leftovers end at some time. No other event follows.
         let asked_at = simulated.now;
         simulated.stop();
         simulated.pass(plan.lame_duck.max(SETTLING));

@@ -186,7 +186,7 @@ fn a_holder_that_dies_after_its_offer_leaves_the_socket_and_its_queue() {
         let request = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
         std::io::Write::write_all(&mut queued, request).unwrap();
         assert_eq!(read_response(&mut queued).status, 200);
-        // It can be asked in its turn.
+        // A successor can ask the new livelet too.
         drop(queued);
         assert_unharmed(new, "after its holder died");
     }
@@ -199,14 +199,14 @@ fn a_withdrawn_offer_is_not_used() {
     let mut new = successor(addr, &[]);
     let peer = rendezvous.accept();
     peer.assert_receives("livelet 1 ask ");
-    // It stands still from before the offer until after its end.
+    // The successor stops before the offer, and continues after the offer was withdrawn.
     new.freeze();
     let offer = format!("livelet 1 offer pid={own}");
     assert!(peer.send_with(offer.as_bytes(), Some(socket.as_fd())));
     peer.withdraw();
     drop(peer);
     new.signal("CONT");
-    // It asks again.
+    // The successor asks again.
     let peer = rendezvous.accept();
     peer.assert_receives("livelet 1 ask ");
     assert!(peer.send_with(offer.as_bytes(), Some(socket.as_fd())));
@@ -322,7 +322,7 @@ fn a_holder_that_replies_late_is_still_replaced() {
         let addr = holder.addr();
         holder.freeze();
         let mut new = successor(addr, if takeover { &["--takeover"] } else { &[] });
-        // It counts as another program first.
+        // At first the holder counts as another program.
         new.wait_until_said("waiting up to");
         assert!(!new.said.contains("--takeover replaces it"), "{}", new.said);
         holder.signal("CONT");

@@ -79,7 +79,7 @@ fn bodies_are_never_requests() {
             } else {
                 client.send(head.as_bytes())?;
                 std::thread::sleep(Duration::from_millis(*pause));
-                // In two writes: the second fails where the first was answered with a reset.
+                // Two writes: the second one fails if the first was answered with a reset.
                 let (first, second) = body.split_at(body.len() / 2);
                 client.send(first)?;
                 std::thread::sleep(PAUSE);

@@ -208,7 +208,7 @@ impl Client {
         ensure(self.unread.is_empty(), || {
             format!("bytes after the last answer: {:?}", show(&self.unread))
         })?;
-        // A reset that follows the FIN is not seen by read(2), but it is kept as the socket's error.
+        // A reset after the FIN is not reported by read(2), but stays as the socket's error.
         let error = self.stream.take_error().map_err(|e| e.to_string())?;
         ensure(error.is_none(), || {
             format!("reset after the end: {error:?}")

@@ -315,7 +315,7 @@ fn urgent_data_within_a_head_loses_nothing_behind_it() {
     for pause in [true, false] {
         let mut client = Client::open(livelet.addr());
         if pause {
-            // It is waited for already.
+            // livelet waits for the client already.
             client
                 .send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
                 .unwrap();

@@ -523,7 +523,7 @@ fn each_version_has_its_status() {
 fn each_malformed_line_or_field_is_rejected() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
-        // Bare LF, in each place where a line ends.
+        // A bare LF at the end of each line.
         (b"GET /livez HTTP/1.1\nHost: h\r\n\r\n", 400),
         (b"GET /livez HTTP/1.1\r\nHost: h\n\r\n", 400),
         (b"GET /livez HTTP/1.1\r\nHost: h\r\n\n", 400),

@@ -78,7 +78,7 @@ fn an_unread_response_is_closed_after_five_seconds() {
     let mut progress = Instant::now();
     let mut sent = 0;
     let error = loop {
-        // Whole requests only matter to the server's parser: go on where a short write stopped.
+        // A short write continues at the same byte, because the parser needs complete requests.
         match stream.write(&requests[sent % requests.len()..]) {
             Ok(n) => (sent, progress) = (sent + n, Instant::now()),
             Err(e)

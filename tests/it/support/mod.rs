@@ -456,7 +456,7 @@ pub(crate) fn sockets_at(addr: SocketAddr) -> Vec<Socket> {
 fn listening_sockets() -> Vec<Socket> {
     let table = std::fs::File::open("/proc/net/tcp").unwrap();
     let rows = BufReader::new(table).lines().skip(1);
-    // They are the first rows.
+    // The listening sockets are the first rows.
     rows.map(|row| Socket::parse(&row.unwrap()))
         .take_while(|socket| socket.state == Socket::LISTEN)
         .collect()

@@ -159,7 +159,7 @@ fn end_processes(mark: &str) {
             return;
         }
         for pid in marked {
-            // It may have ended since.
+            // The process may have ended since.
             let _ = kill_process(pid, Signal::KILL);
         }
         std::thread::sleep(Duration::from_millis(1));

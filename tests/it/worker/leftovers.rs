@@ -37,7 +37,7 @@ fn leftovers_of_a_stop_are_waited_for_as_the_worker_is() {
         send(pid, "TERM");
         livelet.wait_until_said("signal TERM\n");
         wait_for("the leftover to be told", || lines.count("TERM") == 1);
-        // It counts as the worker: alive, not ready. A second signal is for it too.
+        // The leftover counts as the worker: alive, not ready. A second signal goes to it too.
         assert_eq!(probe(livelet.addr(), "/livez").status, 200, "{place:?}");
         assert_eq!(probe(livelet.addr(), "/readyz").status, 503, "{place:?}");
         send(pid, "TERM");
@@ -71,8 +71,8 @@ fn leftovers_of_a_worker_that_ended_by_itself_are_killed_after_five_seconds() {
 #[test]
 fn kill_reaches_processes_that_fork_away_from_it() {
     for place in PLACES {
-        // Each generation lives for some milliseconds and starts the next one, in a session of its own.
-        // They end when the file does.
+        // Each generation lives for some milliseconds and starts the next one, in its own session. All end when the
+        // file is removed.
         let lines = Lines::new("hops");
         std::fs::write(lines.path(), "").unwrap();
         let mut command = place.command(&binary());
@@ -123,7 +123,7 @@ fn children_from_before_exec_read_the_output_to_its_end() {
         "$BIN" -l 127.0.0.1:0 -- sh -c 'i=0; while [ $i -lt 300 ]; do echo line; i=$((i + 1)); done; echo last; exit 5'"#;
     let entrypoints = [
         format!(r#"exec > >(tee "$LINES") 2>&1; exec {script}"#),
-        // It begins to read when livelet has nothing else to do.
+        // The reader begins when livelet has nothing else to do.
         format!(r#"exec > >(sleep 0.3; cat > "$LINES") 2>&1; exec {script}"#),
     ];
     std::thread::scope(|scope| {

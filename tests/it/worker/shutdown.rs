@@ -153,7 +153,7 @@ fn the_end_of_the_grace_kills_all_processes() {
 
 #[test]
 fn leftovers_are_asked_to_end_and_waited_for() {
-    // They take a moment to end. If livelet did not wait for that, it would leave them.
+    // The leftovers need a moment to end. A livelet that did not wait would leave them.
     let script = "(trap 'sleep 0.3; exit' TERM; echo child >&2; while :; do sleep 0.01; done) & \
         setsid sh -c 'trap \"sleep 0.3; exit\" TERM; echo daemon >&2; while :; do sleep 0.01; done' & \
         trap 'exit 5' TERM; echo go >&2; while :; do sleep 0.01; done";

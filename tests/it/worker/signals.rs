@@ -178,7 +178,7 @@ fn a_signal_during_the_start_is_not_lost() {
         std::thread::sleep(Duration::from_micros(round * 37));
         livelet.signal("TERM");
         let status = livelet.wait(SOON);
-        // Before it has a handler, it is the kernel that ends it.
+        // A signal before the worker has a handler ends it by default.
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         assert!(
             status.code() == Some(143) || signal == Some(15),

@@ -128,7 +128,7 @@ fn serves_for_a_worker_that_closes_stdio_or_executes_another() {
 
 #[test]
 fn a_worker_that_fills_stderr_does_not_stop_the_answers() {
-    // It begins once livelet has said that it is ready.
+    // The worker fills stderr only after USR1, when the ready line is there.
     let script = "trap 'exec yes >&2' USR1; echo go >&2; while :; do sleep 0.01; done";
     let mut command = livelet();
     command.args(["-l", "127.0.0.1:0", "--", "sh", "-c", script]);
