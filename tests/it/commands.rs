@@ -27,7 +27,7 @@ fn probe(args: &[&str], listen: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn probe_asks_on_the_port_that_a_platform_gives() {
+fn probe_uses_the_port_in_the_platforms_variable() {
     let running = Livelet::start(&[]);
     let mut command = livelet();
     command
@@ -119,7 +119,7 @@ fn probe_makes_a_check_of_its_own() {
     }
 }
 
-/// A server on which everybody gets this, and then silence.
+/// Starts a server that sends these bytes to each client, and then nothing.
 fn stalling(said: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.4:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -137,8 +137,8 @@ fn stalling(said: Vec<u8>) -> String {
 }
 
 #[test]
-fn probe_is_bounded_in_time_and_in_what_it_prints() {
-    // Nobody accepts, and the queue is full: a handshake that goes nowhere.
+fn probe_is_bounded_in_time_and_output() {
+    // The queue is full and never accepted from: a handshake gets no answer.
     let full = TcpListener::bind("127.0.0.4:0").unwrap();
     let _ = rustix::net::listen(&full, 0);
     let addr = full.local_addr().unwrap();
@@ -206,7 +206,7 @@ fn probe_waits_until_its_question_holds() {
     fs::remove_dir_all(directory).unwrap();
 }
 
-/// What `livelet probe` prints on a terminal.
+/// Returns the output of `livelet probe` on a terminal.
 fn on_a_terminal(args: &[&str], listen: &str, variables: &[(&str, &str)]) -> String {
     let (mut emulator, program) = terminal();
     let mut command = livelet();
@@ -266,7 +266,7 @@ fn probe_has_colours_on_a_terminal_alone() {
 }
 
 #[test]
-fn a_bad_command_line_is_125() {
+fn a_bad_command_line_exits_with_125() {
     for args in [
         &["probe", "--nope"][..],
         &["probe", "nope"],
@@ -294,7 +294,7 @@ fn a_bad_command_line_is_125() {
 }
 
 #[test]
-fn notify_sends_what_it_is_given() {
+fn notify_sends_its_arguments() {
     let directory = scratch_directory();
     let path = directory.join("notify");
     let name = format!("livelet-test-{}", std::process::id());
@@ -331,7 +331,7 @@ fn notify_sends_what_it_is_given() {
 }
 
 #[test]
-fn install_writes_itself_whole_or_not_at_all() {
+fn install_writes_the_whole_executable_or_nothing() {
     let directory = scratch_directory();
     let path = directory.join("livelet");
     let install = |path: &PathBuf| {
@@ -342,7 +342,7 @@ fn install_writes_itself_whole_or_not_at_all() {
         )
     };
     let own = fs::read(binary()).unwrap();
-    // Where nothing is, over a file, and over one that runs.
+    // The destination is free, is a file, or is an executable that runs.
     for round in 0..3 {
         let mut running = (round == 2).then(|| {
             Livelet::start_command(support::command(&path).args(["-l", "127.0.0.1:0"]), 1)
@@ -399,7 +399,7 @@ fn install_writes_itself_whole_or_not_at_all() {
     fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
 }
 
-/// As cp(1) does: `/bin` is a symlink to `usr/bin` on a merged-usr system.
+/// Follows symlinks as cp(1) does: `/bin` is a symlink to `usr/bin` on a merged-usr system.
 #[test]
 fn install_writes_into_a_directory_and_through_symlinks() {
     let directory = scratch_directory();
@@ -427,7 +427,7 @@ fn install_writes_into_a_directory_and_through_symlinks() {
 }
 
 #[test]
-fn install_without_proc_says_so() {
+fn install_without_proc_names_proc() {
     let mut command = support::command("unshare");
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
