@@ -188,7 +188,7 @@ fn server(
     (addr, count)
 }
 
-/// A server that reads the request and says this.
+/// Starts a server that reads a request and sends this response.
 fn saying(response: String) -> SocketAddr {
     let (addr, _) = server(move |stream| {
         let mut request = [0; 4096];

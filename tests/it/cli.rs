@@ -36,7 +36,7 @@ fn assert_refused(args: &[&OsStr], env: Option<(&str, &OsStr)>, named: &[&str]) 
     }
 }
 
-/// A bad command line behind a good address; `named` is what the line on stderr must hold.
+/// Checks that a bad command line after a good address is refused. `named` are parts of the line on stderr.
 fn assert_args_refused(args: &[&str], named: &[&str]) {
     let good = ["--listen", "127.0.0.1:0"];
     let args: Vec<&OsStr> = good.iter().chain(args).map(OsStr::new).collect();
@@ -470,7 +470,7 @@ fn durations_within_the_drain_limit_are_accepted() {
     }
 }
 
-/// The time from TERM to the end while a client has sent half a head.
+/// Returns the time from TERM to the exit while a client has sent half a head.
 fn drain_time(args: &[&str], env: &[(&str, &str)]) -> Duration {
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0"]).args(args);
@@ -675,7 +675,7 @@ fn an_unknown_variable_is_logged_once_and_has_no_effect() {
     assert_eq!(log, "");
 }
 
-/// The variables of a Service called livelet, and of one called livelet-worker, in each pod of its namespace.
+/// The variables are those of Services called livelet and livelet-worker, as in each pod of their namespace.
 #[test]
 fn variables_that_kubernetes_sets_for_a_service_are_not_unknown() {
     let log = log_with(

@@ -13,13 +13,13 @@ use crate::support::{
 
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
 
-/// These tests hold hundreds of descriptors each: in turn, they fit in the usual limit of 1024.
+/// Locks out the other tests of this module. Each holds hundreds of descriptors, and the usual limit is 1024.
 fn in_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A new connection on which `sent` was sent, if livelet did not cut it before.
+/// Opens a connection and sends `sent` on it, unless livelet closes it before.
 fn idle(livelet: &Livelet, sent: &[u8]) -> TcpStream {
     let mut stream = livelet.connect();
     let _ = stream.write_all(sent);
@@ -75,16 +75,16 @@ fn probes_are_answered_over_answered_connections() {
     }
 }
 
-/// Beyond the connections that livelet itself waits for, another thread does and wakes it.
+/// Many connections are registered with epoll. A request on the last one of them wakes livelet.
 #[test]
 fn one_of_many_clients_is_answered_each_time() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "400"]);
-    let mut crowd: Vec<_> = (0..300).map(|_| idle(&livelet, b"")).collect();
+    let mut clients: Vec<_> = (0..300).map(|_| idle(&livelet, b"")).collect();
     assert_eq!(probe(livelet.addr(), "/livez").status, 200);
     for _ in 0..10 {
         // Nothing else happens that would wake livelet.
-        ask(crowd.last_mut().unwrap());
+        ask(clients.last_mut().unwrap());
     }
 }
 
@@ -163,7 +163,7 @@ fn a_limit_of_one_connection_still_answers() {
     }
 }
 
-/// The processor time it has used, in seconds. /proc counts in ticks of 1/100 s on every Linux port.
+/// Returns the processor time of a process in seconds. /proc counts in ticks of 1/100 s on every Linux port.
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = proc_stat(pid);
     let ticks: u64 = stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap();

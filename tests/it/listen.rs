@@ -35,7 +35,7 @@ fn a_port_is_taken_as_soon_as_another_program_frees_it() {
     assert_eq!(new.said.lines().count(), 1, "{}", new.said);
 }
 
-/// An outgoing connection takes any free port of `net.ipv4.ip_local_port_range`, and 9090 may be in it.
+/// The kernel gives an outgoing connection any free port of `net.ipv4.ip_local_port_range`, and 9090 may be in it.
 #[test]
 fn a_connection_that_holds_the_port_is_named_with_its_peer() {
     let server = TcpListener::bind("127.0.0.10:0").unwrap();
@@ -200,7 +200,7 @@ fn waits_for_held_addresses_among_several() {
     assert_eq!(probe(waiting.addrs[0], "/livez").status, 200);
 }
 
-/// livelet with descriptor 3 being this, as a parent that knows nothing of pids starts it.
+/// Returns the command of a livelet that inherits this as descriptor 3, with these variables and arguments.
 fn with_inherited(descriptor: OwnedFd, variables: &str, args: &str) -> Command {
     let mut command = command("sh");
     let script = format!("exec 3<&0 </dev/null; {variables} exec \"$0\" {args}");

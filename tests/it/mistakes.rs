@@ -295,7 +295,7 @@ fn each_mistake_is_one_line_with_its_culprit_and_remedy() {
     assert!(flaws.is_empty(), "{}:\n{}", flaws.len(), flaws.concat());
 }
 
-/// A worker before which a value is wrong is not started: it would say so on stderr.
+/// The worker would write to stderr if it were started.
 #[test]
 fn no_worker_is_started_after_a_mistake() {
     for &mistake in WRONG_VALUE

@@ -239,7 +239,7 @@ impl Simulated {
         }
     }
 
-    /// Time passes, and deadlines with it as they come.
+    /// Lets time pass, and handles the deadlines within it.
     fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         let mut at_once = 0;
@@ -269,7 +269,7 @@ impl Simulated {
         });
     }
 
-    /// A random event that can happen now.
+    /// Makes a random event happen, one that is possible now.
     fn happen(&mut self, random: &mut Random) {
         match random.below(15) {
             0 => self.pass(Duration::from_millis(random.below(3000))),
@@ -376,7 +376,7 @@ fn a_drain_does_not_outlive_its_deadline() {
     }
 }
 
-/// A verdict is that of its lines, its body is short, and no reason starts another line.
+/// The status is that of the lines, the body is short, and no reason starts another line.
 #[test]
 fn the_status_of_an_answer_agrees_with_its_lines() {
     let mut random = Random::new();

@@ -13,7 +13,7 @@ use crate::support::{
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
 const HALF: &[u8] = b"GET /livez HTTP/1.1\r\nHo";
 
-/// A connection on which livelet has read half a head.
+/// Opens a connection on which livelet has read half a head.
 fn half_asked(livelet: &Livelet) -> TcpStream {
     let mut stream = livelet.connect();
     stream.write_all(HALF).unwrap();
@@ -21,7 +21,7 @@ fn half_asked(livelet: &Livelet) -> TcpStream {
     stream
 }
 
-/// A keep-alive connection on which one request was answered.
+/// Opens a keep-alive connection on which one request was answered.
 fn asked_once(livelet: &Livelet) -> TcpStream {
     let mut stream = livelet.connect();
     stream.write_all(REQUEST).unwrap();

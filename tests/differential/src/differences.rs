@@ -18,7 +18,8 @@ const fn rejects(livelet: &'static str, why: &'static str) -> Difference {
     }
 }
 
-/// hyper still waits for the head's end, as what is wrong is the end of a line, or how much there is.
+/// Returns a difference in which livelet rejects early and hyper still waits for the end of the head. The fault is the
+/// end of a line, or a length.
 const fn rejects_earlier(livelet: &'static str, why: &'static str) -> Difference {
     Difference {
         livelet,

@@ -90,7 +90,7 @@ const TABLE: &[&str] = &[
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 ];
 
-/// Over the limits, whole and not.
+/// Returns heads over the limits, complete and incomplete ones.
 fn long() -> Vec<Vec<u8>> {
     let heads = [
         format!("GET /{} HTTP/1.1\r\nHost: a\r\n", "a".repeat(3000)),
@@ -178,7 +178,7 @@ impl Random {
     }
 }
 
-/// Why they differ: livelet's reason for a rejection, or hyper's in parentheses; and hyper's side.
+/// Returns the reason of a difference, livelet's or hyper's in parentheses, and hyper's verdict.
 fn difference(bytes: &[u8]) -> Option<(String, Verdict)> {
     let (hyper, said) = hyper_side::verdict(bytes);
     match (parse(bytes), hyper) {

@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Read again, by hand and line by line.
+/// Checks an accepted head again, line by line, with other code.
 fn is_beyond_doubt(head: &[u8], request: &Request<'_>) {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     assert!(head.len() <= MAX_HEAD && head.ends_with(b"\r\n\r\n"));

@@ -38,7 +38,7 @@ impl Load {
         }
     }
 
-    /// A new connection for each request, one after the other.
+    /// Sends requests one after the other, each on a new connection.
     fn connect_often(&self, addr: SocketAddr) {
         while !self.has_ended.load(Ordering::Relaxed) {
             match ask_once(addr) {
@@ -99,8 +99,8 @@ fn count(text: &[u8], part: &[u8]) -> usize {
         .count()
 }
 
-/// A successor of `old` on its address, which then stops: every other time it is replaced, else it gets TERM while the
-/// successor waits.
+/// Starts a successor of `old` on its address, and stops `old`. Every other time `old` is replaced by a takeover.
+/// Otherwise it gets TERM while the successor waits.
 fn succeed(old: &mut Livelet, by_takeover: bool) -> Livelet {
     let listen = old.addr().to_string();
     let mut command = livelet();

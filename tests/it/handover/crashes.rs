@@ -122,7 +122,7 @@ fn rejects_malformed_or_spoofed_handover_requests() {
     assert_unharmed(holder, "garbage");
 }
 
-/// A version that is yet to come asks, with words that this one does not know.
+/// A later version asks, with words that this version does not know.
 #[test]
 fn a_request_of_a_later_version_is_answered() {
     let holder = Livelet::start_on(&[ADDR], &[]);
@@ -132,7 +132,7 @@ fn a_request_of_a_later_version_is_answered() {
     peer.assert_receives("livelet 1 healthy ");
 }
 
-/// A holder that the test plays: its socket, and where it is asked for it.
+/// Plays a holder. Returns its socket, its address and its rendezvous.
 fn played_holder() -> (TcpListener, SocketAddr, Rendezvous) {
     let socket = TcpListener::bind(ADDR).unwrap();
     let addr = socket.local_addr().unwrap();
@@ -145,11 +145,11 @@ fn a_successor_serves_whenever_the_holder_dies() {
     let steps: Steps<'_> = &[
         ("accepted", &|_| ()),
         ("was asked", &|peer| drop(peer.receive())),
-        ("said that it is healthy", &|peer| {
+        ("replied healthy", &|peer| {
             peer.receive();
             peer.send(&format!("livelet 1 healthy pid={own} seconds=1"));
         }),
-        ("said what nobody knows", &|peer| {
+        ("sent an unknown message", &|peer| {
             peer.receive();
             peer.send("livelet 1 sing");
         }),

@@ -58,7 +58,7 @@ impl Peer {
         peer.unwrap()
     }
 
-    /// False where the other end takes no more.
+    /// Sends a message. Returns `false` if the other end accepts no more.
     pub(crate) fn send(&self, message: &str) -> bool {
         self.send_with(message.as_bytes(), None)
     }
@@ -89,9 +89,9 @@ impl Peer {
         ));
     }
 
-    /// The next message and its descriptor; an empty one is the end.
+    /// Returns the next message and its descriptor. An empty message is the end.
     pub(crate) fn receive(&self) -> (String, Option<OwnedFd>) {
-        assert!(is_readable(&self.0, SOON), "nothing was said");
+        assert!(is_readable(&self.0, SOON), "no message arrived");
         let mut bytes = [0; 512];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);

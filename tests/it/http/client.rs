@@ -39,7 +39,7 @@ impl Reply {
         })
     }
 
-    /// The head without the one line that two answers may differ in.
+    /// Returns the head without the Date line, in which two answers may differ.
     pub(crate) fn head_but_date(&self) -> String {
         let lines = self.head.split_inclusive("\r\n");
         lines
@@ -89,7 +89,7 @@ pub(crate) fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// RFC 9110 §5.6.7: one form of date, and here one near to now.
+/// Checks the form of a date (RFC 9110 §5.6.7), and that it is near to now.
 pub(crate) fn imf_fixdate(date: &str) -> Outcome {
     let parsed = httpdate::parse_http_date(date).map_err(|e| format!("Date {date:?}: {e}"))?;
     let canonical = httpdate::fmt_http_date(parsed);
@@ -139,7 +139,7 @@ impl Client {
         Ok(n)
     }
 
-    /// The next response; `to_head`: it answers HEAD and has no body whatever its Content-Length is.
+    /// Returns the next response. With `to_head` the response has no body, whatever its Content-Length is.
     pub(crate) fn reply(&mut self, to_head: bool) -> Outcome<Reply> {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -202,7 +202,7 @@ impl Client {
         Ok(reply)
     }
 
-    /// The end of the stream, and nothing before it: no byte, no reset.
+    /// Checks that the stream ends, without a byte or a reset before.
     pub(crate) fn end(&mut self) -> Outcome {
         while self.read()? > 0 {}
         ensure(self.unread.is_empty(), || {

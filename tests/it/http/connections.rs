@@ -307,7 +307,7 @@ fn a_half_close_after_the_answer_closes() {
     );
 }
 
-/// A read ends at urgent data (tcp(7)), though there is more.
+/// A read(2) ends at urgent data (tcp(7)), although more bytes have arrived.
 #[test]
 fn urgent_data_within_a_head_loses_nothing_behind_it() {
     use rustix::net::{SendFlags, send};

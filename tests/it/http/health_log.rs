@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::support::{Livelet, SOON, probe, scratch_directory, wait_for};
 
-/// The lines of a log that are about health.
+/// Returns the lines of a log about health.
 fn health_lines(log: &str) -> Vec<&str> {
     log.lines()
         .filter(|line| line.contains("health: "))

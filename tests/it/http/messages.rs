@@ -18,7 +18,7 @@ pub(crate) struct Case {
     after: After,
 }
 
-/// A case; where the status is a rejection the connection is closed whatever `after` says.
+/// Returns a case. If the status is a rejection, the connection closes whatever `after` is.
 pub(crate) fn case(parts: &[&[u8]], status: u16, after: After) -> Case {
     let after = if rejected(status) { Closed } else { after };
     Case {
@@ -28,7 +28,7 @@ pub(crate) fn case(parts: &[&[u8]], status: u16, after: After) -> Case {
     }
 }
 
-/// One request on a new connection: its answer, and what becomes of the connection without our closing it.
+/// Sends one request on a new connection. Returns its answer, and checks how the connection goes on.
 pub(crate) fn run_case(addr: SocketAddr, case: &Case) -> Outcome<Reply> {
     let mut client = Client::open(addr);
     client.send(&case.request)?;
@@ -51,8 +51,8 @@ pub(crate) fn run_case(addr: SocketAddr, case: &Case) -> Outcome<Reply> {
             ensure(connection.as_deref() != Some("close"), || {
                 format!("close in {:?}", reply.head)
             })?;
-            let said = connection.as_deref() == Some("keep-alive");
-            ensure(said || !http_1_0, || {
+            let keeps_alive = connection.as_deref() == Some("keep-alive");
+            ensure(keeps_alive || !http_1_0, || {
                 format!("no keep-alive in {:?}", reply.head)
             })?;
             client.send(b"GET /readyz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")?;
@@ -762,7 +762,7 @@ pub(crate) fn long_head(length: usize) -> Vec<u8> {
     [start, &vec![b'a'; length - start.len() - 4], b"\r\n\r\n"].concat()
 }
 
-/// A request with so many fields.
+/// Returns a request with this many fields.
 pub(crate) fn many_fields(count: usize) -> Vec<u8> {
     [
         b"GET /livez HTTP/1.1\r\nHost: h\r\n".as_slice(),

@@ -145,7 +145,7 @@ const PROBERS: &[Prober] = &[
         "GET / HTTP/1.0|Connection: Keep-Alive||", GET, KEEPS),
 ];
 
-/// The bytes of a request; the bars of Istio's Host are its own.
+/// Returns the bytes of a request. Bars are line ends, except those in Istio's Host.
 fn bytes(request: &str) -> Vec<u8> {
     const ISTIO: &str = "outbound|9090||worker";
     let own = ISTIO.replace('|', "\0");
@@ -293,7 +293,7 @@ fn a_prober_with_a_fixed_path_gets_it_by_option() {
     }
 }
 
-/// The status that OPTIONS has where GET has `status`.
+/// Returns the status of OPTIONS if GET has `status`.
 fn options_status(status: u16) -> u16 {
     if status == 200 { 204 } else { status }
 }

@@ -23,12 +23,13 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// Time for what happens at once, less than any deadline of livelet's that would make it happen later.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(4);
 
-/// The binary under test: `LIVELET_BIN` where it is set (another build of the same program), else cargo's own.
+/// Returns the path of the binary under test: `LIVELET_BIN` if it is set (another build of the same program), else
+/// cargo's own.
 pub(crate) fn binary() -> String {
     std::env::var("LIVELET_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_livelet").to_string())
 }
 
-/// A command for the binary in which no variable of the developer's shell changes the outcome.
+/// Returns a command for the binary, without variables of the developer's shell that could change the outcome.
 pub(crate) fn livelet() -> Command {
     command(binary())
 }
@@ -126,17 +127,17 @@ impl Livelet {
         line
     }
 
-    /// The process id.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The first address it listens on.
+    /// Returns the first address that livelet listens on.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addrs[0]
     }
 
-    /// A new connection to it on which a read fails after [`SOON`].
+    /// Opens a connection to livelet, on which a read fails after [`SOON`].
     pub(crate) fn connect(&self) -> TcpStream {
         connect(self.addr())
     }
@@ -187,7 +188,7 @@ impl Drop for Livelet {
     }
 }
 
-/// A new connection on which a read fails after [`SOON`].
+/// Opens a connection on which a read fails after [`SOON`].
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
@@ -195,7 +196,7 @@ pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Everything up to the end of the stream.
+/// Returns all bytes up to the end of the stream.
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
@@ -211,7 +212,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// The value of a header field, if it is there exactly once.
+    /// Returns the value of a header field. Returns `None` unless the field is there exactly once.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut values = self.head.lines().skip(1).filter_map(|line| {
             let (key, value) = line.split_once(':')?;
@@ -395,7 +396,7 @@ pub(crate) fn terminal() -> (File, File) {
     )
 }
 
-/// The fields of /proc/PID/stat from the state on (proc(5)): the state first, utime and stime at 11 and 12.
+/// Returns the fields of /proc/PID/stat from the state on (proc(5)): utime and stime are at 11 and 12.
 pub(crate) fn proc_stat(pid: u32) -> Vec<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -452,7 +453,7 @@ pub(crate) fn sockets_at(addr: SocketAddr) -> Vec<Socket> {
         .collect()
 }
 
-/// The kernel's listening IPv4 sockets.
+/// Returns the kernel's listening IPv4 sockets.
 fn listening_sockets() -> Vec<Socket> {
     let table = std::fs::File::open("/proc/net/tcp").unwrap();
     let rows = BufReader::new(table).lines().skip(1);
@@ -511,13 +512,13 @@ pub(crate) fn assert_closed(stream: &mut TcpStream) {
     assert!(matches!(read, Ok(0)), "not the end of the stream: {read:?}");
 }
 
-/// The processes that /proc lists.
+/// Returns the processes that /proc lists.
 fn pids() -> impl Iterator<Item = Pid> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
 }
 
-/// The children of a process and theirs, parents first, zombies among them.
+/// Returns the descendants of a process, parents first, with zombies.
 pub(crate) fn descendants(of: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = pids()
         .filter_map(|pid| {
@@ -576,7 +577,7 @@ pub(crate) fn send_to_group(leader: u32, signal: &str) {
     }
 }
 
-/// rustix sends no real-time signals; kill is a command of the shell itself.
+/// Sends a signal by the shell's own kill, because rustix sends no real-time signals.
 fn send_by_shell(target: &str, signal: &str) {
     let kill = Command::new("sh")
         .args(["-c", r#"kill -s "$1" -- "$2""#, "sh", signal, target])

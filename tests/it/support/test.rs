@@ -276,7 +276,7 @@ fn start_guardian(mark: &str, directory: &Path) {
     assert_eq!(unsafe { libc::atexit(wait_for_guardian) }, 0);
 }
 
-/// A command that runs a test of this module alone, in a test process of its own.
+/// Returns a command that runs one test of this module alone, in another test process.
 fn alone(test: &str) -> Command {
     let mut command = command(std::env::current_exe().unwrap());
     let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);

@@ -16,7 +16,7 @@ pub(crate) enum Place {
 pub(crate) const PLACES: [Place; 2] = [Place::Subreaper, Place::Init];
 
 impl Place {
-    /// A command that runs a program in this place.
+    /// Returns a command that runs a program in this place.
     pub(crate) fn command(self, program: &str) -> Command {
         match self {
             Place::Subreaper => support::command(program),
@@ -28,7 +28,7 @@ impl Place {
         }
     }
 
-    /// The pid of livelet.
+    /// Returns the pid of livelet in this place.
     pub(crate) fn pid(self, livelet: &Livelet) -> u32 {
         match self {
             Place::Subreaper => livelet.pid(),
@@ -37,7 +37,7 @@ impl Place {
     }
 }
 
-/// unshare(1) with a new pid namespace, whose PID 1 dies with it.
+/// Returns an unshare(1) with a new pid namespace. The PID 1 of the namespace dies with it.
 pub(crate) fn unshare() -> Command {
     let mut command = support::command("unshare");
     command.args(["--pid", "--fork", "--kill-child"]);

@@ -207,7 +207,7 @@ const AS_ANOTHER_USER: [&str; 6] = [
     "--clear-groups",
 ];
 
-/// Without CAP_KILL, root may not signal the processes of another user.
+/// Returns a command without CAP_KILL: root may not signal processes of another user then.
 fn without_cap_kill(place: Place, args: &[&str]) -> Command {
     let mut command = place.command("setpriv");
     command.args(["--bounding-set", "-kill", "--inh-caps", "-kill"]);

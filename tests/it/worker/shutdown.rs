@@ -47,7 +47,7 @@ fn serves_until_the_worker_has_ended() {
     assert!(std::net::TcpStream::connect(addr).is_err());
 }
 
-/// The check fails as soon as the worker is gone, like one of the worker's port.
+/// The check fails as soon as the worker has ended, like a check of the worker's port.
 #[test]
 fn a_restart_with_a_successor_in_line_fails_no_liveness_probe() {
     let [old_runs, new_runs] = ["old", "new"].map(scratch);

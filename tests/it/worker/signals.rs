@@ -11,12 +11,13 @@ use crate::support::{
     wait_for, wait_until_listening, worker_of,
 };
 
-/// A worker that says each signal it gets, and so does a child of its own. Both wait for lines of the pipe at `waits_at`.
+/// Returns the script of a worker that prints each signal it gets, and so does its child. Both wait for lines of the
+/// pipe at `waits_at`.
 fn printer(waits_at: &Path) -> String {
-    let traps = |who: &str| -> String {
+    let traps = |name: &str| -> String {
         (1..=64)
             .filter(|number| ![9, 17, 19, 32, 33].contains(number))
-            .map(|number| format!("trap 'echo {who} got {number} >&2' {number}; "))
+            .map(|number| format!("trap 'echo {name} got {number} >&2' {number}; "))
             .collect()
     };
     // No other process is in the group, which the signals would end or stop.
@@ -78,7 +79,8 @@ impl Livelet {
     }
 }
 
-/// Real-time signals begin at 34; musl keeps that one for itself, but a worker may be of another C library.
+/// Returns the signals that can be caught. Real-time signals begin at 34. musl keeps that one for itself, but a worker
+/// may use another C library.
 fn catchable() -> impl Iterator<Item = i32> {
     (1..=31)
         .filter(|number| ![9, 17, 19].contains(number))
