@@ -17,7 +17,7 @@ KEPT_PROBE = PROBE.replace(b"Connection: close\r\n", b"")
 
 
 def probe(port):
-    """One probe on its own connection, read to the end; whether the answer was a 200."""
+    """Sends one probe on its own connection, and reads to the end. Returns True for a 200."""
     with socket.socket() as client:
         client.settimeout(DEADLINE)
         client.connect((HOST, port))
@@ -33,7 +33,7 @@ def is_good(answer):
 
 
 def probes(peer, count, gap=0):
-    """One after the other, with a pause in which the peer goes back to its wait."""
+    """Sends probes one after the other, with a pause in which the peer waits again."""
     for _ in range(count):
         try:
             is_answered = probe(peer.port)
@@ -46,7 +46,7 @@ def probes(peer, count, gap=0):
 
 
 def first_answer(peer):
-    """The time at which the first 200 had been read. Asks in a tight loop."""
+    """Sends requests in a tight loop. Returns the time at which the first 200 had been read."""
     deadline = time.perf_counter() + DEADLINE
     while time.perf_counter() < deadline and not peer.wait(0):
         with contextlib.suppress(ConnectionError):
@@ -58,7 +58,7 @@ def first_answer(peer):
 
 @contextlib.contextmanager
 def held(peer, count):
-    """That many keep-alive connections, idle after one answer each."""
+    """Opens that many keep-alive connections, each idle after one answer."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             client = stack.enter_context(socket.socket())
@@ -78,7 +78,7 @@ Load = collections.namedtuple("Load", "rate requests errors")
 
 
 def run_wrk(wrk, peer, seconds, connections, *arguments):
-    """Requests per second, in all, and how many connections failed; an answer that is no 200 ends the run."""
+    """Returns requests per second, their number, and the number of failed connections. Any other status than 200 ends the run."""
     command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", *arguments, f"http://{HOST}:{peer.port}/livez"]
     said = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=seconds + 30, text=True).stdout
     requests = re.search(r"(\d+) requests in", said)

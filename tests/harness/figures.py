@@ -1,4 +1,4 @@
-"""The figures: how each is measured, and its target. A measurement takes what a round has and adds to its results."""
+"""The figures: how each is measured, and its target. A measurement adds values to the results of a round."""
 
 import collections
 import contextlib
@@ -20,7 +20,7 @@ HELD = 1000
 PACES = {"probe-5ms": 0.005, "probe-100ms": 0.1}  # seconds from one probe of a server to its next
 PACED_PROBES = 100
 KEEPERS = ("livelet", "nginx", "node", "go")  # these have keep-alive
-# busybox's processes, one for each connection, are gone before their CPU time can be read.
+# busybox has a process for each connection. They end before their CPU time can be read.
 PROBED = (*KEEPERS, "python")
 INITS = ("livelet", "tini-static", "catatonit")
 COMMANDS = 20  # run by each init in a round
@@ -68,7 +68,7 @@ FIGURES = (
 
 
 class Results:
-    """What the rounds gave: lists of values by figure and peer, and what the notes under the table say."""
+    """Results of the rounds: lists of values by figure and peer, and the notes under the table."""
 
     def __init__(self):
         self.values = collections.defaultdict(lambda: collections.defaultdict(list))
@@ -86,7 +86,7 @@ class Results:
 
 
 def measure_server(kind, binaries, scratch, results):
-    """One round of one server, started anew."""
+    """Measures one round of one server, which is started for it."""
     with running(kind, binaries, scratch) as peer:
         measure_start(peer, results)
         results.add("alone", kind, kernel.memory(peer, "VmRSS"))

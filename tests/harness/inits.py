@@ -1,4 +1,4 @@
-"""Inits around a command: what they add to its life, and what they hold in memory meanwhile."""
+"""Inits around a command: their costs in time and in memory."""
 
 import collections
 import contextlib
@@ -46,7 +46,7 @@ def command_life(kind, binaries):
 
 
 def memory(kind, binaries):
-    """The fields of /proc/PID/status of an init around `sleep`, once it is at rest."""
+    """Returns the fields of /proc/PID/status of an init around `sleep`, once it is idle."""
     pid = spawn_under(kind, binaries, ["/bin/sleep", "1000"])
     try:
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
@@ -55,7 +55,7 @@ def memory(kind, binaries):
             if time.monotonic() > deadline:
                 raise Failure(f"{kind}: does not start its command")
             time.sleep(0.001)
-        # What it does after the start of its command may touch memory too.
+        # The init may use more memory after the start of its command.
         fields = {"VmRSS": -1}
         while fields["VmRSS"] != (fields := kernel.status_fields(pid))["VmRSS"]:
             time.sleep(0.02)

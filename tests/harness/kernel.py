@@ -1,4 +1,4 @@
-"""What the kernel counts: CPU time, memory, context switches, system calls."""
+"""Figures from the kernel: CPU time, memory, context switches, system calls."""
 
 import collections
 import contextlib
@@ -13,7 +13,7 @@ from .peers import DEADLINE, Failure
 
 
 def cpu_ns(peer):
-    """User and system time of all of the peer's threads, ended ones too.
+    """Returns the user and system time of all of the peer's threads, also of ended ones.
 
     The clock is what clock_getcpuclockid(3) returns for a process: nanoseconds, where /proc/PID/stat has ticks.
     """
@@ -21,7 +21,7 @@ def cpu_ns(peer):
 
 
 def status_fields(path):
-    """The numbers in /proc/PATH/status, by their names."""
+    """Returns the numbers in /proc/PATH/status by their names."""
     text = pathlib.Path(f"/proc/{path}/status").read_text()
     return {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+)", text, re.MULTILINE)}
 
@@ -32,7 +32,7 @@ def memory(peer, field):
 
 
 def thread_switches(peer):
-    """Context switches of each of the peer's threads so far, voluntary and not, by its name and id."""
+    """Returns the context switches of each of the peer's threads so far, voluntary and not, by its name and id."""
     counts = {}
     for pid in peer.pids():
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -44,7 +44,7 @@ def thread_switches(peer):
 
 
 def voluntary_switches(peer):
-    """How often any thread of the peer's has gone to sleep."""
+    """Returns how often threads of the peer have gone to sleep."""
     return sum(voluntary for voluntary, _ in thread_switches(peer).values())
 
 
@@ -53,7 +53,7 @@ def open_files(peer):
 
 
 def settle(peer):
-    """Wait until the peer has closed the last measurement's connections."""
+    """Waits until the peer has closed the last measurement's connections."""
     deadline = time.perf_counter() + DEADLINE
     while open_files(peer) > peer.idle_files:
         if time.perf_counter() > deadline:
@@ -62,7 +62,7 @@ def settle(peer):
 
 
 def trace(strace, peer, action):
-    """System calls by name, of all of the peer's threads while `action` runs."""
+    """Returns the system calls by name of all of the peer's threads while `action` runs."""
     summary = peer.log.with_name("strace")
     pids = peer.pids()
     command = [strace, "-f", "-c", "-o", str(summary)] + [f"--attach={pid}" for pid in pids]
@@ -87,7 +87,7 @@ def await_attached(tracer, count):
 
 
 def parse_summary(text):
-    """The rows of `strace -c`: share, seconds, each, calls, failed (blank for none), name."""
+    """Returns the rows of `strace -c`: share, seconds, each, calls, failed (blank for none), name."""
     calls = collections.Counter()
     for row in map(str.split, text.splitlines()):
         if len(row) in (5, 6) and row[3].isdigit() and row[-1] != "total":

@@ -1,4 +1,4 @@
-"""The programs that are compared: where they are, how they are started and ended, on which CPU they run."""
+"""The programs in the comparison: their paths, their start and end, their CPUs."""
 
 import contextlib
 import os
@@ -53,7 +53,7 @@ const server = require('node:http').createServer((request, response) => response
 server.keepAliveTimeout = 60000;
 server.listen(%(port)d, '%(host)s');
 """
-# What a worker in that language would have for its health.
+# The health server of a worker in that language.
 PYTHON_SERVER = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -91,7 +91,7 @@ class Failure(Exception):
 
 
 def find_binaries(livelet, programs):
-    """Absolute paths of everything that is run; exit 2 with one line where something is missing."""
+    """Returns absolute paths of all programs. Exits with 2 and one line if one is missing."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
     found = {program: shutil.which(program, path=path) for program in programs}
     missing = [program for program in programs if not found[program]]
@@ -104,7 +104,7 @@ def find_binaries(livelet, programs):
 
 
 def build_go(go, scratch):
-    """The path of the server in Go, built without symbols as for an image."""
+    """Builds the server in Go, without symbols as for an image. Returns its path."""
     source, built = pathlib.Path(scratch, "server.go"), pathlib.Path(scratch, "server")
     source.write_text(GO_SERVER)
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod", "GOCACHE": str(pathlib.Path(scratch, "cache"))}
@@ -117,7 +117,7 @@ def add_binary_option(parser):
 
 
 def raise_descriptor_limit():
-    """Inherited by the peers, and the same for all of them."""
+    """Raises the limit of descriptors, which all peers inherit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS:
         raise Failure(f"needs {DESCRIPTORS} open files, the limit is {hard}: ulimit -Hn {DESCRIPTORS}")
@@ -125,7 +125,7 @@ def raise_descriptor_limit():
 
 
 class Peer:
-    """A server that was started here: its first process, its port and its directory."""
+    """A running server: its first process, its port and its directory."""
 
     def __init__(self, kind, path, directory, connections, arguments):
         self.kind, self.path, self.port = kind, path, free_port()
@@ -141,7 +141,7 @@ class Peer:
         self.ended = False
 
     def pids(self):
-        """The first process and its children: nginx's worker. busybox's live no longer than a connection."""
+        """Returns the pids of the first process and its children. nginx has a worker. busybox's live as long as a connection."""
         if self.kind == "busybox":
             return [self.pid]
         children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
@@ -151,7 +151,7 @@ class Peer:
         return [int(task) for pid in self.pids() for task in os.listdir(f"/proc/{pid}/task")]
 
     def wait(self, seconds):
-        """Reap the first process; False if it has not ended by then."""
+        """Reaps the first process. Returns False if it has not ended by then."""
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
         if not self.ended and poll.poll(seconds * 1000):
@@ -160,7 +160,7 @@ class Peer:
         return self.ended
 
     def end(self):
-        """Whatever state it is in: TERM, and KILL for what is left of it."""
+        """Ends the server in any state: by TERM, and KILL for the remaining processes."""
         if not self.ended:
             pids = self.pids()
             os.kill(self.pid, signal.SIGTERM)
@@ -174,7 +174,7 @@ class Peer:
 
 @contextlib.contextmanager
 def running(kind, binaries, scratch, connections=1024, arguments=()):
-    """A server, with room for that many connections."""
+    """Starts a server that can have that many connections."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix=kind, dir=scratch))
     peer = Peer(kind, binaries[kind], directory, connections, arguments)
     try:
@@ -222,7 +222,7 @@ COMMANDS = {
 
 
 def place(peer, server, client=CLIENT):
-    """Let all of the peer's threads run on the first CPUs, and this process on the second."""
+    """Lets all of the peer's threads run on the first CPUs, and this process on the second."""
     for thread in peer.threads():
         os.sched_setaffinity(thread, server)
     os.sched_setaffinity(0, client)
@@ -237,7 +237,7 @@ def redirections(log=os.devnull):
 
 
 def free_port():
-    """A port under the ephemeral range: a client that asks before the server listens could connect to itself."""
+    """Returns a port below the ephemeral range: otherwise a client could connect to itself before the server listens."""
     while True:
         port = random.randrange(20000, 30000)
         with socket.socket() as trial, contextlib.suppress(OSError):

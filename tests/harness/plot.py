@@ -30,7 +30,7 @@ Panel = collections.namedtuple("Panel", "title x_label y_label positions lines l
 
 
 def draw(panels):
-    """The SVG document."""
+    """Returns the SVG document."""
     rows = math.ceil(len(panels) / COLUMNS)
     width, height = COLUMNS * WIDTH, rows * HEIGHT
     parts = [
@@ -68,14 +68,14 @@ def draw_panel(panel):
 
 
 def scale(values, start, end, is_log):
-    """A function from values to coordinates."""
+    """Returns a function from values to coordinates."""
     measure = math.log if is_log else float
     low, high = measure(min(values)), measure(max(values))
     return lambda value: start + (measure(value) - low) / (high - low) * (end - start)
 
 
 def y_ticks(values, is_log):
-    """Round numbers that enclose the values; from 0 where the axis is linear."""
+    """Returns round numbers that enclose the values, from 0 on a linear axis."""
     top = max(values)
     if is_log:
         low = math.floor(math.log10(min(values)))
@@ -86,7 +86,7 @@ def y_ticks(values, is_log):
 
 
 def name_places(places):
-    """Where the names of two lines would overlap, they move apart."""
+    """Moves the names of lines apart if they would overlap."""
     placed, last = {}, None
     for name in sorted(places, key=places.get):
         last = places[name] if last is None else max(places[name], last + 15)
