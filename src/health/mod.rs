@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub is_stopping: bool,
     /// The worker has ended, and no stop was asked for.
     pub has_worker_failed: bool,
+    /// The worker's program has not been executed in time, as below a mount that hangs.
+    pub is_worker_late: bool,
     /// Process id of the worker, or of livelet if it has none.
     pub pid: u32,
 }
@@ -94,13 +96,9 @@ impl<'a> Report<'a> {
     /// Returns the report of livelet's own checks of an endpoint.
     #[must_use]
     pub fn own(endpoint: Endpoint, snapshot: Snapshot) -> Report<'a> {
-        let own = |name, fails, reason| CheckResult {
+        let own = |name, failure: Option<&'static str>| CheckResult {
             name,
-            outcome: if fails {
-                Err(Cow::Borrowed(reason))
-            } else {
-                Ok(())
-            },
+            outcome: failure.map_or(Ok(()), |reason| Err(Cow::Borrowed(reason))),
             event: None,
         };
         let name = if snapshot.has_worker {
@@ -108,9 +106,17 @@ impl<'a> Report<'a> {
         } else {
             "livelet"
         };
-        let mut checks = vec![own(name, snapshot.has_worker_failed, "it has ended")];
+        let worker = if snapshot.has_worker_failed {
+            Some("it has ended")
+        } else if snapshot.is_worker_late {
+            Some("its program cannot be executed yet")
+        } else {
+            None
+        };
+        let mut checks = vec![own(name, worker)];
         if endpoint == Endpoint::Ready {
-            checks.push(own("shutdown", snapshot.is_stopping, "livelet is stopping"));
+            let stop = snapshot.is_stopping.then_some("livelet is stopping");
+            checks.push(own("shutdown", stop));
         }
         Report { endpoint, checks }
     }

@@ -324,12 +324,19 @@ impl Lifecycle {
             Event::Signal(received)
                 if self.begins_stop(received) || RESPONDER_STOPS.contains(&received.signal) =>
             {
-                let code = exit_code::ended_by(received.forward);
-                step.exit(if self.plan.has_worker { code } else { 0 })
+                self.give_up(received.forward, step)
             }
+            // The worker's program is below a mount that hangs.
+            Event::Replaced => self.give_up(self.plan.stop_with, step),
             Event::WorkerEnded { code, is_last } => self.ended(code, is_last, None, step),
             _ => self.state,
         }
+    }
+
+    /// Ends the start. There is no worker to stop.
+    fn give_up(&self, signal: i32, step: &mut Step) -> State {
+        let code = exit_code::ended_by(signal);
+        step.exit(if self.plan.has_worker { code } else { 0 })
     }
 
     fn ready(&mut self, step: &mut Step) -> State {
@@ -1116,6 +1123,8 @@ mod tests {
             let actions = run_from(Lifecycle::new(plan), &[(0, got(signal))]);
             assert_eq!(actions, [(0, Exit(code))], "{signal}");
         }
+        let actions = run_from(Lifecycle::new(companion()), &[(0, Replaced)]);
+        assert_eq!(actions, [(0, Exit(143))]);
     }
 
     #[test]

@@ -30,9 +30,9 @@ use crate::listen::{self, Found, Inherited, Listen, ListenError, PassedOn, Shari
 use crate::log;
 use crate::notify::{NotifySocket, Upstream};
 use crate::responder::Responder;
-use crate::runtime::{self, Timer, task};
+use crate::runtime::{self, Source, Timer, task};
 use crate::signal;
-use crate::worker::{self, Ended, SpawnError, Tree};
+use crate::worker::{Ended, Report, SpawnError, Told, Tree};
 
 use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 use signals::{Arrived, Signals};
@@ -44,6 +44,10 @@ const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 /// Time from the start until the signals are read that the worker catches. Programs have set their handlers by then,
 /// and a developer has not saved the next change yet.
 const SETTLED_IN: Duration = Duration::from_secs(1);
+
+/// Time after which the worker is late, unless its program has been executed. A prober that waits for a second still gets
+/// the reason.
+const LATE: Duration = Duration::from_millis(800);
 
 /// Variable that names the notify socket.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
@@ -93,9 +97,6 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         has_addresses: config.has_addresses,
     })
     .map_err(|cause| RunError::System("LISTEN_FDS", cause))?;
-    if let Some(program) = config.command.first() {
-        worker::find(program).map_err(RunError::Spawn)?;
-    }
     let executor = Rc::new(LocalExecutor::new());
     let process = Process::set_up(config, &executor, passed_on)?;
     runtime::block_on(&executor, process.serve_until_exit(own))
@@ -152,6 +153,8 @@ struct Process<'c> {
     passed_on: PassedOn,
     /// `true` if children may have ended without a SIGCHLD for them.
     must_reap: bool,
+    /// `true` if the worker's program has not been executed in time.
+    is_worker_late: bool,
     /// Time at which the signals that the worker catches are read.
     catchers_at: Option<Instant>,
     /// Exit code. `None` until the lifecycle has come to its end.
@@ -199,6 +202,7 @@ impl<'c> Process<'c> {
             notify_socket: None,
             passed_on,
             must_reap: false,
+            is_worker_late: false,
             catchers_at: None,
             exit_code: None,
         })
@@ -238,10 +242,10 @@ impl<'c> Process<'c> {
         if self.lifecycle.is_stopping() {
             return Ok(());
         }
-        // The ready line comes before the worker, which may fill the pipe of stderr. Connections queue in the kernel.
-        self.serve(sockets)
-            .map_err(|cause| RunError::System("listening socket", cause))?;
-        self.start_worker()?;
+        self.start_worker(sockets).await?;
+        if self.lifecycle.is_stopping() {
+            return Ok(());
+        }
         self.begin_checks();
         if let Some(pid) = self.tree.worker() {
             log::notice(format_args!("worker: pid {pid}: started"));
@@ -271,7 +275,10 @@ impl<'c> Process<'c> {
                 return Ok(sockets);
             };
             if found.iter().any(|found| matches!(found, Found::Offered(_))) {
-                self.start_worker()?;
+                self.start_worker(Vec::new()).await?;
+                if self.lifecycle.is_stopping() {
+                    return Ok(sockets);
+                }
             }
             let mut lapsed = Vec::new();
             for (address, found) in missing.into_iter().zip(found) {
@@ -337,10 +344,64 @@ impl<'c> Process<'c> {
         !self.config.command.is_empty()
     }
 
-    fn start_worker(&mut self) -> Result<(), RunError> {
+    /// Serves the sockets, and starts the worker unless it runs. A program below a mount that hangs is waited for, and events
+    /// are taken meanwhile. Returns early if a stop begins.
+    async fn start_worker(&mut self, sockets: Vec<Listening>) -> Result<(), RunError> {
         if !self.has_worker() || self.tree.worker().is_some() {
-            return Ok(());
+            return self.serve(sockets);
         }
+        let report = Source::new(self.fork_worker()?);
+        let late_at = Instant::now() + LATE;
+        let mut sockets = Some(sockets);
+        loop {
+            let told = async {
+                // If epoll refuses the descriptor (ENOSPC, ENOMEM), the end of the child tells.
+                let told = report.read_with(Report::told).await;
+                (Some(told.unwrap_or(Told::Through)), Vec::new())
+            };
+            let late = async {
+                Timer::at(late_at).await;
+                let events = if self.is_worker_late {
+                    self.next_events().await
+                } else {
+                    Vec::new()
+                };
+                // A child that has ended has told why before.
+                (report.get_ref().told().ok(), events)
+            };
+            let (told, events) = or(told, late).await;
+            if let Some(Told::Failed(cause)) = told {
+                self.tree.reap_failed_worker();
+                return Err(self.cannot_start(cause.into()));
+            }
+            if let Some(sockets) = sockets.take() {
+                // The ready line comes before the worker, which may fill the pipe of stderr.
+                self.serve(sockets)?;
+                report.get_ref().go_on();
+            }
+            for event in events {
+                self.step(event);
+            }
+            if self.lifecycle.is_stopping() {
+                return Ok(());
+            }
+            if told == Some(Told::Through) {
+                self.is_worker_late = false;
+                self.step(Event::WorkerStarted);
+                return Ok(());
+            }
+            if told.is_none() && !self.is_worker_late {
+                log::notice(format_args!(
+                    "worker: its program cannot be executed yet; a mount may hang"
+                ));
+                self.is_worker_late = true;
+                self.step(Event::Tick);
+            }
+        }
+    }
+
+    /// Forks the child that becomes the worker.
+    fn fork_worker(&mut self) -> Result<Report, RunError> {
         let mut notify_socket = self.open_notify_socket()?;
         let passed_on = std::mem::take(&mut self.passed_on);
         let mut variables = passed_on.variables();
@@ -351,16 +412,20 @@ impl<'c> Process<'c> {
             ("WATCHDOG_USEC", usec.into())
         }));
         let mask = self.signals.inherited();
-        self.tree
+        let report = self
+            .tree
             .start_worker(&self.config.command, mask, &variables, &passed_on)
-            .map_err(RunError::Spawn)?;
+            .map_err(|cause| self.cannot_start(cause))?;
         if let Some(socket) = &mut notify_socket {
             let (notified, upstream) = (self.responder.notified(), Rc::clone(&self.upstream));
             socket.listen(&self.executor, notified, upstream);
         }
         self.notify_socket = notify_socket;
-        self.step(Event::WorkerStarted);
-        Ok(())
+        Ok(report)
+    }
+
+    fn cannot_start(&self, cause: io::Error) -> RunError {
+        RunError::Spawn(SpawnError::new(&self.config.command, cause))
     }
 
     /// Opens the worker's NOTIFY_SOCKET if a check or livelet's own supervisor wants it.
@@ -409,11 +474,12 @@ impl<'c> Process<'c> {
         }
     }
 
-    fn serve(&self, sockets: Vec<Listening>) -> io::Result<()> {
+    fn serve(&self, sockets: Vec<Listening>) -> Result<(), RunError> {
+        let failed = |cause| RunError::System("listening socket", cause);
         for Listening { socket, origin } in sockets {
-            let address = socket.local_addr()?;
+            let address = socket.local_addr().map_err(failed)?;
             let ready = format!("listening on http://{address}{origin}");
-            let listener = Listener::new(socket)?;
+            let listener = Listener::new(socket).map_err(failed)?;
             self.server.accept_from(Rc::clone(&listener));
             match origin {
                 Origin::Bound if !self.config.reuse_port => {
@@ -447,6 +513,7 @@ impl<'c> Process<'c> {
             has_worker: self.has_worker(),
             is_stopping: self.lifecycle.is_stopping(),
             has_worker_failed: self.lifecycle.worker_has_failed(),
+            is_worker_late: self.is_worker_late,
             pid: self
                 .tree
                 .worker()

@@ -1,5 +1,4 @@
-//! The worker: spawned, signalled, reaped. Only this module waits for children, on one thread: [`mod@spawn`] waits for the
-//! child itself if exec fails.
+//! The worker: spawned, signalled, reaped. Only this module waits for children, on one thread.
 
 mod descendants;
 mod environment;
@@ -7,11 +6,11 @@ mod spawn;
 mod terminal;
 mod tree;
 
-use std::ffi::{OsStr, OsString, c_uint};
+use std::ffi::{OsString, c_uint};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -26,9 +25,10 @@ use crate::signal::{self, Mask};
 
 use descendants::descendants_of;
 use environment::Environment;
-use spawn::{Report, start};
+use spawn::{Child, start};
 
 pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace};
+pub(crate) use spawn::{Report, Told};
 pub(crate) use tree::{Ended, Tree};
 
 /// Variables that supervisors set for livelet, not for the worker.
@@ -50,6 +50,13 @@ pub struct SpawnError {
 }
 
 impl SpawnError {
+    pub(crate) fn new(command: &[OsString], cause: io::Error) -> SpawnError {
+        SpawnError {
+            program: command.first().cloned().unwrap_or_default(),
+            cause,
+        }
+    }
+
     /// Returns 127 if there is no such program and 126 if it can't be executed, as shells and tini do; 125 if the system
     /// had no process or no descriptor to give.
     #[must_use]
@@ -82,20 +89,6 @@ impl fmt::Display for SpawnError {
 }
 
 impl std::error::Error for SpawnError {}
-
-/// Looks whether the program can be started, before anything is taken from another livelet for it. exec looks again.
-///
-/// # Errors
-/// What execvp(3) would fail with.
-pub fn find(program: &OsStr) -> Result<(), SpawnError> {
-    match spawn::find(program) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(SpawnError {
-            program: program.to_os_string(),
-            cause: error.into(),
-        }),
-    }
-}
 
 /// How a child has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,20 +135,19 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     let null = File::options().read(true).open("/dev/null")?;
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     fcntl_setfl(&output, OFlags::NONBLOCK)?;
-    let prepare = |report: BorrowedFd<'_>| {
+    let prepare = |child: &Child<'_>| {
         // The orphans of the program stay below it (subreaper, prctl(2)), where `kill_check` finds them. Before Linux 3.4
         // there is none.
         let _ = set_child_subreaper(Some(getpid()));
         dup2_stdin(&null)?;
         dup2_stdout(&writer)?;
         dup2_stderr(&writer)?;
-        close_others(report);
-        Ok(())
+        close_others(child.report());
+        child.find()
     };
-    let program = command.first().map_or("", String::as_str).into();
     let mut environment = Environment::new(&NOT_PASSED_ON, &[], false);
-    let (pid, report) = start(program, command, &mut environment, mask, &prepare)?;
-    fcntl_setfl(&report, OFlags::NONBLOCK)?;
+    let mut words = command.iter().map(String::as_bytes);
+    let (pid, report) = start(&mut words, &mut environment, mask, &prepare)?;
     Ok(CheckProgram {
         pid: pid.as_raw_pid(),
         report,
@@ -166,11 +158,27 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
 /// Closes every descriptor above stderr but one, in a child. A child that hangs before execve(2) would keep open each
 /// connection that livelet closes. Before Linux 5.9 it does.
 #[allow(unsafe_code, reason = "close_range(2)")]
-fn close_others(kept: BorrowedFd<'_>) {
-    let kept = c_uint::try_from(kept.as_raw_fd()).unwrap_or_default();
+fn close_others(kept: RawFd) {
+    let kept = c_uint::try_from(kept).unwrap_or_default();
     for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, c_uint::MAX)] {
         // SAFETY: the copies of a forked child are neither used nor dropped in it.
         unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    }
+}
+
+/// Closes livelet's own descriptors but one, in a child. A child that hangs before execve(2) would keep the port. livelet's
+/// own are close-on-exec, unlike those that the worker inherits.
+#[allow(unsafe_code, reason = "fcntl(2), close(2)")]
+fn close_own(kept: RawFd) {
+    /// `kept` is the last one that was opened. Only where others have been closed, some have a higher number.
+    const HIGHER: RawFd = 16;
+    for number in (3..kept.saturating_add(HIGHER)).filter(|&number| number != kept) {
+        // SAFETY: F_GETFD takes a number.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags == libc::FD_CLOEXEC {
+            // SAFETY: the copies of a forked child are neither used nor dropped in it.
+            unsafe { libc::close(number) };
+        }
     }
 }
 

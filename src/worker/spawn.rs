@@ -3,21 +3,17 @@
 //! std's `Command` runs signal handlers of livelet's in the child, which would take a signal that is meant for the new
 //! program, and is 20 KB of features that nobody asks for here.
 
-use std::ffi::{CStr, CString, OsStr, c_char};
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::ffi::{CStr, CString, OsString, c_char};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::UnixStream;
 use std::ptr::null;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Access, access};
-use rustix::io::{Errno, write};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{
-    Pid, Signal, WaitOptions, set_parent_process_death_signal, setpgid, waitpid,
-};
+use rustix::fs::{Access, access, stat};
+use rustix::io::{Errno, read, write};
+use rustix::process::{Pid, Signal, set_parent_process_death_signal, setpgid};
 
 use super::environment::Environment;
 use crate::signal::{self, Mask};
@@ -27,100 +23,80 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 /// What runs a file that is executable and of no known format, as execvp(3) and shells do.
 const SHELL: &CStr = c"/bin/sh";
 
-/// The file that a program's name stands for: in PATH where it has no slash.
-///
-/// # Errors
-/// What execvp(3) would fail with.
-pub(crate) fn find(program: &OsStr) -> Result<PathBuf, Errno> {
-    let candidates: Vec<PathBuf> = if program.is_empty() {
-        Vec::new()
-    } else if program.as_bytes().contains(&b'/') {
-        vec![PathBuf::from(program)]
-    } else {
-        let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-        let directories = std::env::split_paths(&path);
-        directories
-            .map(|directory| directory.join(program))
-            .collect()
+/// Returns the files that a program's name may stand for: in PATH if the name has no slash.
+fn candidates(program: &[u8]) -> io::Result<Vec<CString>> {
+    let mut candidates = Vec::new();
+    let path = match program {
+        [] => return Ok(candidates),
+        _ if program.contains(&b'/') => OsString::new(),
+        _ => std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()),
     };
-    let mut cause = Errno::NOENT;
-    for candidate in candidates {
-        match executable(&candidate) {
-            Ok(()) => return Ok(candidate),
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(error) => cause = error,
-        }
+    for directory in path.as_bytes().split(|&byte| byte == b':') {
+        // An empty one is the directory that livelet was started in.
+        let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
+        candidates.push(CString::new([directory, slash, program].concat())?);
     }
-    Err(cause)
+    Ok(candidates)
 }
 
-fn executable(path: &Path) -> Result<(), Errno> {
+fn executable(path: &CStr) -> Result<(), Errno> {
     access(path, Access::EXEC_OK)?;
-    if path.is_dir() {
+    if stat(path)?.st_mode & libc::S_IFMT == libc::S_IFDIR {
         return Err(Errno::ACCESS);
     }
     Ok(())
 }
 
-/// What exec takes: the addresses of strings, and a null pointer.
-struct Args {
-    addresses: Vec<*const c_char>,
-    /// What they point to.
-    _strings: Vec<CString>,
-}
-
-impl Args {
-    fn new(strings: Vec<CString>) -> Args {
-        let mut addresses: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
-        addresses.push(null());
-        Args {
-            addresses,
-            _strings: strings,
-        }
-    }
-}
-
-/// A program, ready to be executed.
+/// A program that is found and executed in a child, where nothing is allocated.
 struct Program<'e> {
-    file: CString,
-    args: Args,
-    /// Arguments of the shell that runs a file of no known format.
-    to_shell: Args,
+    candidates: Vec<CString>,
+    /// The addresses of the shell's name and of each word of the command, and a null pointer. From the second one on they
+    /// are the arguments of the program; with the program's file in its place, all of them are those of the shell.
+    addresses: Vec<*const c_char>,
+    /// What the addresses point to.
+    _words: Vec<CString>,
     environment: &'e mut Environment,
 }
 
 impl<'e> Program<'e> {
     fn new(
-        file: PathBuf,
-        command: &[impl AsRef<OsStr>],
+        command: &mut dyn Iterator<Item = &[u8]>,
         environment: &'e mut Environment,
     ) -> io::Result<Program<'e>> {
-        let file = CString::new(file.into_os_string().into_vec())?;
-        let mut args = Vec::new();
-        for arg in command {
-            args.push(CString::new(arg.as_ref().as_bytes())?);
+        let mut words = Vec::new();
+        let mut addresses = vec![SHELL.as_ptr()];
+        for word in command {
+            let word = CString::new(word.to_vec())?;
+            addresses.push(word.as_ptr());
+            words.push(word);
         }
-        let mut to_shell = vec![SHELL.to_owned(), file.clone()];
-        to_shell.extend(args.iter().skip(1).cloned());
+        addresses.push(null());
+        let program = words.first().map_or(&b""[..], |program| program.to_bytes());
         Ok(Program {
-            file,
-            args: Args::new(args),
-            to_shell: Args::new(to_shell),
+            candidates: candidates(program)?,
+            addresses,
+            _words: words,
             environment,
         })
     }
 
-    /// Executes the program. Returns only if that has failed, with the reason.
+    /// Executes the file that was found. Returns only if that has failed, with the reason.
     #[allow(unsafe_code, reason = "execve(2)")]
-    fn execute(&mut self) -> Errno {
+    fn execute(&mut self, Found(file): Found) -> Errno {
         let variables = self.environment.enter();
-        for (file, args) in [(self.file.as_c_str(), &self.args), (SHELL, &self.to_shell)] {
-            // SAFETY: each list ends in a null pointer, the pointers before it are to strings that end in a zero byte, and
-            // all of it outlives the call.
-            unsafe { libc::execve(file.as_ptr(), args.addresses.as_ptr(), variables) };
-            if last_error() != Errno::NOEXEC {
-                break;
+        let file = self.candidates.get(file);
+        let (Some(file), [_, args @ ..]) = (file, &mut *self.addresses) else {
+            return Errno::NOENT;
+        };
+        // SAFETY: each list ends in a null pointer, the pointers before it are to strings that end in a zero byte, and all
+        // of it outlives the call.
+        unsafe { libc::execve(file.as_ptr(), args.as_ptr(), variables) };
+        if last_error() == Errno::NOEXEC {
+            if let [program, ..] = args {
+                *program = file.as_ptr();
             }
+            // SAFETY: as above.
+            unsafe { libc::execve(SHELL.as_ptr(), self.addresses.as_ptr(), variables) };
         }
         last_error()
     }
@@ -130,17 +106,42 @@ fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// Pipe by which a child tells why it has not become another program; exec closes it (close-on-exec errno pipe).
+/// What a child has told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It has found its program, and waits for [`Report::go_on`].
+    Found,
+    /// The reason why it has not become another program.
+    Failed(Errno),
+    /// It has executed its program, or was killed.
+    Through,
+}
+
+/// Parent's end of the socket pair by which a child tells why it has not become another program; exec closes the child's
+/// end (close-on-exec errno pipe). It is in non-blocking mode: a child below a mount that hangs tells nothing.
 #[derive(Debug)]
-pub(crate) struct Report(File);
+pub(crate) struct Report(UnixStream);
 
 impl Report {
-    /// Returns the reason why exec was not reached. Waits for exec or the child's end, unless in non-blocking mode.
-    pub(crate) fn failure(mut self) -> Option<io::Error> {
+    /// Returns what the child has told since the last time.
+    ///
+    /// # Errors
+    /// Returns an error that asks for another try if the child has told nothing.
+    pub(crate) fn told(&self) -> io::Result<Told> {
         let mut number = [0; size_of::<i32>()];
-        let read = self.0.read_exact(&mut number);
-        read.ok()
-            .map(|()| io::Error::from_raw_os_error(i32::from_ne_bytes(number)))
+        match (read(&self.0, &mut number), i32::from_ne_bytes(number)) {
+            (Err(error @ (Errno::AGAIN | Errno::INTR)), _) => Err(error.into()),
+            // ECONNRESET is the end of a child that was to go on and has not read that.
+            (Ok(0) | Err(_), _) => Ok(Told::Through),
+            (Ok(_), 0) => Ok(Told::Found),
+            (Ok(_), error) => Ok(Told::Failed(Errno::from_raw_os_error(error))),
+        }
+    }
+
+    /// Lets a child that waits in [`Child::wait_to_go_on`] execute its program.
+    pub(crate) fn go_on(&self) {
+        // A child that has ended needs it no more.
+        let _ = write(&self.0, &[0]);
     }
 }
 
@@ -150,109 +151,129 @@ impl AsFd for Report {
     }
 }
 
-/// Both ends of the pipe of a [`Report`].
-struct Ends {
-    reader: OwnedFd,
-    writer: OwnedFd,
+/// Index of the candidate that [`Child::find`] has found.
+pub(crate) struct Found(usize);
+
+/// A child between fork(2) and execve(2).
+pub(crate) struct Child<'e> {
+    program: Program<'e>,
+    /// The child's own end of the socket pair.
+    parent: UnixStream,
 }
 
-/// Starts a program that is found by its name, and waits until it is executed. [`start`] says how it runs.
-///
-/// # Errors
-/// Returns the error of the search for the program, fork(2), `prepare` or execve(2); no child is left then.
-pub(crate) fn spawn(
-    command: &[impl AsRef<OsStr>],
-    environment: &mut Environment,
-    mask: Mask,
-    prepare: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>,
-) -> io::Result<Pid> {
-    let file = find(command.first().map_or(OsStr::new(""), AsRef::as_ref))?;
-    let (child, report) = start(file, command, environment, mask, prepare)?;
-    match report.failure() {
-        None => Ok(child),
-        Some(error) => {
-            while matches!(waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
-            Err(error)
+impl Child<'_> {
+    /// Returns the descriptor that must be left open.
+    pub(crate) fn report(&self) -> RawFd {
+        self.parent.as_raw_fd()
+    }
+
+    /// Looks for the file to execute. Below a mount that hangs, this may have no end.
+    ///
+    /// # Errors
+    /// Returns what execvp(3) would fail with.
+    pub(crate) fn find(&self) -> Result<Found, Errno> {
+        let mut cause = Errno::NOENT;
+        for (index, candidate) in self.program.candidates.iter().enumerate() {
+            match executable(candidate) {
+                Ok(()) => return Ok(Found(index)),
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => cause = error,
+            }
         }
+        Err(cause)
+    }
+
+    /// Tells the parent that the program is found, and waits until the child may go on.
+    ///
+    /// # Errors
+    /// Returns an error if the parent has ended.
+    pub(crate) fn wait_to_go_on(&self) -> Result<(), Errno> {
+        self.tell(0);
+        match read(&self.parent, &mut [0])? {
+            0 => Err(Errno::SRCH),
+            _ => Ok(()),
+        }
+    }
+
+    fn tell(&self, number: i32) {
+        // There is no other way to tell.
+        let _ = write(&self.parent, &number.to_ne_bytes());
+    }
+
+    /// Becomes the program, or tells why not and ends.
+    #[allow(unsafe_code, reason = "_exit(2)")]
+    fn run(
+        &mut self,
+        report: &Report,
+        mask: Mask,
+        prepare: &dyn Fn(&Child<'_>) -> Result<Found, Errno>,
+    ) -> ! {
+        let prepared = self.detach(report).and_then(|()| prepare(self));
+        let error = match prepared {
+            Ok(file) => {
+                signal::reset_dispositions();
+                // A signal that has come meanwhile acts now, by default.
+                mask.set();
+                self.program.execute(file)
+            }
+            Err(error) => error,
+        };
+        self.tell(error.raw_os_error());
+        // SAFETY: it ends the process without what the parent has registered for its own end.
+        unsafe { libc::_exit(127) }
+    }
+
+    fn detach(&self, report: &Report) -> Result<(), Errno> {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if self.parent_has_died(report) {
+            return Err(Errno::SRCH);
+        }
+        setpgid(None, None)
+    }
+
+    /// Returns `true` if livelet died before the child asked for a signal at that: the signal would never come. getppid(2)
+    /// does not tell: it is 0 in a new pid namespace (`unshare -p` without a fork).
+    #[allow(unsafe_code, reason = "close(2)")]
+    fn parent_has_died(&self, report: &Report) -> bool {
+        // SAFETY: it is the child's own copy, which is neither used nor dropped in the child.
+        unsafe { libc::close(report.0.as_raw_fd()) };
+        let mut parent = [PollFd::new(&self.parent, PollFlags::empty())];
+        let polled = poll(&mut parent, Some(&Timespec::default()));
+        polled.is_ok()
+            && parent
+                .iter()
+                .any(|fd| fd.revents().contains(PollFlags::HUP))
     }
 }
 
-/// Starts a program as leader of a process group of its own, with default signal dispositions and this signal mask. It
-/// dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). `prepare` is called in the child, where all signals are blocked,
-/// with the end of the pipe that it must leave open; it may do what signal-safety(7) allows. The child reports why it could
-/// not execute `file`.
+/// Starts a child that executes a program as leader of a process group of its own, with default signal dispositions and
+/// this signal mask. The child dies when livelet does (PR_SET_PDEATHSIG, prctl(2)), and reports why it could not execute the
+/// program. `prepare` is called in the child, where all signals are blocked. It may do what signal-safety(7) allows, and
+/// ends with [`Child::find`].
 ///
 /// # Errors
-/// Returns the error of pipe(2) or fork(2).
+/// Returns the error of socketpair(2) or fork(2).
 #[allow(unsafe_code, reason = "fork(2)")]
 pub(crate) fn start(
-    file: PathBuf,
-    command: &[impl AsRef<OsStr>],
+    command: &mut dyn Iterator<Item = &[u8]>,
     environment: &mut Environment,
     mask: Mask,
-    prepare: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>,
+    prepare: &dyn Fn(&Child<'_>) -> Result<Found, Errno>,
 ) -> io::Result<(Pid, Report)> {
-    let mut program = Program::new(file, command, environment)?;
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let ends = Ends { reader, writer };
+    let program = Program::new(command, environment)?;
+    let (report, parent) = UnixStream::pair()?;
+    report.set_nonblocking(true)?;
+    let report = Report(report);
+    let mut child = Child { program, parent };
     let before = Mask::all().set();
-    // SAFETY: another thread may hold the allocator's lock, and no other thread goes on in the child. `be_child` only
-    // makes system calls (signal-safety(7)) and does not return, so that nothing of the parent is freed in the child.
+    // SAFETY: another thread may hold the allocator's lock, and no other thread goes on in the child. `run` only makes
+    // system calls (signal-safety(7)) and does not return, so that nothing of the parent is freed in the child.
     let forked = unsafe { libc::fork() };
     if forked == 0 {
-        be_child(&mut program, &ends, mask, prepare);
+        child.run(&report, mask, prepare);
     }
     let failure = io::Error::last_os_error();
     before.set();
-    let child = Pid::from_raw(forked.max(0)).ok_or(failure)?;
-    Ok((child, Report(ends.reader.into())))
-}
-
-/// Is the child: becomes the program, or reports why not and ends.
-#[allow(unsafe_code, reason = "_exit(2)")]
-fn be_child(
-    program: &mut Program<'_>,
-    report: &Ends,
-    mask: Mask,
-    prepare: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>,
-) -> ! {
-    let error = match prepare_child(report, prepare) {
-        Ok(()) => {
-            signal::reset_dispositions();
-            // A signal that has come meanwhile acts now, by default.
-            mask.set();
-            program.execute()
-        }
-        Err(error) => error,
-    };
-    // The parent's end of the pipe is the only one to tell.
-    let _ = write(&report.writer, &error.raw_os_error().to_ne_bytes());
-    // SAFETY: it ends the process without what the parent has registered for its own end.
-    unsafe { libc::_exit(127) }
-}
-
-fn prepare_child(
-    report: &Ends,
-    prepare: &dyn Fn(BorrowedFd<'_>) -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    if parent_has_died(report) {
-        return Err(Errno::SRCH);
-    }
-    setpgid(None, None)?;
-    prepare(report.writer.as_fd())
-}
-
-/// Returns `true` if livelet died before the child asked for a signal at that: the signal would never come. The pipe has
-/// no reader then. getppid(2) does not tell: it is 0 in a new pid namespace (`unshare -p` without a fork).
-#[allow(unsafe_code, reason = "close(2)")]
-fn parent_has_died(report: &Ends) -> bool {
-    // SAFETY: it is the child's own copy, which is neither used nor dropped in the child.
-    unsafe { libc::close(report.reader.as_raw_fd()) };
-    let mut writer = [PollFd::new(&report.writer, PollFlags::empty())];
-    let polled = poll(&mut writer, Some(&Timespec::default()));
-    polled.is_ok()
-        && writer
-            .iter()
-            .any(|fd| fd.revents().contains(PollFlags::ERR))
+    let pid = Pid::from_raw(forked.max(0)).ok_or(failure)?;
+    Ok((pid, report))
 }

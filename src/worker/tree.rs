@@ -7,19 +7,19 @@
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
 
 use libc::{SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, wait, waitid,
+    Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, wait, waitid, waitpid,
 };
 
 use super::descendants::{Process, descendants, dispositions, process};
 use super::environment::Environment;
-use super::spawn::spawn;
+use super::spawn::{Child, Report, start};
 use super::terminal::{self, Terminal};
-use super::{Ending, NOT_PASSED_ON, SpawnError, group_of, kill};
+use super::{Ending, NOT_PASSED_ON, close_own, group_of, kill};
 use crate::listen::PassedOn;
 use crate::log;
 use crate::signal::{self, Mask};
@@ -109,18 +109,19 @@ impl Tree {
         }
     }
 
-    /// Starts the worker in a process group of its own, with the signal mask that livelet was started with. The group
-    /// gets the terminal if that is livelet's to give, and the worker gets the sockets.
+    /// Starts the child that becomes the worker, in a process group of its own, with the signal mask that livelet was started
+    /// with. The child waits for [`Report::go_on`] once it has found the program. The group gets the terminal if that is
+    /// livelet's to give, and the worker gets the sockets.
     ///
     /// # Errors
-    /// Returns an error if the program can't be found or executed, or no process can be had.
+    /// Returns an error if no process or no descriptor can be had.
     pub(crate) fn start_worker(
         &mut self,
         command: &[OsString],
         mask: Mask,
         variables: &[(&str, OsString)],
         sockets: &PassedOn,
-    ) -> Result<(), SpawnError> {
+    ) -> io::Result<Report> {
         let own = getpid();
         if !own.is_init() {
             // Before Linux 3.4 there is none, and orphans are not livelet's to end.
@@ -128,24 +129,34 @@ impl Tree {
         }
         let has_terminal = terminal::is_own();
         let mut environment = Environment::new(&NOT_PASSED_ON, variables, !sockets.is_empty());
-        let prepare = |_: BorrowedFd<'_>| {
+        let prepare = |child: &Child<'_>| {
+            sockets.outlive_exec()?;
+            close_own(child.report());
+            let found = child.find()?;
+            child.wait_to_go_on()?;
+            // Not before: Ctrl-C ends livelet, and not a child that hangs.
             if has_terminal {
                 terminal::set_foreground(getpid());
             }
-            sockets.outlive_exec()
+            Ok(found)
         };
-        let pid = spawn(command, &mut environment, mask, &prepare).map_err(|cause| SpawnError {
-            program: command.first().cloned().unwrap_or_default(),
-            cause,
-        })?;
+        let mut words = command.iter().map(|word| word.as_bytes());
+        let (pid, report) = start(&mut words, &mut environment, mask, &prepare)?;
         self.worker = Some(Worker {
             pid,
             terminal: has_terminal.then_some(Terminal { worker: pid }),
         });
-        Ok(())
+        Ok(report)
     }
 
-    /// Returns the worker's pid; `None` unless it runs.
+    /// Reaps the child that could not become the worker, and has said so.
+    pub(crate) fn reap_failed_worker(&mut self) {
+        if let Some(Worker { pid, .. }) = self.worker.take() {
+            while matches!(waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
+        }
+    }
+
+    /// Returns the pid of the worker, or of the child that becomes the worker; `None` if there is neither.
     pub(crate) fn worker(&self) -> Option<i32> {
         Some(self.worker.as_ref()?.pid.as_raw_pid())
     }

@@ -106,6 +106,7 @@ impl Simulated {
             has_worker: self.plan.has_worker,
             is_stopping: self.lifecycle.is_stopping(),
             has_worker_failed: self.lifecycle.worker_has_failed(),
+            is_worker_late: false,
             pid: 1,
         }
     }
@@ -417,6 +418,7 @@ fn the_status_of_an_answer_agrees_with_its_lines() {
             has_worker: random.below(2) > 0,
             is_stopping: random.below(2) > 0,
             has_worker_failed: random.below(4) == 0,
+            is_worker_late: random.below(4) == 0,
             pid: 1,
         };
         let mut report = Report::own(question.endpoint, snapshot);
