@@ -35,7 +35,7 @@ const PROBE: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// Checks: as they are written, whether `probe` takes them, and what they hold by. `` ` `` sets off what is typed.
+/// Checks: their form, `true` if `probe` accepts them, and their condition. `` ` `` marks text to type.
 const CHECKS: [(&str, bool, &str); 8] = [
     (
         "notify",
@@ -77,7 +77,7 @@ const CHECKS: [(&str, bool, &str); 8] = [
     ),
 ];
 
-/// The man page's text for each option, without its default and without that it is repeatable.
+/// Texts of the man page for each option, without its default and without the note that it is repeatable.
 const TEXTS: [(&str, &str); 22] = [
     (
         "listen",
@@ -283,12 +283,12 @@ fn man(date: &str) -> Outcome<String> {
     Ok(out)
 }
 
-/// A term and its text, indented.
+/// Returns a term and its text, indented.
 fn entry(term: &str, text: &str) -> String {
     format!(".TP\n{}\n{}\n", roff(term), roff(text))
 }
 
-/// The names of an option and its value.
+/// Returns the names of an option and its value.
 fn term(short: Option<char>, long: &str, value: &str) -> String {
     let short = short.map_or(String::new(), |c| format!("`-{c}`, "));
     let value = match value {
@@ -327,7 +327,7 @@ fn capital(text: &str) -> String {
 
 // --- completions ---
 
-/// Values to offer for an option, by what its value is called.
+/// Returns the values to offer for an option, by the name of its value.
 fn values(value: &str) -> &'static [&'static str] {
     match value {
         "CHECK" => &[
@@ -347,7 +347,7 @@ fn values(value: &str) -> &'static [&'static str] {
     }
 }
 
-/// What `probe` takes in place of an endpoint.
+/// Returns the checks that `probe` accepts in place of an endpoint.
 fn probe_checks() -> Vec<&'static str> {
     let words = values("CHECK").iter().copied();
     words
@@ -360,7 +360,7 @@ fn probe_checks() -> Vec<&'static str> {
         .collect()
 }
 
-/// Within single quotes, for a POSIX shell and for zsh.
+/// Returns a text within single quotes, for a POSIX shell and for zsh.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
