@@ -1,11 +1,11 @@
-//! The processes below livelet and the signals they wait for, from /proc (proc(5)).
+//! Finds the processes below livelet, and the signals that they catch, in /proc (proc(5)).
 
 use std::fs;
 use std::io;
 
 use rustix::process::getpid;
 
-/// Most parents that are followed from a process up to livelet. A chain is as long as its processes want.
+/// Most parents that are followed from a process up to livelet. Processes can make such a chain as long as they like.
 const MAX_DEPTH: usize = 64;
 
 /// One process, as /proc shows it.
@@ -14,19 +14,19 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     pub(crate) group: i32,
-    /// Start time in clock ticks since boot: tells the process from a later one with the same pid.
+    /// Start time in clock ticks since boot. It differs from that of a later process with the same pid.
     start: u64,
-    /// Address of the stack, which execve(2) moves; 0 for a process that livelet may not look into.
+    /// Address of the stack, which execve(2) changes. 0 if livelet may not read it.
     stack: u64,
 }
 
 impl Process {
-    /// Returns `true` if both are the same process, which may have got another parent meanwhile.
+    /// Returns `true` if both are the same process. Its parent may have changed in between.
     pub(crate) fn is_same(&self, other: &Process) -> bool {
         self.pid == other.pid && self.start == other.start
     }
 
-    /// Returns `true` if both are the same process, and it has executed no program meanwhile.
+    /// Returns `true` if both are the same process, and it has executed no program in between.
     pub(crate) fn is_same_program(&self, other: &Process) -> bool {
         self.is_same(other) && self.stack == other.stack
     }
@@ -35,7 +35,7 @@ impl Process {
 /// Returns every descendant of livelet, parents before their children.
 ///
 /// # Errors
-/// Returns an error if /proc can't be read, or shows another pid namespace: its numbers are those of other processes.
+/// Returns an error if /proc can't be read, or shows another pid namespace, where the pids mean other processes.
 pub(crate) fn descendants() -> io::Result<Vec<Process>> {
     descendants_of(getpid().as_raw_pid())
 }
@@ -43,12 +43,12 @@ pub(crate) fn descendants() -> io::Result<Vec<Process>> {
 /// Returns every descendant of a process, parents before their children.
 ///
 /// # Errors
-/// Returns an error as [`descendants`] does.
+/// Returns an error if [`descendants`] does.
 pub(crate) fn descendants_of(pid: i32) -> io::Result<Vec<Process>> {
     if !shows_own_namespace()? {
         return Err(io::Error::other("it shows another pid namespace"));
     }
-    // A process that has ended meanwhile has no file any more.
+    // A process that has just ended has no file any more.
     let all: Vec<Process> = pids()?.into_iter().filter_map(process).collect();
     Ok(below(pid, &all))
 }
@@ -66,7 +66,7 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Returns `true` if the numbers in /proc are those of livelet's own pid namespace.
+/// Returns `true` if the pids in /proc are those of livelet's own pid namespace.
 fn shows_own_namespace() -> io::Result<bool> {
     let status = fs::read("/proc/self/status")?;
     Ok(is_own_status(&status, getpid().as_raw_pid()) == Some(true))
@@ -97,18 +97,18 @@ pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
     is_own_status(&status, pid)
 }
 
-/// Returns `true` if the status is that of a process in the namespace of /proc. Returns `None` if the process has gone: its
-/// pids are 0 then.
+/// Returns `true` if the status is that of a process in the pid namespace of /proc. Returns `None` if the process has
+/// gone: its pids are 0 then.
 ///
-/// `NSpid` lists the pid in each namespace from that of /proc to the process's own. It came with Linux 4.1, and some
-/// sandboxes do without it.
+/// `NSpid` lists the pid in each namespace from that of /proc to the process's own. The field came with Linux 4.1, and
+/// some sandboxes lack it.
 fn is_own_status(status: &[u8], pid: i32) -> Option<bool> {
     let pids = field(status, "NSpid").or_else(|| field(status, "Pid"));
     let pids = pids.unwrap_or_default().trim_ascii();
     (!pids.starts_with('0')).then(|| pids == pid.to_string())
 }
 
-/// Returns the processes of `all` whose ancestor is `ancestor`, parents before their children.
+/// Returns the processes of `all` that descend from `ancestor`, parents before their children.
 fn below(ancestor: i32, all: &[Process]) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     let mut parent = ancestor;
@@ -123,13 +123,13 @@ fn below(ancestor: i32, all: &[Process]) -> Vec<Process> {
     }
 }
 
-/// Returns a process, if /proc shows it.
+/// Returns a process. Returns `None` if /proc does not show it.
 pub(crate) fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
-    // The name, in parentheses, may hold anything. After it come the state, the parent and the group.
+    // The name, in parentheses, may have any bytes. After it come the state, the parent and the group.
     let name_end = stat.iter().rposition(|&b| b == b')')?;
     let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
     let mut fields = fields.split_ascii_whitespace().skip(1);
@@ -147,11 +147,11 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
 pub(crate) struct Dispositions {
     pub(crate) ignored: u64,
     pub(crate) caught: u64,
-    /// Signals that the process has been sent and has not taken yet.
+    /// Signals that were sent to the process and are still pending.
     pub(crate) pending: u64,
 }
 
-/// Returns what a process does with signals; nothing if that can't be known.
+/// Returns the sets of signals of a process. They are empty if /proc does not show them.
 pub(crate) fn dispositions(pid: i32) -> Dispositions {
     let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
     let set = |name| signals(&status, name).unwrap_or_default();
@@ -162,12 +162,13 @@ pub(crate) fn dispositions(pid: i32) -> Dispositions {
     }
 }
 
-/// Returns a set of signals in /proc/PID/status, signal 1 in the lowest bit.
+/// Returns a set of signals in /proc/PID/status, signal 1 in the lowest bit. Returns `None` if the field is missing.
 fn signals(status: &[u8], name: &str) -> Option<u64> {
     u64::from_str_radix(field(status, name)?.trim_ascii(), 16).ok()
 }
 
-/// Returns the value of a field of /proc/PID/status. The first field, the name, has no line end in it.
+/// Returns the value of a field of /proc/PID/status. The first field, the name, has no line end in it. Returns `None`
+/// if the field is missing.
 fn field<'s>(status: &'s [u8], name: &str) -> Option<&'s str> {
     let mut lines = status.split(|&b| b == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;

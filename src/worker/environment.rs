@@ -1,5 +1,5 @@
-//! The environment of a child. A worker that gets sockets (sd_listen_fds(3)) finds its own pid in it, which is known only
-//! between fork and exec.
+//! The environment of a child. A worker that gets sockets (sd_listen_fds(3)) needs its own pid in it, which is known
+//! only between fork and exec.
 
 use std::ffi::{OsStr, OsString, c_char};
 use std::io::Write as _;
@@ -8,22 +8,23 @@ use std::ptr::null;
 
 use rustix::process::getpid;
 
-/// Start of the variable that holds the pid of the process that calls [`Environment::enter`].
+/// Beginning of the variable with the pid of the process that calls [`Environment::enter`].
 const PID: &[u8] = b"LISTEN_PID=";
-/// Digits of a pid, and the byte after them.
-const PID_ROOM: usize = 11;
+/// Most digits of a pid, and the zero byte after them.
+const PID_LENGTH: usize = 11;
 
-/// Variables as exec takes them.
+/// Variables in the form that execve(2) needs.
 #[derive(Debug)]
 pub(crate) struct Environment {
-    /// `NAME=VALUE` and a zero byte, each. They stay where they are in memory.
+    /// Entries, each `NAME=VALUE` and a zero byte. Their addresses do not change.
     entries: Vec<Vec<u8>>,
-    /// The addresses of the entries, and a null pointer.
+    /// Addresses of the entries, and a null pointer at the end.
     addresses: Vec<*const c_char>,
 }
 
 impl Environment {
-    /// Returns livelet's own variables without some of them, and with others. `with_pid` adds LISTEN_PID.
+    /// Returns livelet's own variables, without those in `without`, and with those in `with`. `with_pid` adds
+    /// LISTEN_PID.
     pub(crate) fn new(without: &[&str], with: &[(&str, OsString)], with_pid: bool) -> Environment {
         let entry =
             |name: &OsStr, value: &OsStr| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat();
@@ -38,23 +39,23 @@ impl Environment {
             entries.push(entry(OsStr::new(name), value));
         }
         if with_pid {
-            entries.push([PID, &[0; PID_ROOM]].concat());
+            entries.push([PID, &[0; PID_LENGTH]].concat());
         }
         let mut addresses: Vec<_> = entries.iter().map(|entry| entry.as_ptr().cast()).collect();
         addresses.push(null());
         Environment { entries, addresses }
     }
 
-    /// Fills in the pid of the calling process, and returns the variables. The process may be between fork and exec:
-    /// nothing is allocated.
+    /// Fills in the pid of the calling process, and returns the variables. Allocates nothing, because the process may
+    /// be between fork and exec.
     pub(crate) fn enter(&mut self) -> *const *const c_char {
-        let room = self.entries.last_mut().and_then(|entry| {
+        let digits = self.entries.last_mut().and_then(|entry| {
             let is_pid = entry.starts_with(PID);
             entry.get_mut(PID.len()..).filter(|_| is_pid)
         });
-        if let Some(mut room) = room {
-            // The digits fit; the zero byte after them is there already.
-            let _ = write!(room, "{}", getpid().as_raw_pid());
+        if let Some(mut digits) = digits {
+            // The digits fit, and the zero byte after them is there already.
+            let _ = write!(digits, "{}", getpid().as_raw_pid());
         }
         self.addresses.as_ptr()
     }

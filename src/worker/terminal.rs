@@ -1,4 +1,4 @@
-//! Job control: the terminal that livelet passes on to its worker (credentials(7), tcsetpgrp(3)).
+//! Job control: passes livelet's terminal to the worker (credentials(7), tcsetpgrp(3)).
 
 use libc::{SIGCONT, SIGSTOP};
 use rustix::process::{Pid, getpid};
@@ -7,8 +7,8 @@ use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use super::{group_of, kill, own_session};
 
-/// Returns `true` if the terminal is livelet's to give: livelet leads its own process group, a shell's job or a
-/// container, and that is the foreground. Under `npm run`, say, the group is npm's.
+/// Returns `true` if livelet may pass the terminal to the worker: livelet leads its own process group, and that group
+/// is the foreground. Under `npm run`, for example, npm leads the group.
 pub(super) fn is_own() -> bool {
     group_of(0) == getpid().as_raw_pid() && is_foreground(getpid())
 }
@@ -17,28 +17,27 @@ fn is_foreground(group: Pid) -> bool {
     tcgetpgrp(stdin()) == Ok(group)
 }
 
-/// Makes a group the foreground of the terminal. A group in the background has to block SIGTTOU for that, as companions
-/// do.
+/// Makes a group the foreground of the terminal. A caller in the background has to block SIGTTOU, as companions do.
 pub(super) fn set_foreground(group: Pid) {
-    // A terminal that was hung up has no foreground.
+    // A terminal after a hangup has no foreground.
     let _ = tcsetpgrp(stdin(), group);
 }
 
-/// The terminal of a worker: livelet leads its process group, as the worker does, and has given the terminal to it.
+/// Terminal that livelet has passed to a worker. Both lead their own process groups.
 #[derive(Debug)]
 pub(super) struct Terminal {
     pub(super) worker: Pid,
 }
 
 impl Terminal {
-    /// Follows a stop of the worker, by Ctrl-Z as a rule: the shell that started livelet waits for livelet's stop before
-    /// it prompts again. If no shell did, nothing could continue either of them, so the worker goes on.
+    /// Stops livelet after a stop of the worker, usually by Ctrl-Z. The shell that started livelet prompts only when
+    /// livelet stops too. Without such a shell, continues the worker, because no other process could.
     pub(super) fn follow_stop(&self) {
         if !is_foreground(self.worker) {
             return;
         }
         let own = getpid();
-        // A refusal here has no remedy: the processes are livelet's own group and its child's.
+        // An error here has no remedy: the signals go to livelet's own group and its child's.
         let _ = if own.is_init() || own_session() == own.as_raw_pid() {
             kill(-self.worker.as_raw_pid(), SIGCONT)
         } else {
@@ -53,7 +52,8 @@ impl Terminal {
         }
     }
 
-    /// Takes the terminal back from the worker, which has ended. In the background it is the shell's or another job's.
+    /// Takes the terminal back from a worker that has ended. Does nothing if livelet is in the background: the terminal
+    /// is the shell's or another job's then.
     pub(super) fn take_back(&self) {
         if is_foreground(self.worker) {
             set_foreground(getpid());
