@@ -32,7 +32,7 @@ use crate::notify::{NotifySocket, Upstream};
 use crate::responder::Responder;
 use crate::runtime::{self, Source, Timer, task};
 use crate::signal;
-use crate::worker::{Ended, Report, SpawnError, Told, Tree};
+use crate::worker::{Ended, Progress, Report, SpawnError, Tree};
 
 use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 use signals::{Arrived, Signals};
@@ -45,8 +45,8 @@ const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 /// and a developer has not saved the next change yet.
 const SETTLED_IN: Duration = Duration::from_secs(1);
 
-/// Time after which the worker is late, unless its program has been executed. A prober that waits for a second still gets
-/// the reason.
+/// Time after which the worker is late if its program has not been executed. A prober that waits for a second still
+/// gets the reason.
 const LATE: Duration = Duration::from_millis(800);
 
 /// Variable that names the notify socket.
@@ -344,8 +344,8 @@ impl<'c> Process<'c> {
         !self.config.command.is_empty()
     }
 
-    /// Serves the sockets, and starts the worker unless it runs. A program below a mount that hangs is waited for, and events
-    /// are taken meanwhile. Returns early if a stop begins.
+    /// Serves the sockets, and starts the worker unless it runs. Handles events while the program is below a mount that
+    /// hangs. Returns early if a stop begins.
     async fn start_worker(&mut self, sockets: Vec<Listening>) -> Result<(), RunError> {
         if !self.has_worker() || self.tree.worker().is_some() {
             return self.serve(sockets);
@@ -354,10 +354,10 @@ impl<'c> Process<'c> {
         let late_at = Instant::now() + LATE;
         let mut sockets = Some(sockets);
         loop {
-            let told = async {
-                // If epoll refuses the descriptor (ENOSPC, ENOMEM), the end of the child tells.
-                let told = report.read_with(Report::told).await;
-                (Some(told.unwrap_or(Told::Through)), Vec::new())
+            let progress = async {
+                // If epoll refuses the descriptor (ENOSPC, ENOMEM), SIGCHLD reports a child that has failed.
+                let progress = report.read_with(Report::progress).await;
+                (Some(progress.unwrap_or(Progress::Done)), Vec::new())
             };
             let late = async {
                 Timer::at(late_at).await;
@@ -366,11 +366,11 @@ impl<'c> Process<'c> {
                 } else {
                     Vec::new()
                 };
-                // A child that has ended has told why before.
-                (report.get_ref().told().ok(), events)
+                // A child that has ended has reported its error before.
+                (report.get_ref().progress().ok(), events)
             };
-            let (told, events) = or(told, late).await;
-            if let Some(Told::Failed(cause)) = told {
+            let (progress, events) = or(progress, late).await;
+            if let Some(Progress::Failed(cause)) = progress {
                 self.tree.reap_failed_worker();
                 return Err(self.cannot_start(cause.into()));
             }
@@ -385,12 +385,12 @@ impl<'c> Process<'c> {
             if self.lifecycle.is_stopping() {
                 return Ok(());
             }
-            if told == Some(Told::Through) {
+            if progress == Some(Progress::Done) {
                 self.is_worker_late = false;
                 self.step(Event::WorkerStarted);
                 return Ok(());
             }
-            if told.is_none() && !self.is_worker_late {
+            if progress.is_none() && !self.is_worker_late {
                 log::notice(format_args!(
                     "worker: its program cannot be executed yet; a mount may hang"
                 ));

@@ -1,4 +1,4 @@
-//! The worker: spawned, signalled, reaped. Only this module waits for children, on one thread.
+//! The worker: starts it, signals it and reaps it. Only this module waits for children, on one thread.
 
 mod descendants;
 mod environment;
@@ -28,10 +28,10 @@ use environment::Environment;
 use spawn::{Child, start};
 
 pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace};
-pub(crate) use spawn::{Report, Told};
+pub(crate) use spawn::{Progress, Report};
 pub(crate) use tree::{Ended, Tree};
 
-/// Variables that supervisors set for livelet, not for the worker.
+/// Variables of livelet's own supervisors, which the worker does not get.
 const NOT_PASSED_ON: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -42,7 +42,7 @@ const NOT_PASSED_ON: [&str; 7] = [
     "WATCHDOG_PID",
 ];
 
-/// Why the worker could not be started.
+/// Reason why the worker could not be started.
 #[derive(Debug)]
 pub struct SpawnError {
     program: OsString,
@@ -57,8 +57,8 @@ impl SpawnError {
         }
     }
 
-    /// Returns 127 if there is no such program and 126 if it can't be executed, as shells and tini do; 125 if the system
-    /// had no process or no descriptor to give.
+    /// Returns the exit code: 127 if the program is not found and 126 if it can't be executed, as shells and tini do.
+    /// Returns 125 if the system refused a process or a descriptor.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match Errno::from_io_error(&self.cause) {
@@ -90,7 +90,7 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// How a child has ended.
+/// End of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     Exited(u8),
@@ -116,18 +116,18 @@ impl fmt::Display for Ending {
     }
 }
 
-/// The program of a check that was started.
+/// Program of a check that runs.
 #[derive(Debug)]
 pub(crate) struct CheckProgram {
     pub(crate) pid: i32,
-    /// Tells why the program was not executed, once the child has ended.
+    /// Reason why the program was not executed, readable once the child has ended.
     pub(crate) report: Report,
-    /// Output and error output, in non-blocking mode.
+    /// Pipe of its standard output and error, in non-blocking mode.
     pub(crate) output: OwnedFd,
 }
 
-/// Starts the program of a check, in a process group of its own, without input. [`Tree::reap`] finds its end. The child
-/// looks the program up: below a mount that hangs, the child hangs alone.
+/// Starts the program of a check, in its own process group and without input. [`Tree::reap`] finds its end. The child
+/// searches for the program: below a mount that hangs, only the child hangs.
 ///
 /// # Errors
 /// Returns the error of pipe(2) or fork(2).
@@ -136,8 +136,8 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     fcntl_setfl(&output, OFlags::NONBLOCK)?;
     let prepare = |child: &Child<'_>| {
-        // The orphans of the program stay below it (subreaper, prctl(2)), where `kill_check` finds them. Before Linux 3.4
-        // there is none.
+        // Orphans of the program stay below it (subreaper, prctl(2)), where `kill_check` finds them. Before Linux 3.4
+        // there is no subreaper.
         let _ = set_child_subreaper(Some(getpid()));
         dup2_stdin(&null)?;
         dup2_stdout(&writer)?;
@@ -155,8 +155,8 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     })
 }
 
-/// Closes every descriptor above stderr but one, in a child. A child that hangs before execve(2) would keep open each
-/// connection that livelet closes. Before Linux 5.9 it does.
+/// Closes every descriptor above stderr, except `kept`, in a child. Otherwise a child that hangs before execve(2) would
+/// keep connections open that livelet closes. Before Linux 5.9 the call does not exist.
 #[allow(unsafe_code, reason = "close_range(2)")]
 fn close_others(kept: RawFd) {
     let kept = c_uint::try_from(kept).unwrap_or_default();
@@ -166,11 +166,12 @@ fn close_others(kept: RawFd) {
     }
 }
 
-/// Closes livelet's own descriptors but one, in a child. A child that hangs before execve(2) would keep the port. livelet's
-/// own are close-on-exec, unlike those that the worker inherits.
+/// Closes livelet's own descriptors except `kept`, in a child. Otherwise a child that hangs before execve(2) would keep
+/// the port. livelet's own ones are close-on-exec, unlike those that the worker inherits.
 #[allow(unsafe_code, reason = "fcntl(2), close(2)")]
 fn close_own(kept: RawFd) {
-    /// `kept` is the last one that was opened. Only where others have been closed, some have a higher number.
+    /// Numbers above `kept` that are checked too. `kept` was opened last, so only few of livelet's own have a higher
+    /// number.
     const HIGHER: RawFd = 16;
     for number in (3..kept.saturating_add(HIGHER)).filter(|&number| number != kept) {
         // SAFETY: F_GETFD takes a number.
@@ -189,7 +190,7 @@ pub(crate) fn kill_check(pid: i32, runs: bool) {
     } else {
         Vec::new()
     };
-    // What is gone needs no signal.
+    // A group that has gone needs no signal.
     let _ = kill(-pid, libc::SIGKILL);
     for process in below {
         let _ = kill(process.pid, libc::SIGKILL);
@@ -199,7 +200,7 @@ pub(crate) fn kill_check(pid: i32, runs: bool) {
 /// Sends a signal with kill(2): to a process, a group (negative), livelet's own group (0) or all processes (-1).
 ///
 /// # Errors
-/// Returns `SRCH` if there is no such process, and `PERM` if livelet may signal none of them.
+/// Returns the error `SRCH` if there is no such process, and `PERM` if livelet may signal none of them.
 #[allow(unsafe_code, reason = "rustix has kill(2) for named signals alone")]
 fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two numbers.
@@ -211,15 +212,15 @@ fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
 
-/// Returns the process group of a process, or of livelet for 0: 0 if the group is not of livelet's pid namespace, -1 if
-/// there is no such process.
+/// Returns the process group of a process, or livelet's own for 0. Returns 0 if the group is not of livelet's pid
+/// namespace, and -1 if there is no such process.
 #[allow(unsafe_code, reason = "rustix takes a group for a number above 0")]
 fn group_of(pid: i32) -> i32 {
     // SAFETY: getpgid(2) takes a number.
     unsafe { libc::getpgid(pid) }
 }
 
-/// Returns livelet's session; 0 if it is not of livelet's pid namespace.
+/// Returns livelet's session. Returns 0 if the session is not of livelet's pid namespace.
 #[allow(unsafe_code, reason = "rustix takes a session for a number above 0")]
 fn own_session() -> i32 {
     // SAFETY: getsid(2) takes a number.

@@ -1,7 +1,7 @@
-//! fork(2) and exec(3): a child, and what it does of its own before it becomes another program.
+//! Starts programs by fork(2) and exec(3). The child prepares itself before it executes the program.
 //!
-//! std's `Command` runs signal handlers of livelet's in the child, which would take a signal that is meant for the new
-//! program, and is 20 KB of features that nobody asks for here.
+//! std's `Command` is not used. It runs livelet's signal handlers in the child, where they would catch a signal that is
+//! meant for the program. It also has 20 KB of features that are not needed here.
 
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::io;
@@ -18,12 +18,12 @@ use rustix::process::{Pid, Signal, set_parent_process_death_signal, setpgid};
 use super::environment::Environment;
 use crate::signal::{self, Mask};
 
-/// Where PATH is not set: as musl's execvp(3) has it.
+/// Search path if PATH is not set, as in musl's execvp(3).
 const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
-/// What runs a file that is executable and of no known format, as execvp(3) and shells do.
+/// Program that runs an executable file of unknown format, as with execvp(3) and shells.
 const SHELL: &CStr = c"/bin/sh";
 
-/// Returns the files that a program's name may stand for: in PATH if the name has no slash.
+/// Returns the files that a program's name may stand for. A name without a slash is searched for in PATH.
 fn candidates(program: &[u8]) -> io::Result<Vec<CString>> {
     let mut candidates = Vec::new();
     let path = match program {
@@ -32,7 +32,7 @@ fn candidates(program: &[u8]) -> io::Result<Vec<CString>> {
         _ => std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()),
     };
     for directory in path.as_bytes().split(|&byte| byte == b':') {
-        // An empty one is the directory that livelet was started in.
+        // An empty entry of PATH is livelet's first directory.
         let slash: &[u8] = if directory.is_empty() { b"" } else { b"/" };
         candidates.push(CString::new([directory, slash, program].concat())?);
     }
@@ -47,13 +47,14 @@ fn executable(path: &CStr) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A program that is found and executed in a child, where nothing is allocated.
+/// A program that a child finds and executes. Nothing is allocated in the child.
 struct Program<'e> {
     candidates: Vec<CString>,
-    /// The addresses of the shell's name and of each word of the command, and a null pointer. From the second one on they
-    /// are the arguments of the program; with the program's file in its place, all of them are those of the shell.
+    /// Addresses of the shell's name and of each word of the command, and a null pointer. From the second address on
+    /// they are the arguments of the program. For the shell, the program's file replaces the first word, and all of
+    /// them are arguments.
     addresses: Vec<*const c_char>,
-    /// What the addresses point to.
+    /// Strings at these addresses.
     _words: Vec<CString>,
     environment: &'e mut Environment,
 }
@@ -80,7 +81,7 @@ impl<'e> Program<'e> {
         })
     }
 
-    /// Executes the file that was found. Returns only if that has failed, with the reason.
+    /// Executes the file that was found. Returns only if that fails, with the error.
     #[allow(unsafe_code, reason = "execve(2)")]
     fn execute(&mut self, Found(file): Found) -> Errno {
         let variables = self.environment.enter();
@@ -88,8 +89,8 @@ impl<'e> Program<'e> {
         let (Some(file), [_, args @ ..]) = (file, &mut *self.addresses) else {
             return Errno::NOENT;
         };
-        // SAFETY: each list ends in a null pointer, the pointers before it are to strings that end in a zero byte, and all
-        // of it outlives the call.
+        // SAFETY: each list ends in a null pointer. The pointers before it are to strings that end in a zero byte. All
+        // of it lives longer than the call.
         unsafe { libc::execve(file.as_ptr(), args.as_ptr(), variables) };
         if last_error() == Errno::NOEXEC {
             if let [program, ..] = args {
@@ -106,41 +107,41 @@ fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// What a child has told.
+/// Progress of a child, as the child reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// It has found its program, and waits for [`Report::go_on`].
+pub(crate) enum Progress {
+    /// The child has found its program, and waits for [`Report::go_on`].
     Found,
-    /// The reason why it has not become another program.
+    /// The child could not execute its program, for this reason.
     Failed(Errno),
-    /// It has executed its program, or was killed.
-    Through,
+    /// The child has executed its program, or was killed.
+    Done,
 }
 
-/// Parent's end of the socket pair by which a child tells why it has not become another program; exec closes the child's
-/// end (close-on-exec errno pipe). It is in non-blocking mode: a child below a mount that hangs tells nothing.
+/// Parent's end of the socket pair over which a child reports its progress. exec closes the child's end (close-on-exec
+/// errno pipe). It is in non-blocking mode, because a child below a mount that hangs reports nothing.
 #[derive(Debug)]
 pub(crate) struct Report(UnixStream);
 
 impl Report {
-    /// Returns what the child has told since the last time.
+    /// Returns the progress since the last call.
     ///
     /// # Errors
-    /// Returns an error that asks for another try if the child has told nothing.
-    pub(crate) fn told(&self) -> io::Result<Told> {
+    /// Returns an error of kind `WouldBlock` or `Interrupted` if the child has reported nothing.
+    pub(crate) fn progress(&self) -> io::Result<Progress> {
         let mut number = [0; size_of::<i32>()];
         match (read(&self.0, &mut number), i32::from_ne_bytes(number)) {
             (Err(error @ (Errno::AGAIN | Errno::INTR)), _) => Err(error.into()),
-            // ECONNRESET is the end of a child that was to go on and has not read that.
-            (Ok(0) | Err(_), _) => Ok(Told::Through),
-            (Ok(_), 0) => Ok(Told::Found),
-            (Ok(_), error) => Ok(Told::Failed(Errno::from_raw_os_error(error))),
+            // ECONNRESET is the end of a child that has not read the byte of `go_on`.
+            (Ok(0) | Err(_), _) => Ok(Progress::Done),
+            (Ok(_), 0) => Ok(Progress::Found),
+            (Ok(_), error) => Ok(Progress::Failed(Errno::from_raw_os_error(error))),
         }
     }
 
     /// Lets a child that waits in [`Child::wait_to_go_on`] execute its program.
     pub(crate) fn go_on(&self) {
-        // A child that has ended needs it no more.
+        // A child that has ended needs no byte.
         let _ = write(&self.0, &[0]);
     }
 }
@@ -157,20 +158,20 @@ pub(crate) struct Found(usize);
 /// A child between fork(2) and execve(2).
 pub(crate) struct Child<'e> {
     program: Program<'e>,
-    /// The child's own end of the socket pair.
+    /// Child's end of the socket pair.
     parent: UnixStream,
 }
 
 impl Child<'_> {
-    /// Returns the descriptor that must be left open.
+    /// Returns the descriptor that has to stay open.
     pub(crate) fn report(&self) -> RawFd {
         self.parent.as_raw_fd()
     }
 
-    /// Looks for the file to execute. Below a mount that hangs, this may have no end.
+    /// Searches for the file to execute. Does not return below a mount that hangs.
     ///
     /// # Errors
-    /// Returns what execvp(3) would fail with.
+    /// Returns the error of execvp(3) for this program.
     pub(crate) fn find(&self) -> Result<Found, Errno> {
         let mut cause = Errno::NOENT;
         for (index, candidate) in self.program.candidates.iter().enumerate() {
@@ -183,24 +184,24 @@ impl Child<'_> {
         Err(cause)
     }
 
-    /// Tells the parent that the program is found, and waits until the child may go on.
+    /// Reports that the program is found, and waits until the child may go on.
     ///
     /// # Errors
     /// Returns an error if the parent has ended.
     pub(crate) fn wait_to_go_on(&self) -> Result<(), Errno> {
-        self.tell(0);
+        self.report_number(0);
         match read(&self.parent, &mut [0])? {
             0 => Err(Errno::SRCH),
             _ => Ok(()),
         }
     }
 
-    fn tell(&self, number: i32) {
-        // There is no other way to tell.
+    fn report_number(&self, number: i32) {
+        // An error can't be reported.
         let _ = write(&self.parent, &number.to_ne_bytes());
     }
 
-    /// Becomes the program, or tells why not and ends.
+    /// Runs in the child. Executes the program, or reports the error and ends.
     #[allow(unsafe_code, reason = "_exit(2)")]
     fn run(
         &mut self,
@@ -212,14 +213,14 @@ impl Child<'_> {
         let error = match prepared {
             Ok(file) => {
                 signal::reset_dispositions();
-                // A signal that has come meanwhile acts now, by default.
+                // A signal that has arrived by now acts here, by its default.
                 mask.set();
                 self.program.execute(file)
             }
             Err(error) => error,
         };
-        self.tell(error.raw_os_error());
-        // SAFETY: it ends the process without what the parent has registered for its own end.
+        self.report_number(error.raw_os_error());
+        // SAFETY: the call ends the process without the exit handlers of the parent.
         unsafe { libc::_exit(127) }
     }
 
@@ -231,11 +232,12 @@ impl Child<'_> {
         setpgid(None, None)
     }
 
-    /// Returns `true` if livelet died before the child asked for a signal at that: the signal would never come. getppid(2)
-    /// does not tell: it is 0 in a new pid namespace (`unshare -p` without a fork).
+    /// Returns `true` if livelet died before the child asked for its parent-death signal: that signal would never come.
+    /// The pipe has no reader then. getppid(2) can't report_number, because it is 0 in a new pid namespace (`unshare -p` without
+    /// a fork).
     #[allow(unsafe_code, reason = "close(2)")]
     fn parent_has_died(&self, report: &Report) -> bool {
-        // SAFETY: it is the child's own copy, which is neither used nor dropped in the child.
+        // SAFETY: the descriptor is the child's own copy, which is neither used nor dropped in the child.
         unsafe { libc::close(report.0.as_raw_fd()) };
         let mut parent = [PollFd::new(&self.parent, PollFlags::empty())];
         let polled = poll(&mut parent, Some(&Timespec::default()));
@@ -246,9 +248,11 @@ impl Child<'_> {
     }
 }
 
-/// Starts a child that executes a program as leader of a process group of its own, with default signal dispositions and
-/// this signal mask. The child dies when livelet does (PR_SET_PDEATHSIG, prctl(2)), and reports why it could not execute the
-/// program. `prepare` is called in the child, where all signals are blocked. It may do what signal-safety(7) allows, and
+/// Starts a child that executes a program as the leader of its own process group, with default signal dispositions and
+/// this signal mask. The child dies when livelet does (PR_SET_PDEATHSIG, prctl(2)), and reports an error if it can't
+/// execute the program.
+///
+/// The child calls `prepare` while all signals are blocked. `prepare` may do only what signal-safety(7) allows, and
 /// ends with [`Child::find`].
 ///
 /// # Errors
@@ -266,8 +270,8 @@ pub(crate) fn start(
     let report = Report(report);
     let mut child = Child { program, parent };
     let before = Mask::all().set();
-    // SAFETY: another thread may hold the allocator's lock, and no other thread goes on in the child. `run` only makes
-    // system calls (signal-safety(7)) and does not return, so that nothing of the parent is freed in the child.
+    // SAFETY: another thread may hold the allocator's lock, and no other thread runs on in the child. `run` only makes
+    // system calls (signal-safety(7)). It does not return, so nothing of the parent is freed in the child.
     let forked = unsafe { libc::fork() };
     if forked == 0 {
         child.run(&report, mask, prepare);

@@ -1,8 +1,8 @@
-//! The processes below livelet: the worker, its descendants, and children from before livelet's exec.
+//! The tree of processes below livelet: the worker, its descendants, and children from before livelet's exec.
 //!
-//! A stop asks each process once. The worker gets the signal; the processes below it are the worker's to stop, as a
-//! pool's are their master's. A process whose parent has ended is livelet's child then, as livelet is PID 1 or the
-//! subreaper (prctl(2)), and gets the signal unless it has had it.
+//! A stop asks each process once. The worker gets the signal. It stops the processes below it itself, as a master does
+//! with its pool. A process without its parent becomes livelet's child, because livelet is PID 1 or the subreaper
+//! (prctl(2)). Such an orphan gets the signal unless it has had it.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -24,17 +24,17 @@ use crate::listen::PassedOn;
 use crate::log;
 use crate::signal::{self, Mask};
 
-/// Most children whose end is taken at once, so that a flood of them does not keep livelet from its other work.
+/// Most children that are reaped at once, so that a flood of them does not stop other work.
 const REAPED_AT_ONCE: usize = 64;
 
 /// The processes below livelet.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    /// The worker, while it runs.
+    /// The worker. `None` unless it runs.
     worker: Option<Worker>,
-    /// The worker's whole process group is signalled.
+    /// `true` if signals go to the worker's whole process group.
     signals_group: bool,
-    /// There were children before livelet's exec.
+    /// `true` if there were children before livelet's exec.
     pub(crate) has_earlier: bool,
     /// Pids of those children and their descendants: they are not the worker's, and get no signal.
     earlier: Vec<i32>,
@@ -42,15 +42,15 @@ pub(crate) struct Tree {
     asked: Vec<Process>,
     /// Processes that were seen to catch signals.
     catchers: Vec<Catcher>,
-    /// The sender of the stop signal may have sent it to all processes of the tree.
+    /// `true` if the sender of the stop signal may have sent it to all processes of the tree.
     has_watcher: bool,
-    /// KILL was sent.
+    /// `true` once KILL was sent.
     has_killed: bool,
-    /// Last signal whose refusal was logged.
+    /// Last signal that could not be sent, and was logged.
     refused: Cell<Option<i32>>,
 }
 
-/// A process and the signals that it was seen to catch, as in /proc/PID/status.
+/// A process, and the signals that it caught when /proc/PID/status was read.
 #[derive(Debug)]
 struct Catcher {
     process: Process,
@@ -70,14 +70,14 @@ pub(crate) struct Ended {
     pub(crate) ending: Ending,
 }
 
-/// Children that have ended since the last look, and what is left.
+/// Result of reaping: children that have ended, and facts about the others.
 #[derive(Debug, Default)]
 pub(crate) struct Reaped {
     /// The worker, if it has ended.
     pub(crate) worker: Option<Ended>,
     /// Other children.
     pub(crate) others: Vec<Ended>,
-    /// More may have ended: [`REAPED_AT_ONCE`] were taken.
+    /// More children may have ended, because [`REAPED_AT_ONCE`] were reaped.
     pub(crate) has_more: bool,
     /// No descendant of the worker is left.
     pub(crate) none_left: bool,
@@ -86,7 +86,8 @@ pub(crate) struct Reaped {
 }
 
 impl Tree {
-    /// Looks for children from before livelet's exec: `exec > >(tee log); exec livelet ...` leaves one.
+    /// Returns a tree without a worker. Finds children from before livelet's exec: `exec > >(tee log); exec livelet
+    /// ...` leaves one.
     pub(crate) fn new(signals_group: bool) -> Tree {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let has_earlier = waitid(WaitId::All, options).is_ok();
@@ -109,12 +110,12 @@ impl Tree {
         }
     }
 
-    /// Starts the child that becomes the worker, in a process group of its own, with the signal mask that livelet was started
-    /// with. The child waits for [`Report::go_on`] once it has found the program. The group gets the terminal if that is
-    /// livelet's to give, and the worker gets the sockets.
+    /// Starts the child that becomes the worker, in its own process group, with the signal mask that livelet was
+    /// started with. The child waits for [`Report::go_on`] once it has found the program. The group gets the terminal
+    /// if livelet may pass it on, and the worker gets the sockets.
     ///
     /// # Errors
-    /// Returns an error if no process or no descriptor can be had.
+    /// Returns an error if the system refuses a process or a descriptor.
     pub(crate) fn start_worker(
         &mut self,
         command: &[OsString],
@@ -124,7 +125,7 @@ impl Tree {
     ) -> io::Result<Report> {
         let own = getpid();
         if !own.is_init() {
-            // Before Linux 3.4 there is none, and orphans are not livelet's to end.
+            // Before Linux 3.4 there is no subreaper, and livelet does not get orphans.
             let _ = set_child_subreaper(Some(own));
         }
         let has_terminal = terminal::is_own();
@@ -134,7 +135,7 @@ impl Tree {
             close_own(child.report());
             let found = child.find()?;
             child.wait_to_go_on()?;
-            // Not before: Ctrl-C ends livelet, and not a child that hangs.
+            // The terminal changes only now, so that Ctrl-C ends livelet and not a child that hangs.
             if has_terminal {
                 terminal::set_foreground(getpid());
             }
@@ -149,19 +150,19 @@ impl Tree {
         Ok(report)
     }
 
-    /// Reaps the child that could not become the worker, and has said so.
+    /// Reaps the child that has reported that it could not become the worker.
     pub(crate) fn reap_failed_worker(&mut self) {
         if let Some(Worker { pid, .. }) = self.worker.take() {
             while matches!(waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
         }
     }
 
-    /// Returns the pid of the worker, or of the child that becomes the worker; `None` if there is neither.
+    /// Returns the pid of the worker, or of the child that becomes the worker. Returns `None` if there is neither.
     pub(crate) fn worker(&self) -> Option<i32> {
         Some(self.worker.as_ref()?.pid.as_raw_pid())
     }
 
-    /// Takes the exit status of children that have ended, whoever their parent was.
+    /// Reaps children that have ended, also adopted ones, up to [`REAPED_AT_ONCE`].
     pub(crate) fn reap(&mut self) -> Reaped {
         let mut reaped = Reaped::default();
         for _ in 0..REAPED_AT_ONCE {
@@ -170,7 +171,7 @@ impl Tree {
                     let code = status.exit_status();
                     let exited = code.and_then(|code| u8::try_from(code).ok().map(Ending::Exited));
                     let killed = status.terminating_signal().map(Ending::Killed);
-                    self.take(pid, exited.or(killed), &mut reaped);
+                    self.handle(pid, exited.or(killed), &mut reaped);
                 }
                 Err(Errno::INTR) => {}
                 Ok(None) => {
@@ -188,8 +189,8 @@ impl Tree {
         reaped
     }
 
-    /// Takes one child that has ended, or was stopped if there is no `ending`.
-    fn take(&mut self, pid: Pid, ending: Option<Ending>, reaped: &mut Reaped) {
+    /// Handles one child that has ended, or has stopped if `ending` is `None`.
+    fn handle(&mut self, pid: Pid, ending: Option<Ending>, reaped: &mut Reaped) {
         let worker = self.worker.as_ref().filter(|worker| worker.pid == pid);
         let terminal = worker.and_then(|worker| worker.terminal.as_ref());
         let Some(ending) = ending else {
@@ -211,14 +212,14 @@ impl Tree {
         }
     }
 
-    /// Returns `true` if the children that are left are not the worker's.
+    /// Returns `true` if all children that are left are from before livelet's exec.
     fn only_earlier_are_left(&self) -> bool {
         if !self.has_earlier && !self.has_killed {
             return false;
         }
         match self.descendants() {
             Ok(left) => left.is_empty(),
-            // They can't be told apart, nor killed: waiting for them would have no end.
+            // Such children can't be found, nor killed: a wait for them would have no end.
             Err(_) => self.has_killed && !getpid().is_init(),
         }
     }
@@ -230,14 +231,14 @@ impl Tree {
         Ok(all)
     }
 
-    /// Takes note of the signals that the processes catch.
+    /// Records the signals that each process catches now.
     pub(crate) fn note_catchers(&mut self) {
         for process in self.descendants().unwrap_or_default() {
             let caught = dispositions(process.pid).caught;
             let known = self.catchers.iter_mut();
             match known
                 .into_iter()
-                .find(|it| it.process.is_same_program(&process))
+                .find(|catcher| catcher.process.is_same_program(&process))
             {
                 Some(catcher) => catcher.caught |= caught,
                 None => self.catchers.push(Catcher { process, caught }),
@@ -245,33 +246,38 @@ impl Tree {
         }
     }
 
-    /// Takes note that the sender of a signal may have sent it to all processes of the tree. Returns `true` if a process
-    /// catches the signal: twice is once for the others.
+    /// Records that the sender of a signal may have sent it to all processes of the tree. Returns `true` if a process
+    /// is known to catch the signal. For other processes a second signal changes nothing.
     pub(crate) fn expect_watcher(&mut self, signal: i32) -> bool {
         let mut catchers = self.catchers.iter();
         self.has_watcher = catchers.any(|catcher| catcher.caught & bit(signal) != 0);
         self.has_watcher
     }
 
-    /// Returns `true` if a process has been sent the stop signal by another process: by a watcher, or by a parent that
-    /// passed it on. The signal is pending, or a handler that takes it once is gone.
+    /// Returns `true` if another process has sent this process the stop signal: a watcher, or a parent that forwards
+    /// it. Then the signal is pending, or a handler that runs only once is gone.
     fn has_had(&self, pid: i32, signal: i32) -> bool {
         let now = dispositions(pid);
-        // Handlers also go with execve(2), and before that if a shell starts the process with `&`: INT is ignored then.
+        // Handlers also disappear with execve(2), and before it if a shell starts the process with `&`: INT is ignored
+        // then.
         let process = process(pid);
         let is_known = |catcher: &&Catcher| {
             process.is_some_and(|process| process.is_same_program(&catcher.process))
         };
-        let caught = self.catchers.iter().find(is_known).map(|it| it.caught);
+        let caught = self
+            .catchers
+            .iter()
+            .find(is_known)
+            .map(|catcher| catcher.caught);
         let gone = caught.unwrap_or(0) & !(now.caught | now.ignored);
         (gone | now.pending) & bit(signal) != 0
     }
 
-    /// Sends the worker, or its group, the signal that begins its stop. A worker that has had it from a watcher is left
-    /// alone.
+    /// Sends the worker, or its group, the signal that begins its stop. A worker that has had the signal from a watcher
+    /// gets none.
     pub(crate) fn stop(&mut self, signal: i32) {
         if !self.has_watcher {
-            // Handlers of long ago say nothing of this stop.
+            // Handlers of an earlier time do not matter for this stop.
             self.catchers.clear();
         }
         self.note_catchers();
@@ -282,7 +288,8 @@ impl Tree {
             return log::notice(format_args!("worker: pid {pid}: has had {name} already"));
         }
         if self.signals_group {
-            // Before the signal: a process that is forked meanwhile is rather asked twice than not at all.
+            // This comes before the signal. A process that is forked in between may be asked twice, but is not left
+            // out.
             let group = self.worker();
             let all = self.descendants().unwrap_or_default();
             let members = all
@@ -330,15 +337,15 @@ impl Tree {
         self.asked.iter().any(|asked| asked.is_same(process))
     }
 
-    /// Sends one orphan a stop signal. A shell has what it starts with `&` ignore INT and QUIT, so that Ctrl-C and
-    /// Ctrl-\ are not for it (POSIX, 2.12): it gets TERM.
+    /// Sends one orphan a stop signal. A shell makes processes after `&` ignore INT and QUIT, so that Ctrl-C and Ctrl-\
+    /// do not affect them (POSIX, 2.12). Such a process gets TERM too.
     fn stop_leftover(&self, pid: i32, signal: i32) {
         if self.has_had(pid, signal) {
             return;
         }
         self.report(pid, signal, kill(pid, signal));
         let is_keyboards = [SIGINT, SIGQUIT].contains(&signal);
-        // After the signal: what was forked just now may have begun to ignore it since an earlier look.
+        // This comes after the signal: a process that was just forked may ignore it by now.
         if is_keyboards && dispositions(pid).ignored & bit(signal) != 0 {
             self.report(pid, SIGTERM, kill(pid, SIGTERM));
         }
@@ -358,7 +365,7 @@ impl Tree {
         }
     }
 
-    /// Kills the worker and every descendant. What is forked meanwhile is for the next pass.
+    /// Kills the worker and every descendant. Processes that are forked meanwhile are killed in the next round.
     pub(crate) fn kill(&mut self) {
         let is_first = !self.has_killed;
         self.has_killed = true;
@@ -370,7 +377,7 @@ impl Tree {
             self.report(pid, SIGKILL, killed);
         }
         match self.descendants() {
-            // All of the namespace but livelet, in one call that no fork slips through.
+            // One call kills all processes of the namespace but livelet. No fork escapes it.
             Ok(_) if getpid().is_init() && self.earlier.is_empty() => {
                 let _ = kill(-1, SIGKILL);
             }
@@ -383,8 +390,8 @@ impl Tree {
         }
     }
 
-    /// Sends a signal to processes that /proc does not show: PID 1 to all others of its namespace, another livelet to
-    /// none.
+    /// Sends a signal if /proc does not show the processes. PID 1 sends it to all others of its namespace. Another
+    /// livelet sends none, and logs that.
     fn signal_unseen(&self, signal: i32, cause: &io::Error) {
         if getpid().is_init() {
             let _ = kill(-1, signal);
@@ -397,7 +404,7 @@ impl Tree {
         }
     }
 
-    /// Logs that a signal could not be sent, once a signal.
+    /// Logs that a signal could not be sent, once for each signal.
     fn report(&self, pid: i32, signal: i32, outcome: Result<(), Errno>) {
         let Err(cause) = outcome else { return };
         // A process that has ended needs no signal.
