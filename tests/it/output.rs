@@ -5,7 +5,6 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::{KillOnDrop, livelet, probe, send, terminal, wait_for, wait_until_listening};
-use rustix::termios::{Action, tcflow};
 
 /// Returns the command of a livelet that logs several lines for each request.
 fn verbose() -> Command {
@@ -51,32 +50,6 @@ fn a_terminal_without_a_reader_blocks_nothing() {
         lines += 1;
     }
     assert!(lines > 100, "{lines} lines");
-}
-
-#[test]
-fn a_stopped_terminal_blocks_nothing() {
-    let (_emulator, line) = terminal();
-    let stopped = line.try_clone().unwrap();
-    let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
-    wait_until_listening(livelet.0.id());
-    // Stops the terminal, as Ctrl-S does.
-    tcflow(&stopped, Action::OOff).unwrap();
-    assert_not_held(livelet, "stopped");
-}
-
-#[test]
-fn a_terminal_that_the_worker_fills_blocks_nothing() {
-    let (_emulator, line) = terminal();
-    let mut command = verbose();
-    command.args(["--", "yes"]);
-    command.stdout(line.try_clone().unwrap()).stderr(line);
-    let mut livelet = KillOnDrop(command.spawn().unwrap());
-    let addr = wait_until_listening(livelet.0.id());
-    for _ in 0..1000 {
-        assert_eq!(probe(addr, "/livez").status, 200);
-    }
-    send(livelet.0.id(), "TERM");
-    assert_eq!(wait(&mut livelet.0), Some(143));
 }
 
 #[test]
