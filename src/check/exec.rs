@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{text_of, within};
 use crate::runtime::{Condition, Source};
 use crate::signal::Mask;
-use crate::worker::{self, CheckProgram, Ending, Progress};
+use crate::worker::{self, CheckProgram, ChildProgress, Ending};
 
 /// Time for which a pass counts, so that frequent probes do not run the program again and again.
 pub(super) const PASS_KEPT: Duration = Duration::from_secs(10);
@@ -67,7 +67,7 @@ impl Program {
         worker::kill_check(pid, outcome.is_err());
         outcome?;
         // The child has ended, so both pipes hold all that it wrote.
-        if let Ok(Progress::Failed(cause)) = report.progress() {
+        if let Ok(ChildProgress::Failed(cause)) = report.progress() {
             return Err(failed(&cause.into()));
         }
         match self.ending.take() {

@@ -257,7 +257,7 @@ impl Holder {
         }
     }
 
-    /// Closes the rendezvous. The channels in its queue may hold descriptors of strangers.
+    /// Closes the rendezvous. The closer does that if channels in the queue may hold descriptors of strangers.
     fn close_rendezvous(&self, listener: &Weak<Listener>, rendezvous: Rendezvous) {
         if rendezvous.takes_descriptors {
             self.closer.close(vec![rendezvous.into_socket()]);

@@ -1,8 +1,8 @@
 //! The client's side of HTTP/1: builds the request of a check, and reads the head of a response. Pure.
 //!
-//! A check needs the status, the end of the head and Content-Length. So the lines are read here, as curl and the
-//! kubelet read them. httparse limits the number of fields, refuses obs-fold (RFC 9112 section 5.2) and would parse a
-//! head again with each part that arrives.
+//! A check needs the status, the end of the head and Content-Length. So this code reads the lines itself, as curl and
+//! the kubelet do. httparse limits the number of fields and refuses obs-fold (RFC 9112 section 5.2). It would also
+//! parse a head again with each part that arrives.
 
 use std::fmt;
 

@@ -501,7 +501,7 @@ mod tests {
             }
         }
 
-        /// Lets time pass, and ends what has passed its deadline.
+        /// Lets time pass, and expires the connection at its deadline. Returns its next wait.
         fn pass(&mut self, ms: u64) -> At {
             self.now += Duration::from_millis(ms);
             if self.now >= self.connection.deadline() {

@@ -221,8 +221,8 @@ fn has_bare_lf(head: &[u8]) -> bool {
     false
 }
 
-/// Returns the error for a version that httparse does not know. httparse stops at its first byte. 505 is only for a
-/// well-formed version, so the whole line is read first. Returns `None` if its end has not arrived.
+/// Returns the error for a version that httparse does not know. httparse stops at the first byte of the version. 505 is
+/// only for a well-formed version, so the whole line is read first. Returns `None` if its end has not arrived.
 fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     let mut lines = head.split(|&b| b == b'\n');
     let (Some(line), Some(_)) = (lines.next(), lines.next()) else {

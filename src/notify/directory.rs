@@ -1,7 +1,7 @@
 //! The directory of the notify socket: private, because many libraries do not support abstract names.
 //!
 //! A worker that drops its uid can reach the socket, but no other process can find it. The directory can be searched
-//! and not listed, and the socket's name is random. /proc/net/unix shows the name under which a socket was bound: so
+//! and not listed, and the socket's name is random. /proc/net/unix shows the name under which a socket was bound, so
 //! the file is renamed after that.
 
 use std::env;

@@ -32,7 +32,7 @@ pub(super) enum Field {
     Watchdog,
     WatchdogTrigger,
     WatchdogUsec(Duration),
-    /// Time by which the deadline of the watchdog is extended.
+    /// Time, from the message on, in which the watchdog does not fail.
     ExtendTimeout(Duration),
 }
 

@@ -628,7 +628,7 @@ mod tests {
     const TERM: i32 = SIGTERM;
     const USR1: i32 = libc::SIGUSR1;
     const KILL_CODE: u8 = 137;
-    /// Time that no grace lasts.
+    /// Time in milliseconds that is longer than any grace.
     const HOUR: u64 = 3_600_000;
 
     fn companion() -> Plan {

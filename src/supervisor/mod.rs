@@ -32,7 +32,7 @@ use crate::notify::{NotifySocket, Upstream};
 use crate::responder::Responder;
 use crate::runtime::{self, Source, Timer, task};
 use crate::signal;
-use crate::worker::{Ended, Progress, Report, SpawnError, Tree};
+use crate::worker::{ChildProgress, Ended, Report, SpawnError, Tree};
 
 use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 use signals::{Arrived, Signals};
@@ -357,7 +357,7 @@ impl<'c> Process<'c> {
             let progress = async {
                 // If epoll refuses the descriptor (ENOSPC, ENOMEM), SIGCHLD reports a child that has failed.
                 let progress = report.read_with(Report::progress).await;
-                (Some(progress.unwrap_or(Progress::Done)), Vec::new())
+                (Some(progress.unwrap_or(ChildProgress::Done)), Vec::new())
             };
             let late = async {
                 Timer::at(late_at).await;
@@ -370,7 +370,7 @@ impl<'c> Process<'c> {
                 (report.get_ref().progress().ok(), events)
             };
             let (progress, events) = or(progress, late).await;
-            if let Some(Progress::Failed(cause)) = progress {
+            if let Some(ChildProgress::Failed(cause)) = progress {
                 self.tree.reap_failed_worker();
                 return Err(self.cannot_start(cause.into()));
             }
@@ -385,7 +385,7 @@ impl<'c> Process<'c> {
             if self.lifecycle.is_stopping() {
                 return Ok(());
             }
-            if progress == Some(Progress::Done) {
+            if progress == Some(ChildProgress::Done) {
                 self.is_worker_late = false;
                 self.step(Event::WorkerStarted);
                 return Ok(());

@@ -28,7 +28,7 @@ use environment::Environment;
 use spawn::{Child, start};
 
 pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace};
-pub(crate) use spawn::{Progress, Report};
+pub(crate) use spawn::{ChildProgress, Report};
 pub(crate) use tree::{Ended, Tree};
 
 /// Variables of livelet's own supervisors, which the worker does not get.

@@ -54,7 +54,7 @@ struct Program<'e> {
     /// they are the arguments of the program. For the shell, the program's file replaces the first word, and all of
     /// them are arguments.
     addresses: Vec<*const c_char>,
-    /// Strings at these addresses.
+    /// Strings that `addresses` points to.
     _words: Vec<CString>,
     environment: &'e mut Environment,
 }
@@ -107,9 +107,9 @@ fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// Progress of a child, as the child reports it.
+/// ChildProgress of a child, as the child reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum ChildProgress {
     /// The child has found its program, and waits for [`Report::go_on`].
     Found,
     /// The child could not execute its program, for this reason.
@@ -128,14 +128,14 @@ impl Report {
     ///
     /// # Errors
     /// Returns an error of kind `WouldBlock` or `Interrupted` if the child has reported nothing.
-    pub(crate) fn progress(&self) -> io::Result<Progress> {
+    pub(crate) fn progress(&self) -> io::Result<ChildProgress> {
         let mut number = [0; size_of::<i32>()];
         match (read(&self.0, &mut number), i32::from_ne_bytes(number)) {
             (Err(error @ (Errno::AGAIN | Errno::INTR)), _) => Err(error.into()),
             // ECONNRESET is the end of a child that has not read the byte of `go_on`.
-            (Ok(0) | Err(_), _) => Ok(Progress::Done),
-            (Ok(_), 0) => Ok(Progress::Found),
-            (Ok(_), error) => Ok(Progress::Failed(Errno::from_raw_os_error(error))),
+            (Ok(0) | Err(_), _) => Ok(ChildProgress::Done),
+            (Ok(_), 0) => Ok(ChildProgress::Found),
+            (Ok(_), error) => Ok(ChildProgress::Failed(Errno::from_raw_os_error(error))),
         }
     }
 
