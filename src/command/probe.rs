@@ -53,6 +53,8 @@ pub fn has_colours() -> bool {
 
 /// Repeats the query until it holds or the time is over. Returns `true` if it holds, and the output.
 #[must_use]
+// Inlined, its 16 KiB would be part of `main`'s frame, and resident while the supervisor runs.
+#[inline(never)]
 pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
     if let Query::Http(url) = &mut probe.query {
         url.target.push_str(if probe.is_endpoint && in_colours {
