@@ -627,9 +627,7 @@ impl<'c> Process<'c> {
             Happened::Catchers => {
                 self.catchers_at = None;
                 self.tree.note_catchers();
-                log::detail(format_args!(
-                    "worker: looked at the signals that it catches"
-                ));
+                log::detail(format_args!("worker: read the signals that it catches"));
                 Vec::new()
             }
             Happened::Other(event) => {
