@@ -435,7 +435,7 @@ fn more_probes_than_connections_are_all_answered() {
                 .unwrap();
             stream
         };
-        // One that has not asked yet may have to give way: all have, before it looks.
+        // livelet is frozen until all have sent their requests: a connection without one may be evicted.
         livelet.freeze();
         let mut streams: Vec<_> = (0..probes).map(ask).collect();
         livelet.signal("CONT");
