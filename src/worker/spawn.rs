@@ -233,8 +233,8 @@ impl Child<'_> {
     }
 
     /// Returns `true` if livelet died before the child asked for its parent-death signal: that signal would never come.
-    /// The pipe has no reader then. getppid(2) can't report_number, because it is 0 in a new pid namespace (`unshare -p` without
-    /// a fork).
+    /// Its end of the socket pair is closed then. getppid(2) does not show it: in a new pid namespace (`unshare -p` without a
+    /// fork) it returns 0 all the time.
     #[allow(unsafe_code, reason = "close(2)")]
     fn parent_has_died(&self, report: &Report) -> bool {
         // SAFETY: the descriptor is the child's own copy, which is neither used nor dropped in the child.
