@@ -1,8 +1,8 @@
 //! `pages OUTDIR DATE`: the man page and the completions, from the binary's own table of options.
 //!
-//! What the table can't hold, because the binary would carry it, is here: longer texts of the options, and in `man.txt` the
-//! rest of the man page. An option without a text, or a text without its option, is an error; so is a check in the list
-//! below that the parser refuses.
+//! What the table can't hold, because the binary would carry it, is here: longer texts of the
+//! options, and in `man.txt` the rest of the man page. An option without a text, or a text without
+//! its option, is an error; so is a check in the list below that the parser refuses.
 
 use std::env;
 use std::fmt::Write as _;
@@ -35,7 +35,8 @@ const PROBE: [(&str, &str, &str); 4] = [
     ),
 ];
 
-/// Checks: their form, `true` if `probe` accepts them, and their condition. `` ` `` marks text to type.
+/// Checks: their form, `true` if `probe` accepts them, and their condition. `` ` `` marks text to
+/// type.
 const CHECKS: [(&str, bool, &str); 8] = [
     (
         "notify",
@@ -77,7 +78,8 @@ const CHECKS: [(&str, bool, &str); 8] = [
     ),
 ];
 
-/// Texts of the man page for each option, without its default and without the note that it is repeatable.
+/// Texts of the man page for each option, without its default and without the note that it is
+/// repeatable.
 const TEXTS: [(&str, &str); 22] = [
     (
         "listen",
@@ -204,7 +206,8 @@ fn text_of(flag: &Flag) -> Outcome<&'static str> {
 
 // --- the man page, in man(7)'s macros, which every roff has ---
 
-/// Text for roff: what stands between `` ` `` is bold, between `*` italic; a line a sentence, of 80 bytes at most, as roff has it.
+/// Text for roff: what stands between `` ` `` is bold, between `*` italic; a line a sentence, of 80
+/// bytes at most, as roff has it.
 fn roff(text: &str) -> String {
     let mut marked = String::new();
     for (index, part) in text.split('`').enumerate() {
@@ -241,8 +244,8 @@ fn roff(text: &str) -> String {
     out
 }
 
-/// The man page but for its options and checks: `#` and `##` begin sections, `@ TERM | TEXT` is an item, `*` sets off what
-/// stands for something else, and a line that begins with a dot is roff.
+/// The man page but for its options and checks: `#` and `##` begin sections, `@ TERM | TEXT` is an
+/// item, `*` sets off what stands for something else, and a line that begins with a dot is roff.
 const TEMPLATE: &str = include_str!("man.txt");
 
 fn man(date: &str) -> Outcome<String> {

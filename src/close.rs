@@ -1,10 +1,12 @@
 //! Closes descriptors that other processes sent, on another thread.
 //!
-//! close(2) can wait without end, if the sender wants it: for a socket with SO_LINGER and unsent data, or for a file of
-//! FUSE or NFS. The close of a unix socket also closes the descriptors in its queue.
+//! close(2) can wait without end, if the sender wants it: for a socket with SO_LINGER and unsent
+//! data, or for a file of FUSE or NFS. The close of a unix socket also closes the descriptors in
+//! its queue.
 //!
-//! The threads are not those of `smol::unblock`. If the system refuses a thread, `blocking` 1.7 tries without end on
-//! the calling thread: a stranger's message would stop livelet. `tests/system/senders` shows that.
+//! The threads are not those of `smol::unblock`. If the system refuses a thread, `blocking` 1.7
+//! tries without end on the calling thread: a stranger's message would stop livelet.
+//! `tests/system/senders` shows that.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -19,8 +21,8 @@ use smol::LocalExecutor;
 
 use crate::runtime::{Condition, Timer, task, thread};
 
-/// Most descriptors that wait to be closed. At this number no more are received: each may hold a thread, and livelet
-/// needs descriptors for connections.
+/// Most descriptors that wait to be closed. At this number no more are received: each may hold a
+/// thread, and livelet needs descriptors for connections.
 const MOST: usize = 64;
 
 /// Time between two tries to start a thread.
@@ -53,8 +55,9 @@ impl Closer {
         self.open.get() < MOST
     }
 
-    /// Waits until more descriptors can be received. Without a limit a sender could use up livelet's descriptors. The
-    /// kernel would then close those of the next message on this thread, and that may wait.
+    /// Waits until more descriptors can be received. Without a limit a sender could use up
+    /// livelet's descriptors. The kernel would then close those of the next message on this thread,
+    /// and that may wait.
     pub(crate) async fn below_limit(&self) {
         self.closed.until(|| self.is_below_limit()).await;
     }
@@ -106,7 +109,8 @@ impl Closing {
     /// Starts the thread.
     ///
     /// # Errors
-    /// Returns the error of pthread_create(3). The descriptors stay open then: they are not closed on this thread.
+    /// Returns the error of pthread_create(3). The descriptors stay open then: they are not closed
+    /// on this thread.
     fn begin(self: &Arc<Closing>) -> io::Result<()> {
         let closing = Arc::clone(self);
         thread::start(STACK, Box::new(move || closing.close()))

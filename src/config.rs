@@ -25,7 +25,8 @@ pub struct Config {
     pub check_timeout: Duration,
     /// Host that `http:` checks send. `None` for the address that they connect to.
     pub check_host: Option<String>,
-    /// Time for which liveness has to fail without a break before livelet stops the worker. `None` for never.
+    /// Time for which liveness has to fail without a break before livelet stops the worker. `None`
+    /// for never.
     pub exit_on_unhealthy: Option<Duration>,
     /// Time limit for open connections after the worker's end, at most 5 s.
     pub drain: Duration,
@@ -41,7 +42,8 @@ pub struct Config {
     pub takeover: bool,
     /// The worker's command and arguments; empty for a responder.
     pub command: Vec<OsString>,
-    /// Signals to forward as another one, from and to. A signal is dropped if its second number is 0.
+    /// Signals to forward as another one, from and to. A signal is dropped if its second number is
+    /// 0.
     pub rewrites: Vec<(i32, i32)>,
     /// Exit codes of the worker to report as 0.
     pub ok_exits: Vec<u8>,

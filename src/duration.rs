@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Longest duration that can be configured, a year. It can be added to any time, or counted in microseconds, without an
-/// overflow.
+/// Longest duration that can be configured, a year. It can be added to any time, or counted in
+/// microseconds, without an overflow.
 const MAX: Duration = Duration::from_secs(8760 * 3600);
 
-/// Parses a whole number and its unit: `250ms`, `5s`, `2m` or `1h`. Returns `None` for anything else, and for more than
-/// a year.
+/// Parses a whole number and its unit: `250ms`, `5s`, `2m` or `1h`. Returns `None` for anything
+/// else, and for more than a year.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
@@ -23,7 +23,8 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     Some(duration).filter(|&duration| duration <= MAX)
 }
 
-/// Parses a number of digits alone: `str::parse` would accept a sign. Returns `None` for anything else.
+/// Parses a number of digits alone: `str::parse` would accept a sign. Returns `None` for anything
+/// else.
 pub(crate) fn whole_number(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits)

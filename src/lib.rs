@@ -2,9 +2,10 @@
 //!
 //! # Bird's eye
 //!
-//! One thread answers probes over HTTP, forwards signals to the worker and reaps its processes. Every activity is a
-//! task of smol's executor, and every task waits in one edge-triggered epoll ([`runtime`]). Data flows one way: bytes,
-//! events and the time come in, pure cores return what to do, and thin I/O around them does it.
+//! One thread answers probes over HTTP, forwards signals to the worker and reaps its processes.
+//! Every activity is a task of smol's executor, and every task waits in one edge-triggered epoll
+//! ([`runtime`]). Data flows one way: bytes, events and the time come in, pure cores return what to
+//! do, and thin I/O around them does it.
 //!
 //! | pure core | gets | returns |
 //! |---|---|---|
@@ -36,7 +37,8 @@
 //! # Invariants
 //!
 //! - Only the supervisor changes the state of the process. Other tasks see a [`health::Snapshot`].
-//! - No call that may block runs on the main thread: checks of paths and foreign descriptors have threads of their own.
+//! - No call that may block runs on the main thread: checks of paths and foreign descriptors have
+//!   threads of their own.
 //! - Every loop over input from other processes yields after a bounded number of items.
 //! - At the connection limit no connection is exempt from eviction.
 //! - Only [`worker`] waits for children.
@@ -44,23 +46,26 @@
 //!
 //! # Journeys
 //!
-//! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`. `ConnectionTask::run` reads
-//! into [`http::connection::Connection::received`]. `incoming` parses the request ([`http::parse`]). `Responder::route`
-//! makes a [`health::Question`] of it. `Responder::poll_answer` collects a [`health::Report`], passes it to
-//! [`health::Verdicts`] and calls [`health::respond`]. `Connection::answer` encodes ([`http::encode`]).
+//! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`.
+//! `ConnectionTask::run` reads into [`http::connection::Connection::received`]. `incoming` parses
+//! the request ([`http::parse`]). `Responder::route` makes a [`health::Question`] of it.
+//! `Responder::poll_answer` collects a [`health::Report`], passes it to [`health::Verdicts`] and
+//! calls [`health::respond`]. `Connection::answer` encodes ([`http::encode`]).
 //! `ConnectionTask::run` sends and closes.
 //!
-//! **TERM.** `Signals::next` returns the signal, `Process::received` makes an event of it, and `Lifecycle::step`
-//! returns the actions. `Process::act` forwards the signal to the worker. SIGCHLD leads to `Process::reap`, which makes
-//! an event of the worker's end. The drain follows: older connections, successors, the queue of the socket. Then
-//! livelet exits.
+//! **TERM.** `Signals::next` returns the signal, `Process::received` makes an event of it, and
+//! `Lifecycle::step` returns the actions. `Process::act` forwards the signal to the worker. SIGCHLD
+//! leads to `Process::reap`, which makes an event of the worker's end. The drain follows: older
+//! connections, successors, the queue of the socket. Then livelet exits.
 //!
-//! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous. The holder's
-//! `Holder::accept_peers` starts `Holder::converse`, which offers the socket. The successor starts its worker, and
-//! `Offer::accept` sends `taken`, the commit point. `Process::handed_over` stops the accept loops of the holder.
+//! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous.
+//! The holder's `Holder::accept_peers` starts `Holder::converse`, which offers the socket. The
+//! successor starts its worker, and `Offer::accept` sends `taken`, the commit point.
+//! `Process::handed_over` stops the accept loops of the holder.
 //!
-//! **A heartbeat check.** `Responder::poll_answer` calls `Observer::observe`. The observer starts one run, which reads
-//! the file's time on a thread and compares it in `check::path`. The outcome wakes every connection that waits for it.
+//! **A heartbeat check.** `Responder::poll_answer` calls `Observer::observe`. The observer starts
+//! one run, which reads the file's time on a thread and compares it in `check::path`. The outcome
+//! wakes every connection that waits for it.
 //!
 //! # Crates
 //!
@@ -77,18 +82,22 @@
 //!
 //! # Glossary
 //!
-//! - *Worker*: the command that livelet runs. *Descendants*: the worker's processes. *Orphan*: a descendant whose
-//!   parent has ended. livelet is the *subreaper*: the kernel makes it the parent of orphans (prctl(2)).
+//! - *Worker*: the command that livelet runs. *Descendants*: the worker's processes. *Orphan*: a
+//!   descendant whose parent has ended. livelet is the *subreaper*: the kernel makes it the parent
+//!   of orphans (prctl(2)).
 //! - *Probe*: a request for an endpoint. *Prober*: the program that sends it.
 //! - *Endpoint*: liveness, readiness or startup. *Verdict*: whether it holds.
 //! - *Check*: one condition of an endpoint. *Outcome*: the result of one run of a check.
 //! - *Companion*: a livelet with a worker. *Responder*: a livelet without one.
 //! - *Leftovers*: descendants that live when the worker has ended.
-//! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it at the *rendezvous*,
-//!   an abstract unix socket named after the address. *Predecessor*: the livelet that had the socket before.
+//! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it
+//!   at the *rendezvous*, an abstract unix socket named after the address. *Predecessor*: the
+//!   livelet that had the socket before.
 //! - *Offer*: a listening socket that the holder has sent and the successor has not confirmed.
-//! - *Stop signal*: a signal that begins a stop, TERM and INT unless `--stop-signal` says otherwise.
-//! - *Lame duck*: the time after a stop signal in which readiness fails and the worker has not had the signal yet.
+//! - *Stop signal*: a signal that begins a stop, TERM and INT unless `--stop-signal` says
+//!   otherwise.
+//! - *Lame duck*: the time after a stop signal in which readiness fails and the worker has not had
+//!   the signal yet.
 //! - *Drain*: the time after the worker's end in which open connections finish.
 //! - *Relay*: to pass a worker's sd_notify message on to livelet's own supervisor.
 //! - *Evict*: to close a connection because a new one needs its place.

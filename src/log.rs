@@ -1,11 +1,12 @@
 //! Log lines on stderr, each `livelet: area: object: cause`.
 //!
-//! Logging never stops the program: a reader that has stopped reading must not stop the probes. A closed stderr is
-//! ignored, and a line that does not fit is dropped.
+//! Logging never stops the program: a reader that has stopped reading must not stop the probes. A
+//! closed stderr is ignored, and a line that does not fit is dropped.
 //!
-//! A write(2) to a terminal or a pipe may wait although poll(2) has reported it as writable. The terminal may have less
-//! space than the line needs, or the worker may have filled the pipe meanwhile. So both are opened again, in
-//! non-blocking mode. O_NONBLOCK on the stderr that livelet got would affect each process that shares it.
+//! A write(2) to a terminal or a pipe may wait although poll(2) has reported it as writable. The
+//! terminal may have less space than the line needs, or the worker may have filled the pipe
+//! meanwhile. So both are opened again, in non-blocking mode. O_NONBLOCK on the stderr that livelet
+//! got would affect each process that shares it.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -42,7 +43,8 @@ pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
-/// Returns `true` if [`detail`] writes a line. Lets a caller skip work that is only for such a line.
+/// Returns `true` if [`detail`] writes a line. Lets a caller skip work that is only for such a
+/// line.
 #[must_use]
 pub fn is_verbose() -> bool {
     LEVEL.load(Ordering::Relaxed) >= Level::Verbose as u8
@@ -67,7 +69,8 @@ pub fn detail(message: fmt::Arguments<'_>) {
     }
 }
 
-/// Text of a system error, as messages show it: in lower case, and without the `(os error N)` of [`io::Error`].
+/// Text of a system error, as messages show it: in lower case, and without the `(os error N)` of
+/// [`io::Error`].
 #[derive(Debug)]
 pub struct Cause<'e>(pub &'e io::Error);
 
@@ -95,8 +98,8 @@ fn line(message: fmt::Arguments<'_>) {
     output.write(line.0);
 }
 
-/// Closes the descriptor that was opened for stderr, so that its readers see the end of the file once stderr is closed
-/// too.
+/// Closes the descriptor that was opened for stderr, so that its readers see the end of the file
+/// once stderr is closed too.
 pub(crate) fn close() {
     let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
     output.kind = Some(Kind::Polled);
@@ -165,7 +168,8 @@ impl Kind {
     }
 }
 
-/// One line being put together: control characters are escaped, so that foreign text can't start another line.
+/// One line being put together: control characters are escaped, so that foreign text can't start
+/// another line.
 struct Line(String);
 
 impl fmt::Write for Line {

@@ -1,4 +1,5 @@
-//! Processes at the other end of a unix socket, as the kernel reports them (unix(7), SCM_CREDENTIALS).
+//! Processes at the other end of a unix socket, as the kernel reports them (unix(7),
+//! SCM_CREDENTIALS).
 
 use std::fs;
 
@@ -28,8 +29,8 @@ impl Peer {
         self.uid == geteuid().as_raw() && (self.uid != UNMAPPED || maps_every_uid())
     }
 
-    /// Returns `true` if the process is in livelet's pid namespace, or if /proc does not show it. A process of a
-    /// namespace below has a pid in livelet's namespace too.
+    /// Returns `true` if the process is in livelet's pid namespace, or if /proc does not show it. A
+    /// process of a namespace below has a pid in livelet's namespace too.
     pub(crate) fn shares_pid_namespace(self) -> bool {
         self.pid != 0 && worker::shares_pid_namespace(self.pid) != Some(false)
     }

@@ -102,8 +102,8 @@ impl Responder {
         health::route(request, &self.aliases)
     }
 
-    /// Returns the answer to a question that was asked at `since`. If a check that the answer depends on has not run
-    /// since then, starts that check and registers `cx` for its outcome.
+    /// Returns the answer to a question that was asked at `since`. If a check that the answer
+    /// depends on has not run since then, starts that check and registers `cx` for its outcome.
     pub(crate) fn poll_answer(
         &self,
         question: &Question,
@@ -195,8 +195,8 @@ impl Responder {
             .collect()
     }
 
-    /// Returns the report on an endpoint that a question asks for. Returns `None` if a check has yet to run, and starts
-    /// that check.
+    /// Returns the report on an endpoint that a question asks for. Returns `None` if a check has
+    /// yet to run, and starts that check.
     fn report(
         &self,
         endpoint: Endpoint,
@@ -211,7 +211,8 @@ impl Responder {
             has_worker_failed,
             ..
         } = self.snapshot.get();
-        // A worker that stops may close what its checks ask for. So they pass: a stop is no failure of liveness.
+        // A worker that stops may close what its checks ask for. So they pass: a stop is no failure
+        // of liveness.
         if endpoint == Endpoint::Live && is_stopping && !has_worker_failed {
             let wanted = checks.iter().filter(|check| question.wants(&check.name));
             report.checks.extend(wanted.map(|check| CheckResult {
@@ -237,8 +238,8 @@ impl Responder {
         is_known.then_some(report)
     }
 
-    /// Logs a change of health with its reasons, because an orchestrator's events don't show the content of answers. A
-    /// stop is no change of health.
+    /// Logs a change of health with its reasons, because an orchestrator's events don't show the
+    /// content of answers. A stop is no change of health.
     fn judge(&self, report: &Report<'_>, now: Instant) {
         let change = self.verdicts.borrow_mut().judge(report, now);
         if let Some(change) = change.filter(|_| !self.snapshot.get().is_stopping) {
@@ -247,8 +248,9 @@ impl Responder {
     }
 }
 
-/// Returns the program of a command with its first argument, and a blank after it. Returns the name of the host if
-/// there is no command. An option, an assignment or a URL as the argument may hold a password, and is left out.
+/// Returns the program of a command with its first argument, and a blank after it. Returns the name
+/// of the host if there is no command. An option, an assignment or a URL as the argument may hold a
+/// password, and is left out.
 fn owner(command: &[OsString]) -> String {
     let Some(program) = command.first() else {
         return fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

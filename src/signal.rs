@@ -9,14 +9,14 @@ use libc::{
 /// First real-time signal, as glibc and kill(1) number them. musl keeps one more for itself.
 const SIGRTMIN: i32 = 34;
 
-/// Returns `true` if livelet can forward a signal. The kernel lets no process catch KILL and STOP. CHLD is about
-/// livelet's own children.
+/// Returns `true` if livelet can forward a signal. The kernel lets no process catch KILL and STOP.
+/// CHLD is about livelet's own children.
 pub(crate) fn can_be_caught(signal: i32) -> bool {
     ![SIGKILL, SIGSTOP, SIGCHLD].contains(&signal)
 }
 
-/// Returns `true` if a signal can begin a stop. The kernel raises some signals for faults of livelet itself: those
-/// can't.
+/// Returns `true` if a signal can begin a stop. The kernel raises some signals for faults of
+/// livelet itself: those can't.
 pub(crate) fn can_stop(signal: i32) -> bool {
     signal != 0 && can_be_caught(signal) && ![SIGILL, SIGBUS, SIGFPE, SIGSEGV].contains(&signal)
 }
@@ -64,13 +64,15 @@ pub(crate) fn is_hangup_ignored() -> bool {
     outcome == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Resets every disposition to its default, except for a SIGHUP that is ignored. May be called between fork and exec.
+/// Resets every disposition to its default, except for a SIGHUP that is ignored. May be called
+/// between fork and exec.
 #[allow(unsafe_code, reason = "signal(2)")]
 pub(crate) fn reset_dispositions() {
     let keeps_hangup = is_hangup_ignored();
     for signal in 1..=libc::SIGRTMAX() {
         if signal != SIGHUP || !keeps_hangup {
-            // SAFETY: SIG_DFL is no pointer. The call fails and does nothing if a signal has no disposition to set.
+            // SAFETY: SIG_DFL is no pointer. The call fails and does nothing if a signal has no
+            // disposition to set.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
@@ -81,8 +83,9 @@ pub(crate) fn reset_dispositions() {
 pub(crate) struct Mask(pub(crate) libc::sigset_t);
 
 impl Mask {
-    /// Returns the set of all signals. sigfillset(3) leaves out those that the C library uses to cancel threads, three
-    /// in musl. One of them is SIGRTMIN to other programs. livelet cancels no thread, and has to forward that signal.
+    /// Returns the set of all signals. sigfillset(3) leaves out those that the C library uses to
+    /// cancel threads, three in musl. One of them is SIGRTMIN to other programs. livelet cancels no
+    /// thread, and has to forward that signal.
     pub(crate) fn all() -> Mask {
         Mask::filled(u8::MAX)
     }
@@ -111,14 +114,16 @@ impl Mask {
         self
     }
 
-    /// Blocks these signals, and no others, in this thread. Returns the signals that were blocked before. May be called
-    /// between fork and exec. The C library's call leaves out the signals that it uses itself.
+    /// Blocks these signals, and no others, in this thread. Returns the signals that were blocked
+    /// before. May be called between fork and exec. The C library's call leaves out the signals
+    /// that it uses itself.
     #[allow(unsafe_code, reason = "rt_sigprocmask(2)")]
     pub(crate) fn set(&self) -> Mask {
         /// Size of the kernel's set in bytes. It is the beginning of the C library's.
         const SIZE: usize = size_of::<u64>();
         let mut before = Mask::none();
-        // SAFETY: both sets are valid for the call; it can only fail for another size or first argument.
+        // SAFETY: both sets are valid for the call; it can only fail for another size or first
+        // argument.
         unsafe {
             let (set, before) = (&raw const self.0, &raw mut before.0);
             libc::syscall(
@@ -149,8 +154,8 @@ pub(crate) fn name(signal: i32) -> Cow<'static, str> {
     }
 }
 
-/// Returns the number of a signal: `TERM`, `SIGTERM` or `15`. 0 is accepted too. Returns `None` if there is no such
-/// signal.
+/// Returns the number of a signal: `TERM`, `SIGTERM` or `15`. 0 is accepted too. Returns `None` if
+/// there is no such signal.
 pub(crate) fn number(text: &str) -> Option<i32> {
     let name = text.strip_prefix("SIG").unwrap_or(text);
     let named = NAMES.iter().position(|&known| known == name);

@@ -20,7 +20,8 @@ const MAX_OUTPUT: usize = 512;
 /// The program of a check, which runs at most once at a time.
 #[derive(Debug, Default)]
 pub(super) struct Program {
-    /// Process id of the program until it ends. A program that can't be killed outlives its timeout.
+    /// Process id of the program until it ends. A program that can't be killed outlives its
+    /// timeout.
     pid: Cell<Option<i32>>,
     ending: Cell<Option<Ending>>,
     has_ended: Condition,
@@ -81,14 +82,16 @@ impl Program {
     }
 }
 
-/// Output of a program. All of it is read, so that the program never waits because the pipe is full.
+/// Output of a program. All of it is read, so that the program never waits because the pipe is
+/// full.
 struct Output {
     pipe: Source<std::os::fd::OwnedFd>,
     begin: RefCell<Vec<u8>>,
 }
 
 impl Output {
-    /// Reads once, and keeps the beginning of the output. Returns `true` unless the output has ended.
+    /// Reads once, and keeps the beginning of the output. Returns `true` unless the output has
+    /// ended.
     fn read_once(&self) -> bool {
         let mut part = [0; 4096];
         match rustix::io::read(self.pipe.get_ref(), &mut part) {
@@ -103,7 +106,8 @@ impl Output {
         }
     }
 
-    /// Reads the output without end, once for each report of epoll: a program that writes much can't hold livelet.
+    /// Reads the output without end, once for each report of epoll: a program that writes much
+    /// can't hold livelet.
     async fn read(&self) {
         while self.pipe.readable().await.is_ok() && self.read_once() {}
         pending().await

@@ -67,7 +67,8 @@ impl Answer {
         }
     }
 
-    /// Reads the content up to `most` bytes. Closing before that would reset a worker that still writes.
+    /// Reads the content up to `most` bytes. Closing before that would reset a worker that still
+    /// writes.
     pub(crate) async fn read(&mut self, most: usize) {
         let most = most.min(self.length.unwrap_or(most));
         let mut part = [0; 2048];

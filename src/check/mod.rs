@@ -1,7 +1,7 @@
 //! Checks: conditions that a user sets for an endpoint.
 //!
-//! [`spec`] parses the checks as users write them. The [`Observer`] runs those of all endpoints, `livelet probe` runs
-//! one [`Query`] by [`run`]. Each kind has a file.
+//! [`spec`] parses the checks as users write them. The [`Observer`] runs those of all endpoints,
+//! `livelet probe` runs one [`Query`] by [`run`]. Each kind has a file.
 
 mod exec;
 mod http;
@@ -43,8 +43,8 @@ pub(crate) struct Run {
     pub(crate) answer: Option<Answer>,
 }
 
-/// Makes a query. The query may wait without end for its peer: the caller bounds it with [`within`]. The age of a
-/// missing file counts from `start`.
+/// Makes a query. The query may wait without end for its peer: the caller bounds it with
+/// [`within`]. The age of a missing file counts from `start`.
 pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) -> Run {
     let paths = &memory.paths;
     let mut answer = None;

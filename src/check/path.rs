@@ -19,12 +19,12 @@ const STACK: usize = 32 * 1024;
 /// Longest time for which a connection waits for a full backlog: the longest `--check-timeout`.
 const BACKLOG_WAIT: Duration = Duration::from_secs(60);
 
-/// Calls of stat(2) or connect(2) for one path, each on a thread of its own. Below a mount that hangs the call does not
-/// return, and livelet has one thread for all else. The thread ends with its call. While one call hangs, no other is
-/// started.
+/// Calls of stat(2) or connect(2) for one path, each on a thread of its own. Below a mount that
+/// hangs the call does not return, and livelet has one thread for all else. The thread ends with
+/// its call. While one call hangs, no other is started.
 ///
-/// The thread is not one of `smol::unblock`: if the system refuses a thread, `blocking` 1.7 tries without end on the
-/// calling thread. Here the check fails with that reason.
+/// The thread is not one of `smol::unblock`: if the system refuses a thread, `blocking` 1.7 tries
+/// without end on the calling thread. Here the check fails with that reason.
 #[derive(Debug, Default)]
 pub(crate) struct PathCalls(Mutex<State>);
 
@@ -93,8 +93,8 @@ fn modified(path: &Path) -> io::Result<SystemTime> {
     fs::metadata(path)?.modified()
 }
 
-/// Connects to a unix socket, and waits while its backlog is full (unix(7): SO_SNDTIMEO limits connect(2) too). Returns
-/// the time of the connection.
+/// Connects to a unix socket, and waits while its backlog is full (unix(7): SO_SNDTIMEO limits
+/// connect(2) too). Returns the time of the connection.
 fn connect(path: &Path) -> io::Result<SystemTime> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(BACKLOG_WAIT))?;
@@ -139,8 +139,8 @@ impl Beat {
         }
     }
 
-    /// Returns the age of the beat. The age is at least the time for which livelet has seen the beat: a clock that is
-    /// set back hides no hang. The age is at most the run time of the worker.
+    /// Returns the age of the beat. The age is at least the time for which livelet has seen the
+    /// beat: a clock that is set back hides no hang. The age is at most the run time of the worker.
     fn age(self, clock: SystemTime, now: Instant, since_start: Duration) -> Duration {
         let age = clock.duration_since(self.modified).unwrap_or_default();
         age.min(since_start)
@@ -148,7 +148,8 @@ impl Beat {
     }
 }
 
-/// Checks that a file was modified within the limit. The age of a missing file counts from the worker's start.
+/// Checks that a file was modified within the limit. The age of a missing file counts from the
+/// worker's start.
 pub(super) async fn is_fresh(
     memory: &Memory,
     path: &Path,

@@ -1,4 +1,5 @@
-//! Runs checks when a probe asks. Probes that come while a check runs share its outcome. Without probes no check runs.
+//! Runs checks when a probe asks. Probes that come while a check runs share its outcome. Without
+//! probes no check runs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -97,8 +98,8 @@ impl Observer {
         })
     }
 
-    /// Returns the outcome of a check for a probe that came at `since`, and the event that tells how long it has
-    /// lasted. Returns `None` if the check has yet to run, and starts it.
+    /// Returns the outcome of a check for a probe that came at `since`, and the event that tells
+    /// how long it has lasted. Returns `None` if the check has yet to run, and starts it.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
@@ -148,8 +149,8 @@ impl Observer {
         &self.notified
     }
 
-    /// Records the worker's start: the age of a missing heartbeat counts from now. The programs of checks get this
-    /// signal mask.
+    /// Records the worker's start: the age of a missing heartbeat counts from now. The programs of
+    /// checks get this signal mask.
     pub(crate) fn begin(&self, mask: Mask) {
         self.start.set(Instant::now());
         self.mask.set(mask);
@@ -200,8 +201,8 @@ impl Observer {
         }
     }
 
-    /// Reads the content of an answer, so that the worker is not reset while it writes. The verdict does not wait for
-    /// that: a stream of events has no end.
+    /// Reads the content of an answer, so that the worker is not reset while it writes. The verdict
+    /// does not wait for that: a stream of events has no end.
     async fn read_content(&self, mut answer: Answer, began: Instant) {
         if self.reads.get() < MAX_READ {
             self.reads.set(self.reads.get() + 1);
@@ -213,7 +214,8 @@ impl Observer {
 }
 
 impl Slot {
-    /// Returns the last outcome if it is recent enough for a probe that came at `since`. Returns `None` otherwise.
+    /// Returns the last outcome if it is recent enough for a probe that came at `since`. Returns
+    /// `None` otherwise.
     fn recent(&self, since: Instant) -> Option<Result<(), String>> {
         let last = self.last.as_ref()?;
         let kept = match (&self.source, &last.outcome) {

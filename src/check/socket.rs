@@ -35,9 +35,9 @@ pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream
     outcome
 }
 
-/// Refuses a socket that is connected to itself (simultaneous open, RFC 9293 section 3.5). This happens if no process
-/// listens on the port and the kernel chooses that port as the source port. SO_LINGER of 0 resets the connection: a
-/// TIME_WAIT would keep the worker from the port.
+/// Refuses a socket that is connected to itself (simultaneous open, RFC 9293 section 3.5). This
+/// happens if no process listens on the port and the kernel chooses that port as the source port.
+/// SO_LINGER of 0 resets the connection: a TIME_WAIT would keep the worker from the port.
 fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     if stream.local_addr()? != stream.peer_addr()? {
         return Ok(stream);
@@ -46,11 +46,12 @@ fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     Err(ErrorKind::ConnectionRefused.into())
 }
 
-/// Starts async-io, the reactor below async-net, unless it runs. Without its thread and descriptors it would panic, and
-/// a panic of PID 1 ends the container. So each of them is tried first, and the check fails if one can't be had.
+/// Starts async-io, the reactor below async-net, unless it runs. Without its thread and descriptors
+/// it would panic, and a panic of PID 1 ends the container. So each of them is tried first, and the
+/// check fails if one can't be had.
 ///
-/// The thread runs no signal handlers. musl unblocks its own signals when the first thread of a process is made, so the
-/// mask is set again.
+/// The thread runs no signal handlers. musl unblocks its own signals when the first thread of a
+/// process is made, so the mask is set again.
 fn start_async_io() -> io::Result<()> {
     thread_local! {
         static RUNS: Cell<bool> = const { Cell::new(false) };
@@ -69,7 +70,8 @@ fn try_async_io() -> io::Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     let event = eventfd(0, EventfdFlags::CLOEXEC)?;
     let timer = fcntl_dupfd_cloexec(&event, 0)?;
-    // The stack has space for two. If addresses are scarce (RLIMIT_AS), the second half is for the sockets.
+    // The stack has space for two. If addresses are scarce (RLIMIT_AS), the second half is for the
+    // sockets.
     let thread = thread::Builder::new().stack_size(2 * STACK).spawn(|| ())?;
     // The thread does nothing that could fail.
     let _ = thread.join();

@@ -22,8 +22,8 @@ pub enum Kind {
     Notify,
     /// The worker's last WATCHDOG=1 is younger than the limit.
     Watchdog(Duration),
-    /// A program exits with 0. Holds its path and its arguments. Only the serving livelet can run it, because only that
-    /// livelet reaps.
+    /// A program exits with 0. Holds its path and its arguments. Only the serving livelet can run
+    /// it, because only that livelet reaps.
     Exec(Vec<String>),
     /// A query, which `livelet probe` can make too.
     Query(Query),
@@ -171,7 +171,8 @@ pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
     }
 }
 
-/// Parses a limit. Returns the error `missing` if it is no duration, unless only its unit is missing.
+/// Parses a limit. Returns the error `missing` if it is no duration, unless only its unit is
+/// missing.
 fn limit(text: &str, missing: &'static str) -> Result<Duration, &'static str> {
     let reason = match duration::whole_number(text) {
         Some(_) => UNIT,
@@ -203,7 +204,8 @@ fn path(text: &str, missing: &'static str) -> Result<PathBuf, &'static str> {
     }
 }
 
-/// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`, which stands for two addresses. The port may have a default.
+/// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`, which stands for two addresses. The port may
+/// have a default.
 ///
 /// # Errors
 /// Returns the error `missing` if there is no address or no port, unless there is a name.

@@ -1,5 +1,5 @@
-//! The command line and its variables, parsed to a validated configuration. Nothing is bound or started before all of
-//! it is valid.
+//! The command line and its variables, parsed to a validated configuration. Nothing is bound or
+//! started before all of it is valid.
 
 mod error;
 mod help;
@@ -60,10 +60,12 @@ const LATE: &str = "goes first, before each option; accepted: such as livelet pr
 const SWITCH_VALUE: &str = "an option that is a switch takes no value; accepted: the option alone";
 const QUIET_VERBOSE: &str = "both given; accepted: one of them";
 
-/// Parses a command line and the variables that `variable` returns. The first word is the name of the program.
+/// Parses a command line and the variables that `variable` returns. The first word is the name of
+/// the program.
 ///
 /// # Errors
-/// Returns an error for the first word or value that can't be used. The command line comes before the variables.
+/// Returns an error for the first word or value that can't be used. The command line comes before
+/// the variables.
 pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut words = Words::new(args);
     words.next_word();
@@ -135,7 +137,8 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
     Ok(Command::Run(Box::new(config)))
 }
 
-/// Refuses options and checks that need a worker. A variable of such an option is not refused: an image may set it.
+/// Refuses options and checks that need a worker. A variable of such an option is not refused: an
+/// image may set it.
 ///
 /// # Errors
 /// Returns an error if such an option was given, or if there is such a check.

@@ -9,8 +9,8 @@ const SYNONYMS: [(&str, &str); 5] = [
     ("readiness", "ready"),
 ];
 
-/// Returns the option that `word` probably means: a synonym, a misspelt name, or a name that contains `word` or is
-/// contained in it. Returns `None` if there is no such option.
+/// Returns the option that `word` probably means: a synonym, a misspelt name, or a name that
+/// contains `word` or is contained in it. Returns `None` if there is no such option.
 pub(super) fn option<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == word);
     let word = synonym.map_or(word, |&(_, option)| option);
@@ -24,16 +24,16 @@ fn holds(text: &str, part: &str) -> bool {
     windows.any(|window| window == part.as_bytes())
 }
 
-/// Returns the name nearest to `word`, at most two edits away, or one edit if `word` is short. Returns `None` if there
-/// is no such name.
+/// Returns the name nearest to `word`, at most two edits away, or one edit if `word` is short.
+/// Returns `None` if there is no such name.
 pub(super) fn misspelt<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let most = if word.len() < 5 { 1 } else { 2 };
     let near = |edits| move |name: &&str| is_within(edits, word.as_bytes(), name.as_bytes());
     (0..=most).find_map(|edits| names.iter().copied().find(near(edits)))
 }
 
-/// Returns `true` if at most `edits` insertions, deletions and replacements turn `one` into `two` (Levenshtein
-/// distance).
+/// Returns `true` if at most `edits` insertions, deletions and replacements turn `one` into `two`
+/// (Levenshtein distance).
 fn is_within(edits: usize, one: &[u8], two: &[u8]) -> bool {
     match (one, two) {
         ([a, one @ ..], [b, two @ ..]) if a == b => is_within(edits, one, two),

@@ -1,4 +1,5 @@
-//! The table of options. The parser, the variables, `--help`, the man page and the completions read it.
+//! The table of options. The parser, the variables, `--help`, the man page and the completions read
+//! it.
 
 /// An option.
 #[derive(Debug)]
@@ -17,7 +18,8 @@ pub struct Flag {
 }
 
 impl Flag {
-    /// Returns `true` if the word is this option: two dashes and its name, or one dash and its letter.
+    /// Returns `true` if the word is this option: two dashes and its name, or one dash and its
+    /// letter.
     pub(super) fn is_called(&self, word: &str) -> bool {
         match (word.strip_prefix("--"), self.short) {
             (Some(name), _) => name == self.long,
@@ -33,7 +35,8 @@ impl Flag {
         Some(heading)
     }
 
-    /// Returns `true` if the option can be given several times, and its variable takes several values.
+    /// Returns `true` if the option can be given several times, and its variable takes several
+    /// values.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         REPEATABLE.contains(&self.id)
@@ -66,7 +69,8 @@ pub(super) enum Id {
     Version,
 }
 
-/// Every option, in the order of `--help`. `packaging/pages.rs` makes the man page and the completions from this table.
+/// Every option, in the order of `--help`. `packaging/pages.rs` makes the man page and the
+/// completions from this table.
 pub const FLAGS: [Flag; 22] = [
     Flag {
         id: Id::Listen,

@@ -38,7 +38,8 @@ const STOP_SIGNAL: &str =
     "not a signal that can begin a stop; accepted: such as TERM, QUIT or WINCH";
 const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
 
-/// Applies one value. The first value of a repeatable option replaces the default. The error names the accepted values.
+/// Applies one value. The first value of a repeatable option replaces the default. The error names
+/// the accepted values.
 pub(super) fn set(
     config: &mut Config,
     id: Id,
@@ -129,7 +130,8 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Adds a check under its name. A check without a name gets that of its kind, with a number if the name is taken.
+/// Adds a check under its name. A check without a name gets that of its kind, with a number if the
+/// name is taken.
 fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     let (name, kind) = check::parse(text)?;
     let is_taken =
@@ -157,8 +159,8 @@ fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
     Ok(Listen::Port(port))
 }
 
-/// Parses `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the path makes no difference. Returns `None`
-/// for anything else.
+/// Parses `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the path makes no
+/// difference. Returns `None` for anything else.
 fn alias(text: &str) -> Option<Alias> {
     let (path, endpoint) = text.rsplit_once('=')?;
     let endpoint = match endpoint {
@@ -179,7 +181,8 @@ fn alias(text: &str) -> Option<Alias> {
     is_path.then_some(Alias { path, endpoint })
 }
 
-/// Parses FROM=TO. FROM is a signal that can be caught, TO is a signal or 0. Returns `None` for anything else.
+/// Parses FROM=TO. FROM is a signal that can be caught, TO is a signal or 0. Returns `None` for
+/// anything else.
 fn rewrite(text: &str) -> Option<(i32, i32)> {
     let (from, to) = text.split_once('=')?;
     let from = signal::number(from).filter(|&from| from != 0 && signal::can_be_caught(from))?;

@@ -19,8 +19,8 @@ pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 /// Applies the variables of options that were not given. An empty variable counts as unset.
 ///
 /// # Errors
-/// Returns an error for the first variable that can't be used. If the variable has several values, the error names the
-/// wrong one.
+/// Returns an error for the first variable that can't be used. If the variable has several values,
+/// the error names the wrong one.
 pub(super) fn apply(
     config: &mut Config,
     given: &[Id],
@@ -55,8 +55,9 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Returns the message about an unknown variable whose name begins as livelet's do. Returns `None` if livelet knows the
-/// variable, or if Kubernetes sets it for a Service whose name begins with `livelet`.
+/// Returns the message about an unknown variable whose name begins as livelet's do. Returns `None`
+/// if livelet knows the variable, or if Kubernetes sets it for a Service whose name begins with
+/// `livelet`.
 #[must_use]
 pub fn unknown(name: &OsStr) -> Option<UsageError> {
     let name = name.to_str().filter(|name| name.starts_with("LIVELET_"))?;

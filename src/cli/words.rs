@@ -1,4 +1,5 @@
-//! Splits the words of a command line into options and values (POSIX utility syntax, with long options).
+//! Splits the words of a command line into options and values (POSIX utility syntax, with long
+//! options).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -34,12 +35,14 @@ impl Words {
         }
     }
 
-    /// Removes the next word and returns it, even if it looks like an option. Returns `None` at the end.
+    /// Removes the next word and returns it, even if it looks like an option. Returns `None` at the
+    /// end.
     pub(super) fn next_word(&mut self) -> Option<OsString> {
         self.words.next()
     }
 
-    /// Returns the next word without removing it. Returns an empty word at the end, and if letters of a word are left.
+    /// Returns the next word without removing it. Returns an empty word at the end, and if letters
+    /// of a word are left.
     pub(super) fn peek(&self) -> &OsStr {
         let next = self.words.as_slice().first();
         next.filter(|_| self.attached.is_none())
@@ -70,8 +73,8 @@ impl Words {
         })
     }
 
-    /// Removes the first of several letters and returns it as an option. If that letter is not ASCII, all letters are
-    /// one option.
+    /// Removes the first of several letters and returns it as an option. If that letter is not
+    /// ASCII, all letters are one option.
     fn letter(&mut self, letters: &[u8]) -> Part {
         let ascii = letters.first().is_some_and(u8::is_ascii);
         let (letter, rest) = letters.split_at(if ascii { 1 } else { letters.len() });
@@ -79,8 +82,8 @@ impl Words {
         Part::Option(["-", &*String::from_utf8_lossy(letter)].concat())
     }
 
-    /// Removes the value of the last option and returns it. Returns an empty value if it is missing: a word that looks
-    /// like an option is no value.
+    /// Removes the value of the last option and returns it. Returns an empty value if it is
+    /// missing: a word that looks like an option is no value.
     pub(super) fn value(&mut self) -> OsString {
         if let Some(mut value) = self.attached.take() {
             if value.first() == Some(&b'=') {

@@ -1,4 +1,5 @@
-//! `livelet install`: writes livelet's own executable. An init container hands it to an image that can't be rebuilt.
+//! `livelet install`: writes livelet's own executable. An init container hands it to an image that
+//! can't be rebuilt.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -56,9 +57,9 @@ impl fmt::Display for InstallError {
 
 impl Error for InstallError {}
 
-/// Writes the running executable to `path` with mode 0755, or into `path` if that is a directory. Follows symlinks, as
-/// cp(1) does. The file is written beside `path` and then renamed: no reader sees half a file, and a running executable
-/// is not changed.
+/// Writes the running executable to `path` with mode 0755, or into `path` if that is a directory.
+/// Follows symlinks, as cp(1) does. The file is written beside `path` and then renamed: no reader
+/// sees half a file, and a running executable is not changed.
 ///
 /// # Errors
 /// Returns an error if the executable can't be read, or the file can't be written or renamed.
@@ -104,8 +105,9 @@ fn destination(path: &Path) -> Result<PathBuf, Reason> {
     Ok(file)
 }
 
-/// Returns the path of the temporary file beside the destination. The name is hidden and used for nothing else:
-/// `livelet.1` would be a page of the manual. Returns `None` if the path has no file name.
+/// Returns the path of the temporary file beside the destination. The name is hidden and used for
+/// nothing else: `livelet.1` would be a page of the manual. Returns `None` if the path has no file
+/// name.
 fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(".");
     name.push(path.file_name()?);

@@ -1,5 +1,5 @@
-//! `livelet probe`: asks one question, for images that have no shell and no curl. On a terminal the output has every
-//! check, in colours.
+//! `livelet probe`: asks one question, for images that have no shell and no curl. On a terminal the
+//! output has every check, in colours.
 
 use std::env;
 use std::fmt::Write as _;
@@ -44,14 +44,16 @@ pub fn address_of(listen: Listen) -> SocketAddr {
     }
 }
 
-/// Returns `true` if stdout is a terminal that shows colours, and `NO_COLOR` is not set (<https://no-color.org>).
+/// Returns `true` if stdout is a terminal that shows colours, and `NO_COLOR` is not set
+/// (<https://no-color.org>).
 #[must_use]
 pub fn has_colours() -> bool {
     let value = |name| env::var_os(name).unwrap_or_default();
     std::io::stdout().is_terminal() && value("NO_COLOR").is_empty() && value("TERM") != "dumb"
 }
 
-/// Repeats the query until it holds or the time is over. Returns `true` if it holds, and the output.
+/// Repeats the query until it holds or the time is over. Returns `true` if it holds, and the
+/// output.
 #[must_use]
 // Inlined, its 16 KiB would be part of `main`'s frame, and resident while the supervisor runs.
 #[inline(never)]
@@ -82,7 +84,8 @@ pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
     (holds, output)
 }
 
-/// Returns the output with each line in the colour of its verdict. The texts after the names of the checks are aligned.
+/// Returns the output with each line in the colour of its verdict. The texts after the names of the
+/// checks are aligned.
 fn painted(holds: bool, output: &[u8]) -> String {
     const GREEN: u8 = 32;
     const RED: u8 = 31;

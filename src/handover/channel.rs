@@ -1,4 +1,5 @@
-//! Unix sockets between two livelets: the rendezvous, and the channel of one conversation (unix(7)).
+//! Unix sockets between two livelets: the rendezvous, and the channel of one conversation
+//! (unix(7)).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,11 +16,12 @@ use super::message::{self, Message};
 use crate::peer::Peer;
 use crate::runtime::Source;
 
-/// Most peers that the kernel queues until the holder accepts them. A flood of strangers fills any backlog. This one
-/// has space for several processes that restart at once.
+/// Most peers that the kernel queues until the holder accepts them. A flood of strangers fills any
+/// backlog. This one has space for several processes that restart at once.
 const BACKLOG: i32 = 128;
 
-/// Socket option by which a socket refuses descriptors (Linux 6.16). The C libraries don't have it yet.
+/// Socket option by which a socket refuses descriptors (Linux 6.16). The C libraries don't have it
+/// yet.
 const SO_PASSRIGHTS: i32 = 83;
 
 fn socket() -> io::Result<OwnedFd> {
@@ -38,7 +40,8 @@ fn name(address: SocketAddr) -> io::Result<SocketAddrUnix> {
 #[derive(Debug)]
 pub(super) struct Rendezvous {
     socket: Source<OwnedFd>,
-    /// The kernel can't refuse descriptors (before Linux 6.16), so the queue of a channel may hold some.
+    /// The kernel can't refuse descriptors (before Linux 6.16), so the queue of a channel may hold
+    /// some.
     pub(super) takes_descriptors: bool,
 }
 
@@ -115,14 +118,15 @@ impl Channel {
         Ok(Channel::new(socket))
     }
 
-    /// Returns `true` if the peer has livelet's own uid and pid namespace, as far as the kernel and /proc show it.
+    /// Returns `true` if the peer has livelet's own uid and pid namespace, as far as the kernel and
+    /// /proc show it.
     pub(super) fn is_trusted(&self) -> bool {
         let is_trusted = |peer: Peer| peer.is_of_own_user() && peer.shares_pid_namespace();
         self.peer.is_some_and(is_trusted)
     }
 
-    /// Returns `true` if the kernel reports the same pid for the peer as the peer itself. They differ if the peer is in
-    /// another pid namespace.
+    /// Returns `true` if the kernel reports the same pid for the peer as the peer itself. They
+    /// differ if the peer is in another pid namespace.
     pub(super) fn confirms(&self, pid: i32) -> bool {
         self.peer.is_some_and(|peer| peer.pid == pid)
     }
@@ -154,14 +158,16 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for the next message. Returns `None` at the end of the channel, and for bytes that are no message.
+    /// Waits for the next message. Returns `None` at the end of the channel, and for bytes that are
+    /// no message.
     pub(super) async fn receive(&self) -> Option<Received> {
         self.socket.read_with(receive).await.ok().flatten()
     }
 
     /// Returns the message that has arrived already. Returns `None` if there is none.
     pub(super) fn received(&self) -> Option<Received> {
-        // The first call may report that the peer has closed before it returns what the peer had sent.
+        // The first call may report that the peer has closed before it returns what the peer had
+        // sent.
         let socket = self.socket.get_ref();
         receive(socket).or_else(|_| receive(socket)).ok().flatten()
     }
@@ -193,7 +199,8 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
     }))
 }
 
-/// Makes the kernel refuse descriptors for this socket and those accepted from it. Returns `false` if the kernel can't.
+/// Makes the kernel refuse descriptors for this socket and those accepted from it. Returns `false`
+/// if the kernel can't.
 #[allow(unsafe_code, reason = "rustix does not have SO_PASSRIGHTS")]
 #[allow(clippy::cast_possible_truncation, reason = "the size of an integer")]
 fn refuse_descriptors(socket: &OwnedFd) -> bool {
@@ -212,8 +219,8 @@ fn refuse_descriptors(socket: &OwnedFd) -> bool {
     outcome == 0
 }
 
-/// Returns the process at the other end, as it was when it connected or listened. Returns `None` if the kernel does not
-/// tell.
+/// Returns the process at the other end, as it was when it connected or listened. Returns `None` if
+/// the kernel does not tell.
 #[allow(unsafe_code, reason = "rustix can't represent pid 0")]
 #[allow(
     clippy::cast_possible_truncation,

@@ -21,11 +21,13 @@ use crate::runtime::{Condition, Source, Timer, task};
 
 /// Most conversations with peers at once.
 const PEERS: usize = 8;
-/// Most peers that are accepted between two waits, so that a flood of them does not stop other work.
+/// Most peers that are accepted between two waits, so that a flood of them does not stop other
+/// work.
 const ACCEPTED: usize = 16;
 /// Time for which accepting pauses after an error of accept4(2).
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Number of quick tries to bind the rendezvous: the kernel may keep a predecessor's name for a moment.
+/// Number of quick tries to bind the rendezvous: the kernel may keep a predecessor's name for a
+/// moment.
 const QUICK_TRIES: u32 = 50;
 /// Time between two quick tries.
 const QUICK_RETRY: Duration = Duration::from_millis(10);
@@ -58,7 +60,8 @@ impl Listener {
         }))
     }
 
-    /// Returns `true` once a successor has taken the socket: from then on only the successor accepts.
+    /// Returns `true` once a successor has taken the socket: from then on only the successor
+    /// accepts.
     pub(crate) fn is_taken(&self) -> bool {
         self.is_taken.get()
     }
@@ -117,13 +120,15 @@ impl Holder {
         &self.closer
     }
 
-    /// Answers successors that ask for this socket. Begins when the predecessor has released the rendezvous.
+    /// Answers successors that ask for this socket. Begins when the predecessor has released the
+    /// rendezvous.
     pub(crate) fn answer_for(
         self: &Rc<Holder>,
         listener: &Rc<Listener>,
         predecessor: Option<Predecessor>,
     ) {
-        // Without a predecessor the name is bound at once: a process that has read the ready line may ask.
+        // Without a predecessor the name is bound at once: a process that has read the ready line
+        // may ask.
         let first = match &predecessor {
             None => Rendezvous::bind(listener.address).ok(),
             Some(_) => None,
@@ -146,7 +151,8 @@ impl Holder {
         });
     }
 
-    /// Records that a stop has begun: from now on a successor gets the sockets without `--takeover`.
+    /// Records that a stop has begun: from now on a successor gets the sockets without
+    /// `--takeover`.
     pub(crate) fn stop(&self) {
         if !self.is_stopping.replace(true) {
             self.state.changed();
@@ -164,8 +170,8 @@ impl Holder {
         self.taken.take()
     }
 
-    /// Waits until no conversation is left. Once a stop has begun, that takes at most [`REPLY_LIMIT`] for each peer in
-    /// line.
+    /// Waits until no conversation is left. Once a stop has begun, that takes at most
+    /// [`REPLY_LIMIT`] for each peer in line.
     pub(crate) async fn alone(&self) {
         self.state.until(|| self.peers.get() == 0).await;
     }
@@ -239,8 +245,9 @@ impl Holder {
         }
     }
 
-    /// Begins a conversation with a peer, unless it is a stranger or there are too many. A stranger is told nothing and
-    /// does not count, because any process of the network namespace can connect to an abstract name.
+    /// Begins a conversation with a peer, unless it is a stranger or there are too many. A stranger
+    /// is told nothing and does not count, because any process of the network namespace can connect
+    /// to an abstract name.
     fn accept(self: &Rc<Holder>, listener: &Weak<Listener>, channel: Channel, may_hold: bool) {
         if !channel.is_trusted() {
             log::detail(format_args!(
@@ -257,7 +264,8 @@ impl Holder {
         }
     }
 
-    /// Closes the rendezvous. The closer does that if channels in the queue may hold descriptors of strangers.
+    /// Closes the rendezvous. The closer does that if channels in the queue may hold descriptors of
+    /// strangers.
     fn close_rendezvous(&self, listener: &Weak<Listener>, rendezvous: Rendezvous) {
         if rendezvous.takes_descriptors {
             self.closer.close(vec![rendezvous.into_socket()]);
@@ -329,7 +337,8 @@ impl Holder {
         channel.send(healthy, None)
     }
 
-    /// Offers the socket to a peer. Returns `true` if the peer has taken it: the commit point, see the module above.
+    /// Offers the socket to a peer. Returns `true` if the peer has taken it: the commit point, see
+    /// the module above.
     async fn is_taken_by(&self, channel: &Channel, listener: &Listener) -> bool {
         let pid = getpid().as_raw_pid();
         let socket = listener.socket.get_ref().as_fd();
@@ -341,8 +350,8 @@ impl Holder {
             Reply::Message(message) => Some(message),
             Reply::End => None,
             Reply::Silence => {
-                // A peer that hangs has to learn later that the socket is not its own. If this message can't be sent,
-                // the peer finds the channel closed.
+                // A peer that hangs has to learn later that the socket is not its own. If this
+                // message can't be sent, the peer finds the channel closed.
                 let _ = channel.send(Message::Withdrawn, None);
                 channel.stop_receiving();
                 channel.received().map(|received| received.message)

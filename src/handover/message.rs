@@ -1,7 +1,8 @@
 //! Messages of a handover, parsed from bytes and written to text. Pure.
 //!
-//! Text: `livelet VERSION WORD KEY=VALUE...`. A later version may add words and keys. The reader of an unknown word closes
-//! the channel; unknown keys are ignored. A holder replies in the lesser of its own version and the successor's.
+//! Text: `livelet VERSION WORD KEY=VALUE...`. A later version may add words and keys. The reader of
+//! an unknown word closes the channel; unknown keys are ignored. A holder replies in the lesser of
+//! its own version and the successor's.
 
 use std::fmt;
 
@@ -10,8 +11,8 @@ pub const VERSION: u32 = 1;
 /// Most bytes of a message.
 pub const MAX: usize = 512;
 
-/// One message. A pid is the sender's own, as the sender sees it. If the kernel reports another one, the sender is in
-/// another pid namespace.
+/// One message. A pid is the sender's own, as the sender sees it. If the kernel reports another
+/// one, the sender is in another pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
     /// Successor: asks for the socket.

@@ -1,8 +1,9 @@
-//! The handover of a listening socket from one livelet to the next. Connections are accepted at every moment.
+//! The handover of a listening socket from one livelet to the next. Connections are accepted at
+//! every moment.
 //!
-//! The livelet that listens on an address is the holder. It also listens on an abstract unix socket named after the
-//! address: the rendezvous (unix(7)). A livelet that finds the address in use is the successor, and connects to the
-//! rendezvous. Each message is one packet, see [`message`].
+//! The livelet that listens on an address is the holder. It also listens on an abstract unix socket
+//! named after the address: the rendezvous (unix(7)). A livelet that finds the address in use is
+//! the successor, and connects to the rendezvous. Each message is one packet, see [`message`].
 //!
 //! ```text
 //! successor                                holder
@@ -19,20 +20,23 @@
 //!
 //! Exactly one of the two owns the socket, whichever of them dies, at any time:
 //!
-//! - The successor dies, or leaves, before `taken` is sent: the holder sees the close and goes on as before.
-//! - The successor hangs with an offer: after [`REPLY_LIMIT`] the holder sends `withdrawn` and shuts its receiving side
-//!   down. From then on `taken` can't be sent (EPIPE, unix(7)), and one that was sent just before is still in the queue
-//!   and counts. So sending `taken` succeeds if and only if the holder, alive, will act on it.
+//! - The successor dies, or leaves, before `taken` is sent: the holder sees the close and goes on
+//!   as before.
+//! - The successor hangs with an offer: after [`REPLY_LIMIT`] the holder sends `withdrawn` and
+//!   shuts its receiving side down. From then on `taken` can't be sent (EPIPE, unix(7)), and one
+//!   that was sent just before is still in the queue and counts. So sending `taken` succeeds if and
+//!   only if the holder, alive, will act on it.
 //! - The holder dies before the offer: the port is free, and the successor binds it.
-//! - The holder dies after the offer: `taken` can't be sent and no `withdrawn` has come, so the successor's copy of the
-//!   socket is the only one left, with its queue.
-//! - The holder is stopped (SIGSTOP) before the offer: after [`REPLY_LIMIT`] it counts as another program, but its offer
-//!   is taken if it comes later. After the offer: `taken` waits in its queue; until it runs again only the successor
-//!   accepts.
+//! - The holder dies after the offer: `taken` can't be sent and no `withdrawn` has come, so the
+//!   successor's copy of the socket is the only one left, with its queue.
+//! - The holder is stopped (SIGSTOP) before the offer: after [`REPLY_LIMIT`] it counts as another
+//!   program, but its offer is taken if it comes later. After the offer: `taken` waits in its
+//!   queue; until it runs again only the successor accepts.
 //! - The successor dies after `taken`: it was the owner, as if it had bound the port itself.
 //!
-//! Any process of the network namespace can connect to the rendezvous, or bind its name first. Such a stranger does not
-//! count among the peers. Descriptors that it sends are not closed on the main thread (see [`crate::close`]).
+//! Any process of the network namespace can connect to the rendezvous, or bind its name first. Such
+//! a stranger does not count among the peers. Descriptors that it sends are not closed on the main
+//! thread (see [`crate::close`]).
 
 mod channel;
 mod holder;

@@ -149,13 +149,15 @@ impl Offer {
 }
 
 impl Predecessor {
-    /// Waits until the predecessor has released the rendezvous. It then closes the channel, and sends nothing before.
+    /// Waits until the predecessor has released the rendezvous. It then closes the channel, and
+    /// sends nothing before.
     pub(super) async fn gone(self) {
         self.channel.receive().await;
     }
 }
 
-/// Returns `true` if `socket` is a listening TCP socket of the address, and sets it to non-blocking mode.
+/// Returns `true` if `socket` is a listening TCP socket of the address, and sets it to non-blocking
+/// mode.
 fn listens_on(socket: &OwnedFd, address: SocketAddr) -> bool {
     let socket = SockRef::from(socket);
     let local = socket.local_addr();

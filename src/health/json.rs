@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::text::{Form, show};
 use super::{Facts, Report};
 
-/// Returns the document, at most `most` bytes. Checks beyond that are left out, and the document says so.
+/// Returns the document, at most `most` bytes. Checks beyond that are left out, and the document
+/// says so.
 pub(super) fn document(report: &Report<'_>, facts: &Facts<'_>, most: usize) -> String {
     let mut text = format!(
         "{{\"status\":\"{}\",\"version\":\"{}\",\"pid\":{},\"uptime\":{}",
@@ -24,7 +25,8 @@ pub(super) fn document(report: &Report<'_>, facts: &Facts<'_>, most: usize) -> S
     for check in &report.checks {
         let before = text.len();
         let (name, status) = (check.name, verdict(check.outcome.is_ok()));
-        // Names are of letters, digits, dots, dashes and underscores: nothing to escape. Writing to a String cannot fail.
+        // Names are of letters, digits, dots, dashes and underscores: nothing to escape. Writing to
+        // a String cannot fail.
         let _ = write!(text, "{comma}\"{name}\":[{{\"status\":\"{status}\"");
         if let Err(reason) = &check.outcome {
             text.push_str(",\"output\":");

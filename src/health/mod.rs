@@ -1,7 +1,7 @@
 //! Health: the endpoints, the verdicts on them, and their rendering.
 //!
-//! Pure: a request, the state of the process and the outcomes of checks come in; a response comes out. [`crate::check`]
-//! runs the checks, [`crate::responder`] brings the two together.
+//! Pure: a request, the state of the process and the outcomes of checks come in; a response comes
+//! out. [`crate::check`] runs the checks, [`crate::responder`] brings the two together.
 
 mod json;
 mod metrics;
@@ -76,8 +76,8 @@ pub struct CheckResult<'a> {
 /// Event that tells how long an outcome has lasted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// The event is the last heartbeat of the worker. Otherwise it is the first observation of the outcome, which may
-    /// itself be older.
+    /// The event is the last heartbeat of the worker. Otherwise it is the first observation of the
+    /// outcome, which may itself be older.
     pub is_beat: bool,
     /// Time since the event.
     pub age: Duration,
@@ -155,8 +155,8 @@ pub struct Facts<'a> {
     pub requests: u64,
 }
 
-/// Returns the answer to a question from the reports on its endpoints. For a filtered question, `names` are the names of
-/// all checks of the endpoint.
+/// Returns the answer to a question from the reports on its endpoints. For a filtered question,
+/// `names` are the names of all checks of the endpoint.
 #[must_use]
 pub fn respond(
     question: &Question,

@@ -1,4 +1,5 @@
-//! Health as a page for a person who opens `/` in a browser: no script, one answer, reloaded every few seconds.
+//! Health as a page for a person who opens `/` in a browser: no script, one answer, reloaded every
+//! few seconds.
 
 use std::fmt::Write as _;
 
@@ -6,7 +7,8 @@ use super::text::{Form, show};
 use super::{Endpoint, Facts, Report};
 use crate::duration::Human;
 
-/// Beginning of every page. Its colours stand out on light and on dark backgrounds, which the browser chooses.
+/// Beginning of every page. Its colours stand out on light and on dark backgrounds, which the
+/// browser chooses.
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
 <meta name=viewport content=width=device-width><meta http-equiv=refresh content=5>\
 <link rel=icon href=data:,><style>\
@@ -21,11 +23,13 @@ const FOOT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", refreshed every 5 s, last at "
 );
-/// Space, in bytes, for what follows the last check that fits: a sentence, the foot and the date of the response.
+/// Space, in bytes, for what follows the last check that fits: a sentence, the foot and the date of
+/// the response.
 const TAIL: usize = 64 + FOOT.len();
 
-/// Returns the page of two reports, on liveness and on readiness, at most `most` bytes. Failing checks come
-/// first. Checks beyond `most` bytes are left out, and the page says so. The encoder appends the date of the response.
+/// Returns the page of two reports, on liveness and on readiness, at most `most` bytes. Failing
+/// checks come first. Checks beyond `most` bytes are left out, and the page says so. The encoder
+/// appends the date of the response.
 pub(super) fn page(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> String {
     let mut holds = reports.iter().map(Report::holds);
     let [live, ready] = [(); 2].map(|()| holds.next() == Some(true));

@@ -65,10 +65,11 @@ pub enum Route {
     Ask(Question),
 }
 
-/// Returns the route of a request. A method that is not served is refused, whatever the path. A trailing slash makes no
-/// difference.
+/// Returns the route of a request. A method that is not served is refused, whatever the path. A
+/// trailing slash makes no difference.
 ///
-/// OPTIONS of an endpoint has the status that GET has, because HAProxy's `option httpchk` asks that way.
+/// OPTIONS of an endpoint has the status that GET has, because HAProxy's `option httpchk` asks that
+/// way.
 #[must_use]
 pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
     let is_options = match request.method {
@@ -112,8 +113,8 @@ impl Alias {
     }
 }
 
-/// Returns the target of a path without a trailing slash. `/health/...` are the paths of MicroProfile Health. Returns
-/// `None` for an unknown path.
+/// Returns the target of a path without a trailing slash. `/health/...` are the paths of
+/// MicroProfile Health. Returns `None` for an unknown path.
 fn target(path: &str) -> Option<Target<'_>> {
     let endpoint = match path {
         "/livez" | "/live" | "/healthz" | "/health" | "/health/live" | "/" => Endpoint::Live,
@@ -137,8 +138,8 @@ fn target(path: &str) -> Option<Target<'_>> {
     })
 }
 
-/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query. The page has the status
-/// of liveness. So there is no page if an alias makes `/` another endpoint.
+/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query. The
+/// page has the status of liveness. So there is no page if an alias makes `/` another endpoint.
 fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
     let has_page = request.path == "/" && request.query.is_empty() && endpoint == Endpoint::Live;
     let [json, html, text] = weights(request.accept);
@@ -198,7 +199,8 @@ impl Question {
             && !self.excluded.iter().any(|excluded| excluded == name)
     }
 
-    /// Returns `false` if the question is about one check only, and `names` does not have that check.
+    /// Returns `false` if the question is about one check only, and `names` does not have that
+    /// check.
     pub(super) fn is_about_one_of(&self, names: &[&str]) -> bool {
         self.only
             .as_ref()
@@ -212,8 +214,8 @@ impl Question {
     }
 }
 
-/// Returns the weights that an Accept field gives to JSON, to HTML and to plain text (RFC 9110 §12.5.1). JSON and HTML
-/// have a weight only if the field names them.
+/// Returns the weights that an Accept field gives to JSON, to HTML and to plain text (RFC 9110
+/// §12.5.1). JSON and HTML have a weight only if the field names them.
 fn weights(accept: &str) -> [u32; 3] {
     let [mut json, mut html, mut text] = [0; 3];
     if accept.is_empty() || accept == "*/*" {

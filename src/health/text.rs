@@ -10,8 +10,8 @@ use crate::http::{Response, Status};
 pub(super) const OK: Response = Response::fixed(Status::Ok, "ok");
 /// Longest reason that is shown, in bytes.
 const MAX_REASON: usize = 256;
-/// Space, in bytes, for the lines after those of the checks: a STATUS of [`MAX_REASON`] bytes, excluded names and the
-/// verdict.
+/// Space, in bytes, for the lines after those of the checks: a STATUS of [`MAX_REASON`] bytes,
+/// excluded names and the verdict.
 const TAIL: usize = 511;
 
 /// Returns the content of an answer, at most `most` bytes. Returns `None` if the answer is [`OK`].
@@ -79,8 +79,8 @@ pub(super) enum Form {
     Html,
 }
 
-/// Appends a text of another program: on one line, at most [`MAX_REASON`] bytes, and without any character that has a
-/// meaning in the format.
+/// Appends a text of another program: on one line, at most [`MAX_REASON`] bytes, and without any
+/// character that has a meaning in the format.
 pub(super) fn show(out: &mut String, text: &str, form: Form) {
     let start = out.len();
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! Verdicts on the endpoints over time: their changes, whether the worker has started, and the time since which it is
-//! unhealthy.
+//! Verdicts on the endpoints over time: their changes, whether the worker has started, and the time
+//! since which it is unhealthy.
 //!
 //! Pure: reports and `now` come in, changes come out.
 
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::{Endpoint, Report};
 use crate::duration::Human;
 
-/// Space for the reasons of one change, in bytes. A line of the log holds 2048 bytes, and every name has to be on it.
+/// Space for the reasons of one change, in bytes. A line of the log holds 2048 bytes, and every
+/// name has to be on it.
 const REASONS: usize = 1024;
 
 /// The last verdict on each endpoint.
@@ -36,14 +37,14 @@ pub struct Change {
     endpoint: Endpoint,
     /// Failing checks with their reasons; empty if the endpoint passes.
     failures: String,
-    /// Verdict before this change, and the time for which that verdict held. `None` if only the set of failing checks
-    /// has changed, or if this is the first verdict.
+    /// Verdict before this change, and the time for which that verdict held. `None` if only the set
+    /// of failing checks has changed, or if this is the first verdict.
     before: Option<(bool, Duration)>,
 }
 
 impl Verdicts {
-    /// Records the report on all checks of an endpoint. Returns the change if the set of failing checks differs from
-    /// that of the last report. Returns `None` for a first report that passes.
+    /// Records the report on all checks of an endpoint. Returns the change if the set of failing
+    /// checks differs from that of the last report. Returns `None` for a first report that passes.
     pub fn judge(&mut self, report: &Report<'_>, now: Instant) -> Option<Change> {
         let holds = report.holds();
         self.has_lived |= holds && report.endpoint == Endpoint::Live;
@@ -95,7 +96,8 @@ impl Verdicts {
         self.has_started
     }
 
-    /// Returns the time since which liveness fails. Returns `None` if liveness passes, or has never passed.
+    /// Returns the time since which liveness fails. Returns `None` if liveness passes, or has never
+    /// passed.
     #[must_use]
     pub fn unhealthy_since(&self) -> Option<Instant> {
         let live = self.live.as_ref().filter(|_| self.has_lived)?;

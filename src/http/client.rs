@@ -1,8 +1,9 @@
-//! The client's side of HTTP/1: builds the request of a check, and reads the head of a response. Pure.
+//! The client's side of HTTP/1: builds the request of a check, and reads the head of a response.
+//! Pure.
 //!
-//! A check needs the status, the end of the head and Content-Length. So this code reads the lines itself, as curl and
-//! the kubelet do. httparse limits the number of fields and refuses obs-fold (RFC 9112 section 5.2). It would also
-//! parse a head again with each part that arrives.
+//! A check needs the status, the end of the head and Content-Length. So this code reads the lines
+//! itself, as curl and the kubelet do. httparse limits the number of fields and refuses obs-fold
+//! (RFC 9112 section 5.2). It would also parse a head again with each part that arrives.
 
 use std::fmt;
 
@@ -49,8 +50,8 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Parser of the head of a response, fed with bytes as they arrive. It skips interim responses before the head (RFC
-/// 9110 section 15.2).
+/// Parser of the head of a response, fed with bytes as they arrive. It skips interim responses
+/// before the head (RFC 9110 section 15.2).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ResponseHead {
     /// Status code. 0 until the status line has arrived.
@@ -64,7 +65,8 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Parses further bytes. Returns the bytes after the head. Returns `None` if the head is not complete yet.
+    /// Parses further bytes. Returns the bytes after the head. Returns `None` if the head is not
+    /// complete yet.
     ///
     /// # Errors
     /// Returns an error if the bytes are no head of a response.
@@ -110,8 +112,8 @@ fn quoted(line: &[u8]) -> Vec<u8> {
     line.iter().copied().take(MAX_QUOTED).collect()
 }
 
-/// Returns the status code of a status line. A reason after the code may be missing (RFC 9112 section 4). Returns
-/// `None` if the line is malformed.
+/// Returns the status code of a status line. A reason after the code may be missing (RFC 9112
+/// section 4). Returns `None` if the line is malformed.
 fn status(line: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(line.get(..line.len().min(MAX_QUOTED))?).ok()?;
     let minor = line.strip_prefix("HTTP/1.")?;

@@ -1,14 +1,15 @@
 //! The protocol of one connection: decides when to read, what to answer and when to close.
 //!
-//! Pure: bytes, answers and `now` come in; requests, the next [`Step`] and the deadline come out. [`super::server`] does
-//! the I/O. A connection keeps the bytes of an unfinished head and of unsent answers, and no buffer while it is idle.
+//! Pure: bytes, answers and `now` come in; requests, the next [`Step`] and the deadline come out.
+//! [`super::server`] does the I/O. A connection keeps the bytes of an unfinished head and of unsent
+//! answers, and no buffer while it is idle.
 //!
 //! Invariants:
 //!
 //! - Answers leave in the order of their requests.
 //! - No byte is parsed after the request that closes the connection.
-//! - While an answer is unsent nothing is read. So a client that does not read its answers costs at most [`MAX_BATCH`]
-//!   bytes, one answer and [`MAX_READ`] bytes of requests.
+//! - While an answer is unsent nothing is read. So a client that does not read its answers costs at
+//!   most [`MAX_BATCH`] bytes, one answer and [`MAX_READ`] bytes of requests.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -28,13 +29,16 @@ const SEND_LIMIT: Duration = Duration::from_secs(5);
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
 /// Time limit for an answer. The checks have limits of their own, well below.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-/// Time for which a drain waits for the first request of a connection: that request may be one round trip behind.
+/// Time for which a drain waits for the first request of a connection: that request may be one
+/// round trip behind.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
-/// Size, in bytes, from which a batch of answers to pipelined requests is sent before the next request is answered.
+/// Size, in bytes, from which a batch of answers to pipelined requests is sent before the next
+/// request is answered.
 const MAX_BATCH: usize = 1024;
 /// Most bytes of requests that are kept: a head, and the empty line that may come before it.
 const MAX_INBOX: usize = MAX_HEAD + 2;
-/// Most bytes that are read at once. Any probe's request fits. Further pipelined requests stay in the kernel.
+/// Most bytes that are read at once. Any probe's request fits. Further pipelined requests stay in
+/// the kernel.
 pub const MAX_READ: usize = 2 * 1024;
 
 /// Next message of a client: a request, or bytes that are none.
@@ -42,7 +46,8 @@ pub const MAX_READ: usize = 2 * 1024;
 pub enum Incoming<'c> {
     /// A request. The connection waits for its answer.
     Request(Request<'c>),
-    /// Bytes that are no request. The connection waits for an answer with the reason, and closes after it.
+    /// Bytes that are no request. The connection waits for an answer with the reason, and closes
+    /// after it.
     Rejection(Rejection),
 }
 
@@ -68,8 +73,8 @@ pub enum Phase {
     Serving,
     /// The answer to the last request that has arrived says `Connection: close`.
     Stopping,
-    /// Like `Stopping`, but an idle connection is closed at this time. Until then its client may not know of the drain,
-    /// and a request on its way would be lost.
+    /// Like `Stopping`, but an idle connection is closed at this time. Until then its client may
+    /// not know of the drain, and a request on its way would be lost.
     Draining(Instant),
     /// The next answer is the last, and the client is not waited for.
     Evicted,
@@ -80,11 +85,13 @@ pub enum Phase {
 /// Order in which connections are evicted at the connection limit, the least first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvictionRank {
-    /// The client does not read its answers. The kernel has space for hundreds of them, so this is no probe.
+    /// The client does not read its answers. The kernel has space for hundreds of them, so this is
+    /// no probe.
     Unread(Instant),
     /// The connection has waited for a whole request since this moment.
     Idle(Instant),
-    /// The connection waits for an answer. The one with the most bytes of further requests goes first.
+    /// The connection waits for an answer. The one with the most bytes of further requests goes
+    /// first.
     Waiting(Reverse<usize>, Instant),
 }
 
@@ -96,8 +103,9 @@ enum State {
     Ending {
         lingers: bool,
     },
-    /// The sending side is shut down. Bytes that still arrive are discarded. Closing a socket with unread bytes resets
-    /// it. A reset can destroy the answer before the client has read it (RFC 9112 section 9.6).
+    /// The sending side is shut down. Bytes that still arrive are discarded. Closing a socket with
+    /// unread bytes resets it. A reset can destroy the answer before the client has read it (RFC
+    /// 9112 section 9.6).
     Lingering,
     Closed,
 }
@@ -124,8 +132,8 @@ pub struct Connection {
     /// Answers that have not left yet.
     outbox: Vec<u8>,
     pending: Option<Pending>,
-    /// Start of the present activity: waiting for a request, receiving a head, waiting for an answer, sending,
-    /// lingering.
+    /// Start of the present activity: waiting for a request, receiving a head, waiting for an
+    /// answer, sending, lingering.
     since: Instant,
     /// Time of the last whole request; before the first one, of the accept.
     asked_at: Instant,
@@ -148,8 +156,9 @@ impl Connection {
         }
     }
 
-    /// Returns the next request, or the reason why the bytes are none. Returns `None` while an answer is missing, while
-    /// a batch of answers has to be sent first, and if no complete head has arrived.
+    /// Returns the next request, or the reason why the bytes are none. Returns `None` while an
+    /// answer is missing, while a batch of answers has to be sent first, and if no complete head
+    /// has arrived.
     pub fn incoming(&mut self, now: Instant) -> Option<Incoming<'_>> {
         let is_busy = self.pending.is_some() || self.outbox.len() >= MAX_BATCH;
         if is_busy || self.state != State::Open || self.inbox.is_empty() {
@@ -233,8 +242,8 @@ impl Connection {
         }
     }
 
-    /// Appends bytes that were read. No bytes mean the end of the stream. All requests before the end are answered by
-    /// then, because reading comes last.
+    /// Appends bytes that were read. No bytes mean the end of the stream. All requests before the
+    /// end are answered by then, because reading comes last.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         match self.state {
             _ if bytes.is_empty() => self.state = State::Closed,
@@ -277,8 +286,8 @@ impl Connection {
         self.since + limit
     }
 
-    /// Handles a deadline that has passed. An unfinished head becomes a rejection, which waits for its answer.
-    /// Otherwise the connection closes, and the function returns `None`.
+    /// Handles a deadline that has passed. An unfinished head becomes a rejection, which waits for
+    /// its answer. Otherwise the connection closes, and the function returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Rejection> {
         let is_receiving = self.has_begun() && self.pending.is_none() && !self.is_sending();
         if self.state != State::Open || !is_receiving {
@@ -296,8 +305,8 @@ impl Connection {
         Some(rejection)
     }
 
-    /// Borrows the shared buffer for answers while the connection's task runs. So a probe allocates none, and only a
-    /// connection with unsent answers keeps its own.
+    /// Borrows the shared buffer for answers while the connection's task runs. So a probe allocates
+    /// none, and only a connection with unsent answers keeps its own.
     pub fn borrow_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             self.outbox = std::mem::take(shared);
@@ -355,7 +364,8 @@ impl Connection {
     }
 }
 
-/// Returns `true` if `bytes` are empty lines, which begin no request: F5 appends one or two to each of its own.
+/// Returns `true` if `bytes` are empty lines, which begin no request: F5 appends one or two to each
+/// of its own.
 fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| b"\r\n".contains(byte))
 }
@@ -390,7 +400,8 @@ impl Pending {
 mod tests {
     use super::*;
 
-    /// A connection in simulated time, and the bytes that it has sent. `/slow` is answered a second after its request.
+    /// A connection in simulated time, and the bytes that it has sent. `/slow` is answered a second
+    /// after its request.
     struct Simulated {
         connection: Connection,
         now: Instant,

@@ -1,7 +1,8 @@
 //! The framing policy: which bytes are a request (RFC 9112), on top of httparse's tokens.
 //!
-//! httparse accepts bytes that two parsers of one stream could read differently: a bare LF, any number of empty lines.
-//! It does not check Host, Content-Length or Transfer-Encoding. Everything doubtful is rejected here.
+//! httparse accepts bytes that two parsers of one stream could read differently: a bare LF, any
+//! number of empty lines. It does not check Host, Content-Length or Transfer-Encoding. Everything
+//! doubtful is rejected here.
 
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
@@ -23,7 +24,8 @@ pub enum Parsed<'b> {
     Incomplete,
     /// A request, and the length of its head in bytes.
     Request(Request<'b>, usize),
-    /// Bytes that no further ones can turn into a request. They are answered with an error, and the connection closes.
+    /// Bytes that no further ones can turn into a request. They are answered with an error, and the
+    /// connection closes.
     Rejected(Rejection),
 }
 
@@ -46,7 +48,8 @@ pub struct Request<'b> {
     pub accept: &'b str,
 }
 
-/// A request method. Those that are answered alike are one. Names are case-sensitive (RFC 9110 §9.1).
+/// A request method. Those that are answered alike are one. Names are case-sensitive (RFC 9110
+/// §9.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// GET
@@ -55,7 +58,8 @@ pub enum Method {
     Head,
     /// OPTIONS
     Options,
-    /// A method of RFC 9110, RFC 5789 (PATCH) or WebDAV (RFC 4918, 3253, 5323) that is not served here.
+    /// A method of RFC 9110, RFC 5789 (PATCH) or WebDAV (RFC 4918, 3253, 5323) that is not served
+    /// here.
     Other,
     /// A name that is no method.
     Unknown,
@@ -92,8 +96,8 @@ const BARE_LF: Broken = bad("a line ends in LF without CR");
 
 /// Parses the head at the beginning of `bytes`.
 ///
-/// Ignores bytes after the head. After [`Parsed::Incomplete`] it is called again with more bytes, at most [`MAX_HEAD`]
-/// + 2 in all: so many are either complete or rejected.
+/// Ignores bytes after the head. After [`Parsed::Incomplete`] it is called again with more bytes,
+/// at most [`MAX_HEAD`] + 2 in all: so many are either complete or rejected.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     // One empty line before the request line is ignored (RFC 9112 §2.2).
@@ -221,8 +225,9 @@ fn has_bare_lf(head: &[u8]) -> bool {
     false
 }
 
-/// Returns the error for a version that httparse does not know. httparse stops at the first byte of the version. 505 is
-/// only for a well-formed version, so the whole line is read first. Returns `None` if its end has not arrived.
+/// Returns the error for a version that httparse does not know. httparse stops at the first byte of
+/// the version. 505 is only for a well-formed version, so the whole line is read first. Returns
+/// `None` if its end has not arrived.
 fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     let mut lines = head.split(|&b| b == b'\n');
     let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
@@ -243,7 +248,8 @@ fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     }
 }
 
-/// Returns the path and the query of a target in origin-form, absolute-form or asterisk-form (RFC 9112 §3.2).
+/// Returns the path and the query of a target in origin-form, absolute-form or asterisk-form (RFC
+/// 9112 §3.2).
 fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
     if !target.is_ascii() {
         return Err(bad("bytes outside ASCII in the request target"));
@@ -274,7 +280,8 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
     let (path, query) = relative.split_at(path_end.unwrap_or(relative.len()));
     let query = query.get(1..).unwrap_or_default();
     Ok(match path {
-        // An absolute-form OPTIONS without path and query means the server as a whole (RFC 9112 §3.2.4).
+        // An absolute-form OPTIONS without path and query means the server as a whole (RFC 9112
+        // §3.2.4).
         "" if method == Method::Options && relative.is_empty() => ("*", ""),
         "" => ("/", query),
         path => (path, query),
@@ -288,8 +295,8 @@ fn after_scheme(target: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
-/// Returns `true` if the value of a Host field is served: empty, as F5 sends it, or a host. Istio sends one with bars,
-/// `outbound|80||name`.
+/// Returns `true` if the value of a Host field is served: empty, as F5 sends it, or a host. Istio
+/// sends one with bars, `outbound|80||name`.
 fn is_host_field(value: &[u8]) -> bool {
     let mut parts = value
         .split(|&byte| byte == b'|')
@@ -297,7 +304,8 @@ fn is_host_field(value: &[u8]) -> bool {
     parts.all(is_host)
 }
 
-/// Returns `true` if a value is `uri-host [ ":" port ]` and not empty (RFC 9110 section 7.2, RFC 3986 section 3.2.2).
+/// Returns `true` if a value is `uri-host [ ":" port ]` and not empty (RFC 9110 section 7.2, RFC
+/// 3986 section 3.2.2).
 fn is_host(value: &[u8]) -> bool {
     let (host_is_valid, port) = match value {
         [b'[', rest @ ..] => {
@@ -321,14 +329,15 @@ fn is_host(value: &[u8]) -> bool {
     host_is_valid && port_is_valid
 }
 
-/// Splits a value before the first occurrence of a byte. Returns the value and an empty part if there is none.
+/// Splits a value before the first occurrence of a byte. Returns the value and an empty part if
+/// there is none.
 fn split_before(value: &[u8], byte: u8) -> (&[u8], &[u8]) {
     let end = value.iter().position(|&b| b == byte);
     value.split_at(end.unwrap_or(value.len()))
 }
 
-/// Returns `true` if a host is a `reg-name` and not empty: unreserved, sub-delims and pct-encoded (RFC 3986 section
-/// 3.2.2). A comma is refused, because it would join two hosts to a list.
+/// Returns `true` if a host is a `reg-name` and not empty: unreserved, sub-delims and pct-encoded
+/// (RFC 3986 section 3.2.2). A comma is refused, because it would join two hosts to a list.
 fn is_reg_name(host: &[u8]) -> bool {
     let mut rest = host;
     while let [first, after @ ..] = rest {
@@ -349,8 +358,8 @@ fn is_reg_name(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// Meaning of the header fields: the message's length, the connection's end (RFC 9112 §6, §9), and the preferred
-/// format.
+/// Meaning of the header fields: the message's length, the connection's end (RFC 9112 §6, §9), and
+/// the preferred format.
 #[derive(Default)]
 struct Framing<'b> {
     has_body: bool,
@@ -415,7 +424,8 @@ impl<'b> Framing<'b> {
     }
 }
 
-/// Parses 1*DIGIT. Returns `None` for anything else, a sign included, and for a number over 64 bits.
+/// Parses 1*DIGIT. Returns `None` for anything else, a sign included, and for a number over 64
+/// bits.
 fn decimal(value: &[u8]) -> Option<u64> {
     let digits = value.iter().all(u8::is_ascii_digit);
     str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()

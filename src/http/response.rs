@@ -82,8 +82,8 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns the fields of the content, up to the name of Content-Length. A 204 has none of them (RFC 9110 §8.6). The
-    /// policy of a page allows its own style and icon, and nothing else.
+    /// Returns the fields of the content, up to the name of Content-Length. A 204 has none of them
+    /// (RFC 9110 §8.6). The policy of a page allows its own style and icon, and nothing else.
     const fn fields(self) -> &'static str {
         match self {
             Content::Text => "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ",
@@ -144,8 +144,8 @@ const UNCHANGING: &[u8] =
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 impl CommonFields {
-    /// Returns the fields of a time, in seconds of Unix time. A time after the year 9999, which HTTP can't write,
-    /// counts as its last second.
+    /// Returns the fields of a time, in seconds of Unix time. A time after the year 9999, which
+    /// HTTP can't write, counts as its last second.
     #[must_use]
     pub fn at(seconds: u64) -> CommonFields {
         /// 9999-12-31 23:59:59. After it httpdate panics.
@@ -172,8 +172,8 @@ const MAX_FIELDS: usize = 256;
 /// End of every content but a page's.
 const LINE_END: &[u8] = b"\n";
 
-/// Appends a response to `out`, and allocates only if `out` is too short. With `head_only` the content is left out, but
-/// not its length: the answer to HEAD.
+/// Appends a response to `out`, and allocates only if `out` is too short. With `head_only` the
+/// content is left out, but not its length: the answer to HEAD.
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response,

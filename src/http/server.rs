@@ -1,8 +1,10 @@
-//! The HTTP server: accepts connections, runs a task for each, and evicts one at the connection limit.
+//! The HTTP server: accepts connections, runs a task for each, and evicts one at the connection
+//! limit.
 //!
-//! Everything runs on the executor's one thread. A connection is a task that steps its [`Connection`] and does the I/O.
-//! The server's table has the orders for each connection: a drain has begun, or the connection is evicted. The server
-//! wakes the task, and the task reads its entry.
+//! Everything runs on the executor's one thread. A connection is a task that steps its
+//! [`Connection`] and does the I/O. The server's table has the orders for each connection: a drain
+//! has begun, or the connection is evicted. The server wakes the task, and the task reads its
+//! entry.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read as _, Write as _};
@@ -26,17 +28,21 @@ use crate::log;
 use crate::responder::Responder;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Time for which accepting pauses if the machine lacks something that evicting a connection would not give back.
+/// Time for which accepting pauses if the machine lacks something that evicting a connection would
+/// not give back.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Most errors of accept4(2) in a row that are taken for errors of the queued connections, before accepting backs off.
+/// Most errors of accept4(2) in a row that are taken for errors of the queued connections, before
+/// accepting backs off.
 const MAX_ACCEPT_ERRORS: usize = 128;
 /// Most connections that are accepted without a yield while others are open.
 const MAX_BATCH: usize = 64;
 /// Most reads and writes of one connection without a yield: as many as a probe needs.
 const STEPS: usize = 4;
-/// Most evicted connections that still wait for an answer. Each takes under 1 KiB, and a burst of probes is smaller.
+/// Most evicted connections that still wait for an answer. Each takes under 1 KiB, and a burst of
+/// probes is smaller.
 const MAX_EVICTED: usize = 1024;
-/// Most connections that are accepted from the queue once listening ends: a usual backlog has no more.
+/// Most connections that are accepted from the queue once listening ends: a usual backlog has no
+/// more.
 const MAX_QUEUED: usize = 4096;
 
 /// The server, shared by the accept loops and the connections.
@@ -46,7 +52,8 @@ pub(crate) struct Server {
     max_connections: usize,
     /// Phase of every connection that is not evicted.
     phase: Cell<Phase>,
-    /// `true` once listening ends: the queued connections are accepted, then the sockets are closed.
+    /// `true` once listening ends: the queued connections are accepted, then the sockets are
+    /// closed.
     is_closing: Cell<bool>,
     /// Accepting has backed off at least once.
     has_backed_off: Cell<bool>,
@@ -70,8 +77,8 @@ pub(crate) struct Server {
 /// Entry of an open connection in the server's table.
 struct Entry {
     waker: Waker,
-    /// Rank in the order of eviction. `None` until the connection has been read from, because its request may have
-    /// arrived.
+    /// Rank in the order of eviction. `None` until the connection has been read from, because its
+    /// request may have arrived.
     rank: Option<EvictionRank>,
     /// `Phase::Evicted` or `Phase::Cut` if the connection has to close.
     eviction: Option<Phase>,
@@ -121,14 +128,14 @@ impl Server {
         self.acceptance.changed();
     }
 
-    /// Announces the stop: from now on the answer to the last request of a connection says `Connection: close`, so that
-    /// clients which keep connections leave.
+    /// Announces the stop: from now on the answer to the last request of a connection says
+    /// `Connection: close`, so that clients which keep connections leave.
     pub(crate) fn stop(&self) {
         self.phase.set(self.phase.get().max(Phase::Stopping));
     }
 
-    /// Begins the drain: open connections finish, idle ones are closed at `idle_until`. A new connection gets one
-    /// answer while livelet still runs: refusing it would help no client.
+    /// Begins the drain: open connections finish, idle ones are closed at `idle_until`. A new
+    /// connection gets one answer while livelet still runs: refusing it would help no client.
     pub(crate) fn drain(&self, idle_until: Instant) {
         self.phase.set(Phase::Draining(idle_until));
         let mut connections = self.connections.borrow_mut();
@@ -169,9 +176,9 @@ impl Server {
         self.connections.borrow().len()
     }
 
-    /// Accepts connections until listening ends. A probe comes alone, so epoll is asked to report the queue again after
-    /// one accept. While other connections are open, a batch is accepted without a yield: their requests take time, and
-    /// a probe may be queued behind many.
+    /// Accepts connections until listening ends. A probe comes alone, so epoll is asked to report
+    /// the queue again after one accept. While other connections are open, a batch is accepted
+    /// without a yield: their requests take time, and a probe may be queued behind many.
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut queued = 0;
         let mut errors = 0;
@@ -188,7 +195,8 @@ impl Server {
                     self.acceptance.until(is_stopped).await;
                     Ok(())
                 };
-                // An error of epoll_ctl(2) is handled like one of accept4(2): both tell what the machine lacks.
+                // An error of epoll_ctl(2) is handled like one of accept4(2): both tell what the
+                // machine lacks.
                 if let Err(error) = or(stopped, listener.socket.readable()).await {
                     self.accept_failed(&error, errors).await;
                 }
@@ -220,9 +228,10 @@ impl Server {
         }
     }
 
-    /// Handles an error of accept4(2). The error may concern only the queued connection. If the machine lacks
-    /// descriptors or memory, a connection is evicted to give back its own. If that can't help, or after too many
-    /// errors in a row, accepting backs off. The first time is logged at the normal level.
+    /// Handles an error of accept4(2). The error may concern only the queued connection. If the
+    /// machine lacks descriptors or memory, a connection is evicted to give back its own. If that
+    /// can't help, or after too many errors in a row, accepting backs off. The first time is logged
+    /// at the normal level.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
         let may_help = match Errno::from_io_error(error) {
             Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
@@ -241,8 +250,8 @@ impl Server {
         yield_now().await;
     }
 
-    /// Evicts a connection if the limit is reached. An evicted connection does not count: it closes when its task runs
-    /// next, or after its next answer.
+    /// Evicts a connection if the limit is reached. An evicted connection does not count: it closes
+    /// when its task runs next, or after its next answer.
     async fn enforce_limit(&self) {
         let is_full = || self.open_connections() - self.evicted.get() >= self.max_connections;
         while is_full() && !self.evict_one() {
@@ -251,8 +260,9 @@ impl Server {
         }
     }
 
-    /// Evicts the connection with the least rank. Returns `false` if there is none. If many evicted connections still
-    /// wait for an answer, the next one closes without: a slow check must not make their number grow.
+    /// Evicts the connection with the least rank. Returns `false` if there is none. If many evicted
+    /// connections still wait for an answer, the next one closes without: a slow check must not
+    /// make their number grow.
     fn evict_one(&self) -> bool {
         let phase = if self.evicted.get() < MAX_EVICTED {
             Phase::Evicted
@@ -289,7 +299,8 @@ impl Server {
             waiting: None,
             timer: Timer::never(),
         };
-        // Unlike other tasks this one is not boxed: that saves an allocation of at least 50 bytes for each connection.
+        // Unlike other tasks this one is not boxed: that saves an allocation of at least 50 bytes
+        // for each connection.
         self.executor.spawn(connection).detach();
     }
 
@@ -377,12 +388,14 @@ impl ConnectionTask {
                         self.keep(cx.waker());
                         return Poll::Pending;
                     }
-                    // Only after the last read: bytes that have arrived by the deadline still count.
+                    // Only after the last read: bytes that have arrived by the deadline still
+                    // count.
                     self.expire(now);
                 }
             }
         }
-        // A client that always sends more must not outlive its deadline, nor keep the thread from others.
+        // A client that always sends more must not outlive its deadline, nor keep the thread from
+        // others.
         let now = Instant::now();
         if now >= self.connection.deadline() {
             self.expire(now);

@@ -1,4 +1,5 @@
-//! Sockets that livelet inherits (sd_listen_fds(3)): those that livelet listens on, and those of the worker.
+//! Sockets that livelet inherits (sd_listen_fds(3)): those that livelet listens on, and those of
+//! the worker.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -45,7 +46,8 @@ impl PassedOn {
         self.sockets.is_empty()
     }
 
-    /// Returns the variables that announce the sockets, except LISTEN_PID: the pid is known only after fork(2).
+    /// Returns the variables that announce the sockets, except LISTEN_PID: the pid is known only
+    /// after fork(2).
     pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = Vec::new();
         if !self.is_empty() {
@@ -92,11 +94,13 @@ struct Descriptor {
     name: Option<OsString>,
 }
 
-/// Takes over the inherited sockets. Those of livelet that can't be listened on are closed, and logged. Must be called
-/// before any descriptor is opened, because inherited ones are known only by their numbers.
+/// Takes over the inherited sockets. Those of livelet that can't be listened on are closed, and
+/// logged. Must be called before any descriptor is opened, because inherited ones are known only by
+/// their numbers.
 ///
 /// # Errors
-/// Returns an error if no socket of livelet's can be used although there are some, or if a descriptor can't be moved.
+/// Returns an error if no socket of livelet's can be used although there are some, or if a
+/// descriptor can't be moved.
 pub(crate) fn take_over(sharing: Sharing) -> io::Result<Inherited> {
     let Some(count) = announced(env::var_os("LISTEN_FDS"), env::var_os("LISTEN_PID")) else {
         return Ok(Inherited::default());
@@ -126,8 +130,8 @@ pub(crate) fn take_over(sharing: Sharing) -> io::Result<Inherited> {
     Ok(inherited)
 }
 
-/// Returns the announced number of descriptors. A missing LISTEN_PID is accepted: a parent can't know the pid before it
-/// has forked. Returns `None` if LISTEN_PID names another process.
+/// Returns the announced number of descriptors. A missing LISTEN_PID is accepted: a parent can't
+/// know the pid before it has forked. Returns `None` if LISTEN_PID names another process.
 fn announced(count: Option<OsString>, pid: Option<OsString>) -> Option<i32> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     let count = count?.to_str()?.parse::<i32>().ok()?;
@@ -156,13 +160,13 @@ fn claim(number: i32) -> io::Result<OwnedFd> {
     if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is open, LISTEN_FDS makes it this process's, and each number is claimed once, before livelet
-    // has opened a descriptor.
+    // SAFETY: the descriptor is open, LISTEN_FDS makes it this process's, and each number is
+    // claimed once, before livelet has opened a descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Returns a listener for a socket of livelet's, under a number from `free_from` on. The numbers below are the
-/// worker's.
+/// Returns a listener for a socket of livelet's, under a number from `free_from` on. The numbers
+/// below are the worker's.
 fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     let is_internet =
         [AddressFamily::INET, AddressFamily::INET6].contains(&sockopt::socket_domain(socket)?);
@@ -177,8 +181,8 @@ fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Moves the worker's descriptors to the numbers from 3 on, in their order. livelet's own ones have other numbers by
-/// then. So the next number is free, or is the descriptor's own.
+/// Moves the worker's descriptors to the numbers from 3 on, in their order. livelet's own ones have
+/// other numbers by then. So the next number is free, or is the descriptor's own.
 fn pass_on(workers: Vec<Descriptor>, has_names: bool) -> io::Result<PassedOn> {
     let mut sockets = Vec::new();
     let mut names = Vec::new();

@@ -1,7 +1,8 @@
 //! Listening sockets: bound, inherited, or taken over from another livelet.
 //!
-//! SO_REUSEADDR is always set. On Linux it lets a bind ignore connections in TIME_WAIT, but not a socket that listens
-//! (socket(7)). So a restart does not fail, and two livelets do not share a port by accident.
+//! SO_REUSEADDR is always set. On Linux it lets a bind ignore connections in TIME_WAIT, but not a
+//! socket that listens (socket(7)). So a restart does not fail, and two livelets do not share a
+//! port by accident.
 
 mod inherited;
 mod port_owner;
@@ -22,8 +23,8 @@ use port_owner::{HoldingSocket, Owner};
 pub(crate) use inherited::{Inherited, PassedOn, Sharing, take_over as take_inherited};
 pub(crate) use wait::{Found, Wait, find};
 
-/// Most connections that the kernel queues until they are accepted. The kernel uses the lesser of this and
-/// net.core.somaxconn (listen(2)).
+/// Most connections that the kernel queues until they are accepted. The kernel uses the lesser of
+/// this and net.core.somaxconn (listen(2)).
 const BACKLOG: i32 = 1024;
 
 /// Address to listen on, as `--listen` names it.
@@ -91,7 +92,8 @@ enum HeldBy {
     Unknown,
     /// A livelet that serves, with its command line.
     Livelet { livelet: Livelet, command: String },
-    /// A socket of another program, or of a livelet that did not reply. Has the process if /proc shows it.
+    /// A socket of another program, or of a livelet that did not reply. Has the process if /proc
+    /// shows it.
     Socket {
         socket: Box<HoldingSocket>,
         owner: Option<Owner>,
@@ -158,7 +160,8 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// Binds an address and listens there. With `reuse_port` other sockets that also set SO_REUSEPORT may share the port.
+/// Binds an address and listens there. With `reuse_port` other sockets that also set SO_REUSEPORT
+/// may share the port.
 ///
 /// # Errors
 /// Returns the error of socket(2), bind(2) or listen(2), and the address.
@@ -179,8 +182,8 @@ fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> 
     }
 }
 
-/// Returns `true` if the error means that there is no IPv6. The kernel may lack the address family, or a sandbox may
-/// have it without an address.
+/// Returns `true` if the error means that there is no IPv6. The kernel may lack the address family,
+/// or a sandbox may have it without an address.
 fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -199,8 +202,8 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
         // The default depends on the machine (net.ipv6.bindv6only).
         socket.set_only_v6(false)?;
     }
-    // Accepted sockets inherit the option, which saves a call for each. An answer then never waits for the ACK of the
-    // last one.
+    // Accepted sockets inherit the option, which saves a call for each. An answer then never waits
+    // for the ACK of the last one.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

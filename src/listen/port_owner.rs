@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::worker;
 
-/// Returns the command line of a process, with spaces between the arguments. Returns the name of the process if it
-/// hides the command line, and `?` if it has gone.
+/// Returns the command line of a process, with spaces between the arguments. Returns the name of
+/// the process if it hides the command line, and `?` if it has gone.
 pub(super) fn command(pid: i32) -> String {
     let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let text = |bytes: Vec<u8>| {
@@ -37,8 +37,9 @@ pub(super) struct Owner {
     pub(super) command: String,
 }
 
-/// Returns the socket that holds this address: one that listens, else one with the address as the local port of its
-/// connection (ip(7), ip_local_port_range). Returns `None` if /proc shows no such socket.
+/// Returns the socket that holds this address: one that listens, else one with the address as the
+/// local port of its connection (ip(7), ip_local_port_range). Returns `None` if /proc shows no such
+/// socket.
 pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
         .map(|path| fs::read_to_string(path).unwrap_or_default());
@@ -64,7 +65,8 @@ pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
         })
 }
 
-/// Parses a row of /proc/net/tcp or tcp6. Returns `None` for the title, and in states that keep no address.
+/// Parses a row of /proc/net/tcp or tcp6. Returns `None` for the title, and in states that keep no
+/// address.
 fn parse_row(row: &str) -> Option<HoldingSocket> {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
@@ -85,8 +87,9 @@ fn parse_row(row: &str) -> Option<HoldingSocket> {
     })
 }
 
-/// Parses an address and a port, both in hexadecimal digits. The kernel prints each 32 bits of an address as one number of
-/// its own byte order; `bytes` turns that number back into bytes in network order.
+/// Parses an address and a port, both in hexadecimal digits. The kernel prints each 32 bits of an
+/// address as one number of its own byte order; `bytes` turns that number back into bytes in
+/// network order.
 fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -103,8 +106,8 @@ fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Returns a process that has the socket open. Root can find every such process, other users only their own. Returns
-/// `None` if there is none.
+/// Returns a process that has the socket open. Root can find every such process, other users only
+/// their own. Returns `None` if there is none.
 pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
     let link = format!("socket:[{}]", socket.inode);
     let has_it = |pid: &i32| {

@@ -1,7 +1,7 @@
 //! Gets a listening socket for every address, also from the process that has it now.
 //!
-//! A free address is released while another one is waited for. Otherwise connections would queue at a livelet that may
-//! still give up.
+//! A free address is released while another one is waited for. Otherwise connections would queue at
+//! a livelet that may still give up.
 
 use std::iter::once;
 use std::net::{SocketAddr, TcpListener};
@@ -17,10 +17,11 @@ use crate::handover::{self, Contact, Conversation, Livelet, Offer, REPLY_LIMIT, 
 use crate::log;
 use crate::runtime::Timer;
 
-/// Time between two tries to bind a held port. The port is bound within twice this time after it has become free.
+/// Time between two tries to bind a held port. The port is bound within twice this time after it
+/// has become free.
 const RETRY: Duration = Duration::from_millis(10);
-/// Time until a livelet that has refused is asked again. It may have handed the socket over, and its successor is there
-/// soon.
+/// Time until a livelet that has refused is asked again. It may have handed the socket over, and
+/// its successor is there soon.
 const ASK_SOON: Duration = Duration::from_millis(20);
 /// Number of refusals after which the time is [`ASK_LATER`].
 const SOON_REFUSALS: u32 = 10;
@@ -43,7 +44,8 @@ pub(crate) struct Wait {
 pub(crate) enum Found {
     /// The port was free.
     Bound(TcpListener),
-    /// Another livelet offers its own socket. It withdraws the offer unless that is accepted at once.
+    /// Another livelet offers its own socket. It withdraws the offer unless that is accepted at
+    /// once.
     Offered(Offer),
 }
 
@@ -108,8 +110,8 @@ struct Search {
 }
 
 impl Search {
-    /// Gets a socket for one address. With `waits`, waits for a held address until the deadline. Otherwise gives its
-    /// holder only the time to reply.
+    /// Gets a socket for one address. With `waits`, waits for a held address until the deadline.
+    /// Otherwise gives its holder only the time to reply.
     async fn find_one(&mut self, address: Listen, waits: bool) -> Result<Found, ListenError> {
         let mut line: Option<InLine> = None;
         let mut ask_at = Instant::now();
@@ -198,8 +200,8 @@ impl InLine {
         }
     }
 
-    /// Returns `true` while the holder has not replied and may still do so. After [`REPLY_LIMIT`] it counts as another
-    /// program.
+    /// Returns `true` while the holder has not replied and may still do so. After [`REPLY_LIMIT`]
+    /// it counts as another program.
     fn may_still_reply(&self, now: Instant) -> bool {
         self.livelet.is_none() && now < self.since + REPLY_LIMIT
     }

@@ -1,8 +1,9 @@
-//! The directory of the notify socket: private, because many libraries do not support abstract names.
+//! The directory of the notify socket: private, because many libraries do not support abstract
+//! names.
 //!
-//! A worker that drops its uid can reach the socket, but no other process can find it. The directory can be searched
-//! and not listed, and the socket's name is random. /proc/net/unix shows the name under which a socket was bound, so
-//! the file is renamed after that.
+//! A worker that drops its uid can reach the socket, but no other process can find it. The
+//! directory can be searched and not listed, and the socket's name is random. /proc/net/unix shows
+//! the name under which a socket was bound, so the file is renamed after that.
 
 use std::env;
 use std::fs::{self, DirBuilder, DirEntry, Permissions};
@@ -20,7 +21,8 @@ use rustix::process::geteuid;
 
 /// Prefix of the names of all directories.
 const PREFIX: &str = "livelet-notify-";
-/// Most directories that are tried below one parent: a cleaner can remove one before its socket is bound.
+/// Most directories that are tried below one parent: a cleaner can remove one before its socket is
+/// bound.
 const TRIES: usize = 3;
 
 /// A directory with the notify socket in it. Both are removed on drop.
@@ -47,7 +49,8 @@ impl Directory {
             socket: directory.join(format!("{:016x}", random())),
             directory,
         };
-        // Returns an error if the path is too long for clients: the socket is bound to a shorter one.
+        // Returns an error if the path is too long for clients: the socket is bound to a shorter
+        // one.
         SocketAddr::from_pathname(&made.socket)?;
         DirBuilder::new().mode(0o700).create(&made.directory)?;
         // The umask may have taken bits away.
@@ -75,14 +78,16 @@ fn places() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns `true` if a worker can reach files in `place`. A worker that root starts may drop root's rights.
+/// Returns `true` if a worker can reach files in `place`. A worker that root starts may drop root's
+/// rights.
 fn is_reachable(place: &Path) -> bool {
     let is_searchable = |mode: u32| mode & 0o001 != 0;
     fs::metadata(place)
         .is_ok_and(|found| found.is_dir() && (!geteuid().is_root() || is_searchable(found.mode())))
 }
 
-/// Returns a random number that other processes can't guess: the hasher's keys are from getrandom(2).
+/// Returns a random number that other processes can't guess: the hasher's keys are from
+/// getrandom(2).
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
@@ -114,14 +119,15 @@ fn sockets(directory: &Path) -> Vec<PathBuf> {
     found.iter().map(DirEntry::path).collect()
 }
 
-/// Returns `true` if no process holds the socket. connect(2) is refused then, whatever pid namespace the holder was in.
+/// Returns `true` if no process holds the socket. connect(2) is refused then, whatever pid
+/// namespace the holder was in.
 fn is_dead(socket: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|client| client.connect(socket));
     connected.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Removes the unused sockets in a directory, and the directory if it is empty then. Each socket is checked: a
-/// directory that can't be read, for lack of descriptors, may hold a socket in use.
+/// Removes the unused sockets in a directory, and the directory if it is empty then. Each socket is
+/// checked: a directory that can't be read, for lack of descriptors, may hold a socket in use.
 fn remove(directory: &Path, is_unused: fn(&Path) -> bool) {
     for socket in sockets(directory) {
         if is_unused(&socket) {

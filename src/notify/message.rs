@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Longest message that is read, in bytes: as long as systemd's.
 pub(super) const MAX: usize = 4096;
-/// Assignments that are not relayed to livelet's supervisor: its main process is livelet, and no descriptors are
-/// relayed.
+/// Assignments that are not relayed to livelet's supervisor: its main process is livelet, and no
+/// descriptors are relayed.
 const NOT_RELAYED: [&[u8]; 9] = [
     b"MAINPID",
     b"MAINPIDFD",
@@ -37,15 +37,16 @@ pub(super) enum Field {
 }
 
 impl<'m> Message<'m> {
-    /// Returns the message in a datagram. A zero byte at the end is dropped, as it ends a C string. Returns `None` if
-    /// there is a zero byte elsewhere.
+    /// Returns the message in a datagram. A zero byte at the end is dropped, as it ends a C string.
+    /// Returns `None` if there is a zero byte elsewhere.
     #[must_use]
     pub fn parse(datagram: &'m [u8]) -> Option<Message<'m>> {
         let text = datagram.strip_suffix(b"\0").unwrap_or(datagram);
         (!text.contains(&0)).then_some(Message(text))
     }
 
-    /// Returns the lines. A line ends at CR too, as for systemd: a supervisor must not see a line that livelet did not.
+    /// Returns the lines. A line ends at CR too, as for systemd: a supervisor must not see a line
+    /// that livelet did not.
     fn lines(self) -> impl Iterator<Item = &'m [u8]> {
         let lines = self.0.split(|b| b"\n\r".contains(b));
         lines.filter(|line| !line.is_empty())
@@ -83,7 +84,8 @@ fn field(line: &[u8]) -> Option<Field> {
     })
 }
 
-/// Parses a number of microseconds. Returns `None` for zero, and for the number that systemd uses as infinity.
+/// Parses a number of microseconds. Returns `None` for zero, and for the number that systemd uses
+/// as infinity.
 pub(super) fn microseconds(text: &str) -> Option<Duration> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let usec: u64 = text.parse().ok().filter(|_| digits)?;

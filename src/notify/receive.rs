@@ -1,4 +1,5 @@
-//! Receives messages from the notify socket by recvmsg(2), with the sender and the descriptors of each.
+//! Receives messages from the notify socket by recvmsg(2), with the sender and the descriptors of
+//! each.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -8,8 +9,9 @@ use crate::peer::Peer;
 
 /// Most descriptors that one message can have (SCM_MAX_FD in the kernel).
 const MAX_DESCRIPTORS: usize = 253;
-/// Size, in bytes, of the buffer for the sender's credentials and the most descriptors. If it were smaller, the kernel
-/// would close descriptors on this thread, and close(2) of a socket may wait (SO_LINGER).
+/// Size, in bytes, of the buffer for the sender's credentials and the most descriptors. If it were
+/// smaller, the kernel would close descriptors on this thread, and close(2) of a socket may wait
+/// (SO_LINGER).
 const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();
 
 /// Datagram that was received.
@@ -22,7 +24,8 @@ pub(super) struct Datagram {
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
-/// Buffer for control messages, aligned as `struct cmsghdr` has to be. That has a length, a level and a type.
+/// Buffer for control messages, aligned as `struct cmsghdr` has to be. That has a length, a level
+/// and a type.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
@@ -51,7 +54,8 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
     header.msg_iovlen = 1;
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = CONTROL as _;
-    // SAFETY: the header points to one part and to the control buffer, with their sizes, and both live until the end.
+    // SAFETY: the header points to one part and to the control buffer, with their sizes, and both
+    // live until the end.
     let length =
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
@@ -68,7 +72,8 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
         match kind {
             libc::SCM_RIGHTS => {
                 let numbers = data.chunks_exact(size_of::<i32>()).filter_map(number);
-                // SAFETY: the kernel has made each of them for this call, so it is open and nothing else owns it.
+                // SAFETY: the kernel has made each of them for this call, so it is open and nothing
+                // else owns it.
                 let owned = numbers.map(|number| unsafe { OwnedFd::from_raw_fd(number) });
                 datagram.descriptors.extend(owned);
             }
@@ -80,8 +85,8 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
     Ok(datagram)
 }
 
-/// Splits off the first control message. Returns its type, its data and the bytes of the messages after it. Returns
-/// `None` at the end.
+/// Splits off the first control message. Returns its type, its data and the bytes of the messages
+/// after it. Returns `None` at the end.
 fn split(control: &[u8]) -> Option<(i32, &[u8], &[u8])> {
     const LENGTH: usize = size_of::<usize>();
     const HEADER: usize = LENGTH + 2 * size_of::<i32>();

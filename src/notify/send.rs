@@ -1,5 +1,5 @@
-//! `livelet notify`: sends messages to the supervisor's NOTIFY_SOCKET (sd_notify(3)). It is for shells, and for
-//! runtimes without unix datagrams.
+//! `livelet notify`: sends messages to the supervisor's NOTIFY_SOCKET (sd_notify(3)). It is for
+//! shells, and for runtimes without unix datagrams.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -56,7 +56,8 @@ pub(super) enum Waiting {
 /// Sends a message to a NOTIFY_SOCKET.
 ///
 /// # Errors
-/// Returns the error of connect(2) or send(2), of kind `WouldBlock` if the queue is full and the call may not wait.
+/// Returns the error of connect(2) or send(2), of kind `WouldBlock` if the queue is full and the
+/// call may not wait.
 pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Result<()> {
     let address = address(socket)?;
     let sender = UnixDatagram::unbound()?;
@@ -65,7 +66,8 @@ pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Resu
     Ok(())
 }
 
-/// Returns the address of a NOTIFY_SOCKET: a path, or a name in the abstract namespace after `@` (unix(7)).
+/// Returns the address of a NOTIFY_SOCKET: a path, or a name in the abstract namespace after `@`
+/// (unix(7)).
 fn address(socket: &OsStr) -> io::Result<SocketAddr> {
     match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),

@@ -1,7 +1,8 @@
 //! Decides which senders are trusted. Pure.
 //!
-//! The worker and its descendants are trusted whatever their uid: gosu, su-exec and daemons drop it. Other processes of
-//! livelet's pid namespace are trusted if they have root's or livelet's own uid.
+//! The worker and its descendants are trusted whatever their uid: gosu, su-exec and daemons drop
+//! it. Other processes of livelet's pid namespace are trusted if they have root's or livelet's own
+//! uid.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! The worker's NOTIFY_SOCKET (sd_notify(3)): receives its messages and relays them to livelet's own supervisor.
+//! The worker's NOTIFY_SOCKET (sd_notify(3)): receives its messages and relays them to livelet's
+//! own supervisor.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -77,8 +78,8 @@ impl NotifySocket {
     }
 }
 
-/// Binds to an abstract name that the kernel chooses (unix(7), autobind). A name from the pid could clash: two
-/// containers of one pod can have the same pid.
+/// Binds to an abstract name that the kernel chooses (unix(7), autobind). A name from the pid could
+/// clash: two containers of one pod can have the same pid.
 fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
     bind(socket, &SocketAddrUnix::new_unnamed())?;
     let address = SocketAddrUnix::try_from(getsockname(socket)?)?;
@@ -88,8 +89,8 @@ fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
 
 #[derive(Debug)]
 struct Reader {
-    /// Socket that only the end of the process closes. Descriptors in unread messages are closed with it. SO_LINGER of
-    /// such a descriptor has no effect at the end of a process.
+    /// Socket that only the end of the process closes. Descriptors in unread messages are closed
+    /// with it. SO_LINGER of such a descriptor has no effect at the end of a process.
     socket: ManuallyDrop<Source<OwnedFd>>,
     /// Set of the refusals that were logged, one bit each.
     refused: Cell<u32>,
@@ -112,8 +113,8 @@ impl Reader {
                 match receive(self.socket.get_ref()) {
                     Ok(mut datagram) => {
                         self.handle(&datagram, &notified, &upstream);
-                        // A pipe, as `BARRIER=1` has one, is closed at once: that never waits. SO_PASSRIGHTS stays on:
-                        // without it, `BARRIER=1` can't be sent.
+                        // A pipe, as `BARRIER=1` has one, is closed at once: that never waits.
+                        // SO_PASSRIGHTS stays on: without it, `BARRIER=1` can't be sent.
                         let descriptors = &mut datagram.descriptors;
                         descriptors.retain(|one| fcntl_getpipe_size(one).is_err());
                         closer.close(datagram.descriptors);
@@ -138,7 +139,8 @@ impl Reader {
         }
     }
 
-    /// Logs that a message is ignored. The first time for each reason counts as a notice, later ones as details.
+    /// Logs that a message is ignored. The first time for each reason counts as a notice, later
+    /// ones as details.
     fn refuse(&self, sender: Option<Peer>, refusal: Refusal) {
         let bit = 1 << refusal.bit();
         let refused = self.refused.get();

@@ -86,7 +86,8 @@ impl Notified {
         }
     }
 
-    /// Judges the check `watchdog`. The age of a worker that has sent no `WATCHDOG=1` counts from `start`.
+    /// Judges the check `watchdog`. The age of a worker that has sent no `WATCHDOG=1` counts from
+    /// `start`.
     ///
     /// # Errors
     /// Returns the reason if the check fails.
@@ -113,7 +114,8 @@ impl Notified {
     }
 }
 
-/// Returns a STATUS, cut to [`MAX_STATUS`] bytes between two characters. Returns `None` if it is empty.
+/// Returns a STATUS, cut to [`MAX_STATUS`] bytes between two characters. Returns `None` if it is
+/// empty.
 fn shortened(mut status: String) -> Option<String> {
     let mut ends = (0..=status.len().min(MAX_STATUS)).rev();
     let end = ends.find(|&end| status.is_char_boundary(end));

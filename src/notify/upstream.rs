@@ -1,4 +1,5 @@
-//! livelet's own supervisor, such as systemd, at the other end of livelet's NOTIFY_SOCKET (sd_notify(3)).
+//! livelet's own supervisor, such as systemd, at the other end of livelet's NOTIFY_SOCKET
+//! (sd_notify(3)).
 
 use std::cell::Cell;
 use std::env;
@@ -35,8 +36,8 @@ impl Upstream {
         self.socket.is_some()
     }
 
-    /// Sends a message. If the supervisor can't receive it now, the message is dropped and that is logged: livelet must
-    /// not wait.
+    /// Sends a message. If the supervisor can't receive it now, the message is dropped and that is
+    /// logged: livelet must not wait.
     pub(crate) fn send(&self, message: &[u8]) {
         let Some(socket) = &self.socket else { return };
         let Err(cause) = send(socket, message, Waiting::Never) else {
@@ -52,8 +53,8 @@ impl Upstream {
     }
 }
 
-/// Returns the limit in WATCHDOG_USEC. Returns `None` if WATCHDOG_PID names another process, as sd_watchdog_enabled(3)
-/// does.
+/// Returns the limit in WATCHDOG_USEC. Returns `None` if WATCHDOG_PID names another process, as
+/// sd_watchdog_enabled(3) does.
 fn watchdog(usec: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     microseconds(usec?.to_str()?).filter(|_| is_for_us)

@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-/// Queue of tasks that wait for a change of state. Code that changes the state calls [`Condition::changed`].
+/// Queue of tasks that wait for a change of state. Code that changes the state calls
+/// [`Condition::changed`].
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
     waiting: RefCell<Vec<Waker>>,

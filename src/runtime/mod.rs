@@ -1,16 +1,20 @@
 //! The runtime: one thread, one wait, and smol's executor for the tasks.
 //!
-//! The core waits with an epoll of its own ([`reactor`]) and not with async-io, smol's reactor, for two reasons:
+//! The core waits with an epoll of its own ([`reactor`]) and not with async-io, smol's reactor, for
+//! two reasons:
 //!
-//! - async-io always starts a second thread. PID 1 must not depend on one: if the system refuses it, async-io panics.
-//! - async-io sets interest again for every wait. A probe on a new connection takes 19 system calls with async-io and 6
-//!   here. The CPU time of such a probe, one in 100 ms, is 1.4 times that of nginx with async-io and 0.8 times here.
+//! - async-io always starts a second thread. PID 1 must not depend on one: if the system refuses
+//!   it, async-io panics.
+//! - async-io sets interest again for every wait. A probe on a new connection takes 19 system calls
+//!   with async-io and 6 here. The CPU time of such a probe, one in 100 ms, is 1.4 times that of
+//!   nginx with async-io and 0.8 times here.
 //!
-//! `tests/bench/runtime` measures both. Connections of checks and `livelet probe` go through async-net. Calls that may
-//! block have threads of their own (`crate::close`, `crate::check`): `smol::unblock` spins while the system refuses a
-//! thread.
+//! `tests/bench/runtime` measures both. Connections of checks and `livelet probe` go through
+//! async-net. Calls that may block have threads of their own (`crate::close`, `crate::check`):
+//! `smol::unblock` spins while the system refuses a thread.
 //!
-//! Sources and timers belong to the thread that calls [`block_on`]. Other threads only wake its tasks.
+//! Sources and timers belong to the thread that calls [`block_on`]. Other threads only wake its
+//! tasks.
 
 mod condition;
 mod reactor;
@@ -33,7 +37,8 @@ pub(crate) use condition::Condition;
 pub(crate) use reactor::Source;
 pub(crate) use timer::Timer;
 
-/// Most tasks that run between two waits, so that tasks which always have more to do don't keep events from others.
+/// Most tasks that run between two waits, so that tasks which always have more to do don't keep
+/// events from others.
 const TASKS: usize = 256;
 
 /// Runs `future` to its end, and the tasks of `executor` meanwhile.
@@ -95,7 +100,8 @@ struct Alarm {
 
 impl Alarm {
     fn ring(&self) {
-        // `block_on` sets `is_waiting` and then reads `has_rung`. One of the two threads sees the other's flag.
+        // `block_on` sets `is_waiting` and then reads `has_rung`. One of the two threads sees the
+        // other's flag.
         if !self.has_rung.swap(true, SeqCst) && self.is_waiting.load(SeqCst) {
             // The write fails only if the eventfd is at its maximum, and then it has been reported.
             let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());

@@ -1,15 +1,16 @@
 //! The one wait: an edge-triggered epoll(7) that every descriptor of the core is registered with.
 //!
-//! A call is tried first. If it would block, the source is registered once and keeps the waker of its task. Any change
-//! wakes that task, and the call is tried again. This order has two effects:
+//! A call is tried first. If it would block, the source is registered once and keeps the waker of
+//! its task. Any change wakes that task, and the call is tried again. This order has two effects:
 //!
-//! - An event for a call that has succeeded meanwhile makes a task try in vain, and does no harm. So keys are used
-//!   again without a generation. A source is never removed by EPOLL_CTL_DEL: the kernel removes a descriptor when it is
-//!   closed.
-//! - EPOLL_CTL_ADD and EPOLL_CTL_MOD report a source that is ready already. So no change is lost between the call that
-//!   would have blocked and the registration.
+//! - An event for a call that has succeeded meanwhile makes a task try in vain, and does no harm.
+//!   So keys are used again without a generation. A source is never removed by EPOLL_CTL_DEL: the
+//!   kernel removes a descriptor when it is closed.
+//! - EPOLL_CTL_ADD and EPOLL_CTL_MOD report a source that is ready already. So no change is lost
+//!   between the call that would have blocked and the registration.
 //!
-//! Soundness needs nothing of this: `epoll_ctl` borrows the descriptor from the source that owns it.
+//! Soundness needs nothing of this: `epoll_ctl` borrows the descriptor from the source that owns
+//! it.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -62,7 +63,8 @@ pub(super) fn open(alarm: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until a source has changed or `timeout` has passed, and fills `events` up to their capacity.
+/// Waits until a source has changed or `timeout` has passed, and fills `events` up to their
+/// capacity.
 ///
 /// # Errors
 /// Returns the error of epoll_wait(2), unless a signal interrupted the wait.
@@ -123,7 +125,8 @@ impl<T: AsFd> Source<T> {
         &mut self.io
     }
 
-    /// Calls `operation`, and again after each change of the descriptor, until the call would not block.
+    /// Calls `operation`, and again after each change of the descriptor, until the call would not
+    /// block.
     ///
     /// # Errors
     /// Returns the error of `operation`, or of epoll_ctl(2).
@@ -153,10 +156,12 @@ impl<T: AsFd> Source<T> {
         }
     }
 
-    /// Asks epoll to report the descriptor again, and waits for that report or for another wake of the task.
+    /// Asks epoll to report the descriptor again, and waits for that report or for another wake of
+    /// the task.
     ///
-    /// A loop that handles one item after each wait can't hold the thread, whatever its peers send. This is also
-    /// cheaper than a second call that finds the queue empty: epoll_ctl(2) takes 0.4 us, accept4(2) 4.2 us.
+    /// A loop that handles one item after each wait can't hold the thread, whatever its peers send.
+    /// This is also cheaper than a second call that finds the queue empty: epoll_ctl(2) takes 0.4
+    /// us, accept4(2) 4.2 us.
     ///
     /// # Errors
     /// Returns the error of epoll_ctl(2).
@@ -193,7 +198,8 @@ struct Registered {
 }
 
 impl Registration {
-    /// Registers `io` for any change, unless that is done already. Keeps the waker for the next report.
+    /// Registers `io` for any change, unless that is done already. Keeps the waker for the next
+    /// report.
     fn keep(&self, io: BorrowedFd<'_>, waker: &Waker) -> io::Result<()> {
         match self.registered.get() {
             Some(registered) if registered.is_for_any => {
@@ -204,7 +210,8 @@ impl Registration {
         }
     }
 
-    /// Asks epoll to report `changes` from the present state on, and keeps the waker for their next report.
+    /// Asks epoll to report `changes` from the present state on, and keeps the waker for their next
+    /// report.
     fn ask(&self, io: BorrowedFd<'_>, changes: EventFlags, waker: &Waker) -> io::Result<()> {
         let data = |key| EventData::new_u64(key as u64);
         let key = REACTOR.with_borrow_mut(|reactor| {

@@ -5,8 +5,9 @@ use std::thread;
 
 use crate::signal::Mask;
 
-/// Starts a thread that makes one call and ends. The thread runs no signal handlers. The mask is set again afterwards,
-/// because musl unblocks its own signals when the first thread of a process is made.
+/// Starts a thread that makes one call and ends. The thread runs no signal handlers. The mask is
+/// set again afterwards, because musl unblocks its own signals when the first thread of a process
+/// is made.
 ///
 /// # Errors
 /// Returns the error of pthread_create(3). The call is not made then.

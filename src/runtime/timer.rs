@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Key of a timer: its deadline, and a number that differs from those of other timers. async-io has the same type of
-/// key, so that the code of the map is in the binary once.
+/// Key of a timer: its deadline, and a number that differs from those of other timers. async-io has
+/// the same type of key, so that the code of the map is in the binary once.
 type Key = (Instant, usize);
 
 thread_local! {

@@ -1,5 +1,5 @@
-//! The lifecycle of the process, from its start to its exit. Pure: events and `now` come in, actions and the next
-//! deadline go out.
+//! The lifecycle of the process, from its start to its exit. Pure: events and `now` come in,
+//! actions and the next deadline go out.
 //!
 //! ```text
 //! Starting -> Ready -> LameDuck -> Stopping -> Leftovers -> Draining -> Parting -> Exited
@@ -7,8 +7,8 @@
 //!                                     +-> Killing <+-----------+
 //! ```
 //!
-//! A responder goes from `Ready` or `LameDuck` straight to `Draining`. A state in which there is nothing to wait for is
-//! skipped.
+//! A responder goes from `Ready` or `LameDuck` straight to `Draining`. A state in which there is
+//! nothing to wait for is skipped.
 
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,17 @@ use libc::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR2};
 use crate::exit_code::{self, FAILURE, UNHEALTHY};
 pub use crate::signal::SignalSet;
 
-/// Time that an unhealthy worker has to stop if `--grace` is not given: a worker that hangs does not stop.
+/// Time that an unhealthy worker has to stop if `--grace` is not given: a worker that hangs does
+/// not stop.
 const UNHEALTHY_GRACE: Duration = Duration::from_secs(5);
 /// Time that the leftovers of a worker that ended by itself have to end.
 const LEFTOVERS_GRACE: Duration = Duration::from_secs(5);
 /// Time between two rounds of KILL. A round misses processes that are forked during it.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
-/// Time between a stop signal from a process of livelet's own container and its forwarding. A watcher that signals a
-/// whole tree signals the worker itself. A program that handles a signal only once shows that it had the signal within
-/// this time. With 20 ms, Node did not in 1 of 10 stops on a busy machine (`tests/system/stops tree-kill`).
+/// Time between a stop signal from a process of livelet's own container and its forwarding. A
+/// watcher that signals a whole tree signals the worker itself. A program that handles a signal
+/// only once shows that it had the signal within this time. With 20 ms, Node did not in 1 of 10
+/// stops on a busy machine (`tests/system/stops tree-kill`).
 const SETTLING: Duration = Duration::from_millis(100);
 /// Time that children from before livelet's exec have to read its output to the end.
 const PARTING: Duration = Duration::from_secs(5);
@@ -511,7 +513,8 @@ impl Lifecycle {
             || !self.plan.has_worker && RESPONDER_STOPS.contains(&received.signal)
     }
 
-    /// Returns `true` if an event is a signal that ends a wait. USR2 does not: nodemon sends it twice for one stop.
+    /// Returns `true` if an event is a signal that ends a wait. USR2 does not: nodemon sends it
+    /// twice for one stop.
     fn is_urgent(&self, event: Event) -> bool {
         let Event::Signal(Received {
             signal, forward, ..
@@ -1044,7 +1047,8 @@ mod tests {
         let events = [(0, Unhealthy), (9000, Tick)];
         let expected = [(0, Drain), (9000, Cut), (9000, Exit(75))];
         assert_eq!(run(responder(), &events), expected);
-        // A worker that was asked to stop before that has its own code, and no grace that was not given.
+        // A worker that was asked to stop before that has its own code, and no grace that was not
+        // given.
         let events = [
             (0, got(TERM)),
             (1, Unhealthy),

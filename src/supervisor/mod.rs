@@ -1,4 +1,5 @@
-//! Runs livelet: sets up, listens, starts the worker, then passes events to the lifecycle until that exits.
+//! Runs livelet: sets up, listens, starts the worker, then passes events to the lifecycle until
+//! that exits.
 //!
 //! Only [`Process`] changes the state of the process. [`lifecycle`] decides, `Process` acts.
 
@@ -37,16 +38,16 @@ use crate::worker::{ChildProgress, Ended, Report, SpawnError, Tree};
 use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 use signals::{Arrived, Signals};
 
-/// Time for which an idle connection stays open in a drain if the socket went to a successor. Its client does not know
-/// of the change, and its next request is answered.
+/// Time for which an idle connection stays open in a drain if the socket went to a successor. Its
+/// client does not know of the change, and its next request is answered.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
-/// Time from the start until the signals are read that the worker catches. Programs have set their handlers by then,
-/// and a developer has not saved the next change yet.
+/// Time from the start until the signals are read that the worker catches. Programs have set their
+/// handlers by then, and a developer has not saved the next change yet.
 const SETTLED_IN: Duration = Duration::from_secs(1);
 
-/// Time after which the worker is late if its program has not been executed. A prober that waits for a second still
-/// gets the reason.
+/// Time after which the worker is late if its program has not been executed. A prober that waits
+/// for a second still gets the reason.
 const LATE: Duration = Duration::from_millis(800);
 
 /// Variable that names the notify socket.
@@ -147,7 +148,8 @@ struct Process<'c> {
     tree: Tree,
     /// livelet's own supervisor.
     upstream: Rc<Upstream>,
-    /// Worker's NOTIFY_SOCKET. `None` before the worker's start, and if no check or supervisor needs it.
+    /// Worker's NOTIFY_SOCKET. `None` before the worker's start, and if no check or supervisor
+    /// needs it.
     notify_socket: Option<NotifySocket>,
     /// Inherited sockets of the worker, until the worker's start.
     passed_on: PassedOn,
@@ -168,7 +170,8 @@ impl<'c> Process<'c> {
         passed_on: PassedOn,
     ) -> Result<Process<'c>, RunError> {
         let has_worker = !config.command.is_empty();
-        // This comes first, so that no signal is lost: the kernel drops signals that PID 1 has no handler for.
+        // This comes first, so that no signal is lost: the kernel drops signals that PID 1 has no
+        // handler for.
         let signals = Signals::new(has_worker, &config.stop_signals)
             .map_err(|cause| RunError::System("signals", cause))?;
         let tree = Tree::new(config.signals_group);
@@ -260,8 +263,9 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Gets a listening socket for every address. A socket that another livelet offers is taken only once the worker runs:
-    /// if the worker can't be started, the other livelet keeps its socket. Returns early if a stop begins.
+    /// Gets a listening socket for every address. A socket that another livelet offers is taken
+    /// only once the worker runs: if the worker can't be started, the other livelet keeps its
+    /// socket. Returns early if a stop begins.
     async fn listen(&mut self) -> Result<Vec<Listening>, RunError> {
         let wait = Wait {
             limit: self.config.bind_wait,
@@ -301,7 +305,8 @@ impl<'c> Process<'c> {
         Ok(sockets)
     }
 
-    /// Finds a listening socket for each address, and handles signals meanwhile. Returns `None` if a stop begins first.
+    /// Finds a listening socket for each address, and handles signals meanwhile. Returns `None` if
+    /// a stop begins first.
     async fn find(
         &mut self,
         addresses: &[Listen],
@@ -330,8 +335,8 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Changes to the directory `/`, so that livelet keeps no mount busy. Does nothing if a check runs a program,
-    /// because the program runs in livelet's directory.
+    /// Changes to the directory `/`, so that livelet keeps no mount busy. Does nothing if a check
+    /// runs a program, because the program runs in livelet's directory.
     fn leave_directory(&self) {
         let mut checks = self.config.live.iter().chain(&self.config.ready);
         if !checks.any(|check| matches!(check.kind, Kind::Exec(_))) {
@@ -344,8 +349,8 @@ impl<'c> Process<'c> {
         !self.config.command.is_empty()
     }
 
-    /// Serves the sockets, and starts the worker unless it runs. Handles events while the program is below a mount that
-    /// hangs. Returns early if a stop begins.
+    /// Serves the sockets, and starts the worker unless it runs. Handles events while the program
+    /// is below a mount that hangs. Returns early if a stop begins.
     async fn start_worker(&mut self, sockets: Vec<Listening>) -> Result<(), RunError> {
         if !self.has_worker() || self.tree.worker().is_some() {
             return self.serve(sockets);
@@ -355,7 +360,8 @@ impl<'c> Process<'c> {
         let mut sockets = Some(sockets);
         loop {
             let progress = async {
-                // If epoll refuses the descriptor (ENOSPC, ENOMEM), SIGCHLD reports a child that has failed.
+                // If epoll refuses the descriptor (ENOSPC, ENOMEM), SIGCHLD reports a child that
+                // has failed.
                 let progress = report.read_with(Report::progress).await;
                 (Some(progress.unwrap_or(ChildProgress::Done)), Vec::new())
             };
@@ -450,8 +456,8 @@ impl<'c> Process<'c> {
         self.config.live.iter().chain(&self.config.ready)
     }
 
-    /// Returns the worker's WATCHDOG_USEC: the smallest limit of a watchdog check and of livelet's own supervisor.
-    /// Returns `None` if there is no limit.
+    /// Returns the worker's WATCHDOG_USEC: the smallest limit of a watchdog check and of livelet's
+    /// own supervisor. Returns `None` if there is no limit.
     fn watchdog(&self) -> Option<Duration> {
         let limits = self.checks().filter_map(|check| match check.kind {
             Kind::Watchdog(limit) => Some(limit),
@@ -460,8 +466,8 @@ impl<'c> Process<'c> {
         limits.chain(self.upstream.watchdog).min()
     }
 
-    /// Tells livelet's own supervisor that livelet is ready, unless the worker sends READY=1 itself. Without a worker
-    /// livelet also sends WATCHDOG=1.
+    /// Tells livelet's own supervisor that livelet is ready, unless the worker sends READY=1
+    /// itself. Without a worker livelet also sends WATCHDOG=1.
     fn say_ready(&self) {
         let says_itself =
             self.has_worker() && self.checks().any(|check| check.kind == Kind::Notify);
@@ -681,7 +687,8 @@ impl<'c> Process<'c> {
         if forward == 0 {
             return None;
         }
-        // A process of livelet's own container, PID 1 apart, may be a watcher that signals every process of a tree.
+        // A process of livelet's own container, PID 1 apart, may be a watcher that signals every
+        // process of a tree.
         let settles = sender > 1
             && !self.lifecycle.is_stopping()
             && self.config.stop_signals.contains(&signal)
@@ -734,8 +741,8 @@ fn rewritten(config: &Config, signal: i32) -> i32 {
     rewrite.map_or(signal, |&(_, to)| to)
 }
 
-/// Closes livelet's standard output and error, so that their readers see the end of the file. A pipe without a reader
-/// takes their numbers.
+/// Closes livelet's standard output and error, so that their readers see the end of the file. A
+/// pipe without a reader takes their numbers.
 fn close_output() {
     let Ok((_, nowhere)) = pipe() else { return };
     let _ = dup2_stdout(&nowhere);

@@ -1,6 +1,6 @@
-//! Signals as a stream. SIGCHLD and the signals of a responder come through signal-hook: its handler writes to a socket
-//! pair, the executor reads it (self-pipe trick). All other signals of a companion stay blocked, and are read from a
-//! signalfd(2), which tells the sender too.
+//! Signals as a stream. SIGCHLD and the signals of a responder come through signal-hook: its
+//! handler writes to a socket pair, the executor reads it (self-pipe trick). All other signals of a
+//! companion stay blocked, and are read from a signalfd(2), which tells the sender too.
 
 use std::future::pending;
 use std::io;
@@ -19,15 +19,16 @@ use super::lifecycle::RESPONDER_STOPS;
 use crate::runtime::{Source, Timer};
 use crate::signal::{Mask, is_hangup_ignored};
 
-/// Time between two polls for signals if they can't be waited for: short enough for a stop, long enough to cost
-/// nothing.
+/// Time between two polls for signals if they can't be waited for: short enough for a stop, long
+/// enough to cost nothing.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arrived {
     pub(crate) signal: i32,
-    /// Pid of the sender. 0 for the kernel, for another pid namespace, and if the sender is not known.
+    /// Pid of the sender. 0 for the kernel, for another pid namespace, and if the sender is not
+    /// known.
     pub(crate) sender: i32,
 }
 
@@ -41,9 +42,9 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Catches signals: from here on they no longer end the process. A responder handles the signals that stop it,
-    /// `stops` among them. A companion handles all that can be caught. A SIGHUP that is ignored stays ignored, as under
-    /// nohup(1).
+    /// Catches signals: from here on they no longer end the process. A responder handles the
+    /// signals that stop it, `stops` among them. A companion handles all that can be caught. A
+    /// SIGHUP that is ignored stays ignored, as under nohup(1).
     ///
     /// # Errors
     /// Returns the error of socketpair(2), sigaction(2) or signalfd(2).
@@ -81,8 +82,8 @@ impl Signals {
         self.inherited
     }
 
-    /// Waits for signals and returns them. The number of real-time signals is bounded. The kernel queues one signal of
-    /// each other kind (signal(7)).
+    /// Waits for signals and returns them. The number of real-time signals is bounded. The kernel
+    /// queues one signal of each other kind (signal(7)).
     pub(crate) async fn next(&mut self) -> Vec<Arrived> {
         let others = async {
             match &self.others {
@@ -91,7 +92,8 @@ impl Signals {
             }
         };
         if or(self.handled.readable(), others).await.is_err() {
-            // epoll refuses the descriptor (ENOSPC, ENOMEM): signals are looked for every now and then.
+            // epoll refuses the descriptor (ENOSPC, ENOMEM): signals are looked for every now and
+            // then.
             Timer::after(BACK_OFF).await;
         }
         let handled = self.handled.get_mut().0.pending();
@@ -130,8 +132,8 @@ fn read_all(signals: &OwnedFd, arrived: &mut Vec<Arrived>) {
         let (Some(signal), Some(sender)) = (number(0), number(PID_AT)) else {
             continue;
         };
-        // The kernel sends SIGPIPE and SIGXFSZ in livelet's own name for a failed write. The write returns an error
-        // too.
+        // The kernel sends SIGPIPE and SIGXFSZ in livelet's own name for a failed write. The write
+        // returns an error too.
         if sender != own {
             arrived.push(Arrived { signal, sender });
         }

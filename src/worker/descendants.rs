@@ -5,7 +5,8 @@ use std::io;
 
 use rustix::process::getpid;
 
-/// Most parents that are followed from a process up to livelet. Processes can make such a chain as long as they like.
+/// Most parents that are followed from a process up to livelet. Processes can make such a chain as
+/// long as they like.
 const MAX_DEPTH: usize = 64;
 
 /// One process, as /proc shows it.
@@ -14,7 +15,8 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     pub(crate) group: i32,
-    /// Start time in clock ticks since boot. It differs from that of a later process with the same pid.
+    /// Start time in clock ticks since boot. It differs from that of a later process with the same
+    /// pid.
     start: u64,
     /// Address of the stack, which execve(2) changes. 0 if livelet may not read it.
     stack: u64,
@@ -35,7 +37,8 @@ impl Process {
 /// Returns every descendant of livelet, parents before their children.
 ///
 /// # Errors
-/// Returns an error if /proc can't be read, or shows another pid namespace, where the pids mean other processes.
+/// Returns an error if /proc can't be read, or shows another pid namespace, where the pids mean
+/// other processes.
 pub(crate) fn descendants() -> io::Result<Vec<Process>> {
     descendants_of(getpid().as_raw_pid())
 }
@@ -88,7 +91,8 @@ pub(crate) fn is_descendant(pid: i32) -> Option<bool> {
     Some(ancestor == own)
 }
 
-/// Returns `true` if a process is in livelet's pid namespace. Returns `None` if /proc does not tell.
+/// Returns `true` if a process is in livelet's pid namespace. Returns `None` if /proc does not
+/// tell.
 pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
     if !shows_own_namespace().unwrap_or(false) {
         return None;
@@ -97,11 +101,11 @@ pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
     is_own_status(&status, pid)
 }
 
-/// Returns `true` if the status is that of a process in the pid namespace of /proc. Returns `None` if the process has
-/// gone: its pids are 0 then.
+/// Returns `true` if the status is that of a process in the pid namespace of /proc. Returns `None`
+/// if the process has gone: its pids are 0 then.
 ///
-/// `NSpid` lists the pid in each namespace from that of /proc to the process's own. The field came with Linux 4.1, and
-/// some sandboxes lack it.
+/// `NSpid` lists the pid in each namespace from that of /proc to the process's own. The field came
+/// with Linux 4.1, and some sandboxes lack it.
 fn is_own_status(status: &[u8], pid: i32) -> Option<bool> {
     let pids = field(status, "NSpid").or_else(|| field(status, "Pid"));
     let pids = pids.unwrap_or_default().trim_ascii();
@@ -129,7 +133,8 @@ pub(crate) fn process(pid: i32) -> Option<Process> {
 }
 
 fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
-    // The name, in parentheses, may have any bytes. After it come the state, the parent and the group.
+    // The name, in parentheses, may have any bytes. After it come the state, the parent and the
+    // group.
     let name_end = stat.iter().rposition(|&b| b == b')')?;
     let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
     let mut fields = fields.split_ascii_whitespace().skip(1);
@@ -162,13 +167,14 @@ pub(crate) fn dispositions(pid: i32) -> Dispositions {
     }
 }
 
-/// Returns a set of signals in /proc/PID/status, signal 1 in the lowest bit. Returns `None` if the field is missing.
+/// Returns a set of signals in /proc/PID/status, signal 1 in the lowest bit. Returns `None` if the
+/// field is missing.
 fn signals(status: &[u8], name: &str) -> Option<u64> {
     u64::from_str_radix(field(status, name)?.trim_ascii(), 16).ok()
 }
 
-/// Returns the value of a field of /proc/PID/status. The first field, the name, has no line end in it. Returns `None`
-/// if the field is missing.
+/// Returns the value of a field of /proc/PID/status. The first field, the name, has no line end in
+/// it. Returns `None` if the field is missing.
 fn field<'s>(status: &'s [u8], name: &str) -> Option<&'s str> {
     let mut lines = status.split(|&b| b == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;

@@ -1,5 +1,5 @@
-//! The environment of a child. A worker that gets sockets (sd_listen_fds(3)) needs its own pid in it, which is known
-//! only between fork and exec.
+//! The environment of a child. A worker that gets sockets (sd_listen_fds(3)) needs its own pid in
+//! it, which is known only between fork and exec.
 
 use std::ffi::{OsStr, OsString, c_char};
 use std::io::Write as _;
@@ -23,8 +23,8 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Returns livelet's own variables, without those in `without`, and with those in `with`. `with_pid` adds
-    /// LISTEN_PID.
+    /// Returns livelet's own variables, without those in `without`, and with those in `with`.
+    /// `with_pid` adds LISTEN_PID.
     pub(crate) fn new(without: &[&str], with: &[(&str, OsString)], with_pid: bool) -> Environment {
         let entry =
             |name: &OsStr, value: &OsStr| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat();
@@ -46,8 +46,8 @@ impl Environment {
         Environment { entries, addresses }
     }
 
-    /// Fills in the pid of the calling process, and returns the variables. Allocates nothing, because the process may
-    /// be between fork and exec.
+    /// Fills in the pid of the calling process, and returns the variables. Allocates nothing,
+    /// because the process may be between fork and exec.
     pub(crate) fn enter(&mut self) -> *const *const c_char {
         let digits = self.entries.last_mut().and_then(|entry| {
             let is_pid = entry.starts_with(PID);

@@ -1,4 +1,5 @@
-//! The worker: starts it, signals it and reaps it. Only this module waits for children, on one thread.
+//! The worker: starts it, signals it and reaps it. Only this module waits for children, on one
+//! thread.
 
 mod descendants;
 mod environment;
@@ -57,8 +58,8 @@ impl SpawnError {
         }
     }
 
-    /// Returns the exit code: 127 if the program is not found and 126 if it can't be executed, as shells and tini do.
-    /// Returns 125 if the system refused a process or a descriptor.
+    /// Returns the exit code: 127 if the program is not found and 126 if it can't be executed, as
+    /// shells and tini do. Returns 125 if the system refused a process or a descriptor.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match Errno::from_io_error(&self.cause) {
@@ -126,8 +127,8 @@ pub(crate) struct CheckProgram {
     pub(crate) output: OwnedFd,
 }
 
-/// Starts the program of a check, in its own process group and without input. [`Tree::reap`] finds its end. The child
-/// searches for the program: below a mount that hangs, only the child hangs.
+/// Starts the program of a check, in its own process group and without input. [`Tree::reap`] finds
+/// its end. The child searches for the program: below a mount that hangs, only the child hangs.
 ///
 /// # Errors
 /// Returns the error of pipe(2) or fork(2).
@@ -136,8 +137,8 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     fcntl_setfl(&output, OFlags::NONBLOCK)?;
     let prepare = |child: &Child<'_>| {
-        // Orphans of the program stay below it (subreaper, prctl(2)), where `kill_check` finds them. Before Linux 3.4
-        // there is no subreaper.
+        // Orphans of the program stay below it (subreaper, prctl(2)), where `kill_check` finds
+        // them. Before Linux 3.4 there is no subreaper.
         let _ = set_child_subreaper(Some(getpid()));
         dup2_stdin(&null)?;
         dup2_stdout(&writer)?;
@@ -155,8 +156,9 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     })
 }
 
-/// Closes every descriptor above stderr, except `kept`, in a child. Otherwise a child that hangs before execve(2) would
-/// keep connections open that livelet closes. Before Linux 5.9 the call does not exist.
+/// Closes every descriptor above stderr, except `kept`, in a child. Otherwise a child that hangs
+/// before execve(2) would keep connections open that livelet closes. Before Linux 5.9 the call does
+/// not exist.
 #[allow(unsafe_code, reason = "close_range(2)")]
 fn close_others(kept: RawFd) {
     let kept = c_uint::try_from(kept).unwrap_or_default();
@@ -166,12 +168,13 @@ fn close_others(kept: RawFd) {
     }
 }
 
-/// Closes livelet's own descriptors except `kept`, in a child. Otherwise a child that hangs before execve(2) would keep
-/// the port. livelet's own ones are close-on-exec, unlike those that the worker inherits.
+/// Closes livelet's own descriptors except `kept`, in a child. Otherwise a child that hangs before
+/// execve(2) would keep the port. livelet's own ones are close-on-exec, unlike those that the
+/// worker inherits.
 #[allow(unsafe_code, reason = "fcntl(2), close(2)")]
 fn close_own(kept: RawFd) {
-    /// Numbers above `kept` that are checked too. `kept` was opened last, so only few of livelet's own have a higher
-    /// number.
+    /// Numbers above `kept` that are checked too. `kept` was opened last, so only few of livelet's
+    /// own have a higher number.
     const HIGHER: RawFd = 16;
     for number in (3..kept.saturating_add(HIGHER)).filter(|&number| number != kept) {
         // SAFETY: F_GETFD takes a number.
@@ -183,7 +186,8 @@ fn close_own(kept: RawFd) {
     }
 }
 
-/// Kills the process group of a check's program. If the program runs, kills its descendants in other sessions too.
+/// Kills the process group of a check's program. If the program runs, kills its descendants in
+/// other sessions too.
 pub(crate) fn kill_check(pid: i32, runs: bool) {
     let below = if runs {
         descendants_of(pid).unwrap_or_default()
@@ -197,10 +201,12 @@ pub(crate) fn kill_check(pid: i32, runs: bool) {
     }
 }
 
-/// Sends a signal with kill(2): to a process, a group (negative), livelet's own group (0) or all processes (-1).
+/// Sends a signal with kill(2): to a process, a group (negative), livelet's own group (0) or all
+/// processes (-1).
 ///
 /// # Errors
-/// Returns the error `SRCH` if there is no such process, and `PERM` if livelet may signal none of them.
+/// Returns the error `SRCH` if there is no such process, and `PERM` if livelet may signal none of
+/// them.
 #[allow(unsafe_code, reason = "rustix has kill(2) for named signals alone")]
 fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two numbers.
@@ -212,8 +218,8 @@ fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
 
-/// Returns the process group of a process, or livelet's own for 0. Returns 0 if the group is not of livelet's pid
-/// namespace, and -1 if there is no such process.
+/// Returns the process group of a process, or livelet's own for 0. Returns 0 if the group is not of
+/// livelet's pid namespace, and -1 if there is no such process.
 #[allow(unsafe_code, reason = "rustix takes a group for a number above 0")]
 fn group_of(pid: i32) -> i32 {
     // SAFETY: getpgid(2) takes a number.

@@ -1,7 +1,9 @@
-//! Starts programs by fork(2) and exec(3). The child prepares itself before it executes the program.
+//! Starts programs by fork(2) and exec(3). The child prepares itself before it executes the
+//! program.
 //!
-//! std's `Command` is not used. It runs livelet's signal handlers in the child, where they would catch a signal that is
-//! meant for the program. It also has 20 KB of features that are not needed here.
+//! std's `Command` is not used. It runs livelet's signal handlers in the child, where they would
+//! catch a signal that is meant for the program. It also has 20 KB of features that are not needed
+//! here.
 
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::io;
@@ -23,7 +25,8 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 /// Program that runs an executable file of unknown format, as with execvp(3) and shells.
 const SHELL: &CStr = c"/bin/sh";
 
-/// Returns the files that a program's name may stand for. A name without a slash is searched for in PATH.
+/// Returns the files that a program's name may stand for. A name without a slash is searched for in
+/// PATH.
 fn candidates(program: &[u8]) -> io::Result<Vec<CString>> {
     let mut candidates = Vec::new();
     let path = match program {
@@ -50,9 +53,9 @@ fn executable(path: &CStr) -> Result<(), Errno> {
 /// A program that a child finds and executes. Nothing is allocated in the child.
 struct Program<'e> {
     candidates: Vec<CString>,
-    /// Addresses of the shell's name and of each word of the command, and a null pointer. From the second address on
-    /// they are the arguments of the program. For the shell, the program's file replaces the first word, and all of
-    /// them are arguments.
+    /// Addresses of the shell's name and of each word of the command, and a null pointer. From the
+    /// second address on they are the arguments of the program. For the shell, the program's file
+    /// replaces the first word, and all of them are arguments.
     addresses: Vec<*const c_char>,
     /// Strings that `addresses` points to.
     _words: Vec<CString>,
@@ -89,8 +92,8 @@ impl<'e> Program<'e> {
         let (Some(file), [_, args @ ..]) = (file, &mut *self.addresses) else {
             return Errno::NOENT;
         };
-        // SAFETY: each list ends in a null pointer. The pointers before it are to strings that end in a zero byte. All
-        // of it lives longer than the call.
+        // SAFETY: each list ends in a null pointer. The pointers before it are to strings that end
+        // in a zero byte. All of it lives longer than the call.
         unsafe { libc::execve(file.as_ptr(), args.as_ptr(), variables) };
         if last_error() == Errno::NOEXEC {
             if let [program, ..] = args {
@@ -118,8 +121,9 @@ pub(crate) enum ChildProgress {
     Done,
 }
 
-/// Parent's end of the socket pair over which a child reports its progress. exec closes the child's end (close-on-exec
-/// errno pipe). It is in non-blocking mode, because a child below a mount that hangs reports nothing.
+/// Parent's end of the socket pair over which a child reports its progress. exec closes the child's
+/// end (close-on-exec errno pipe). It is in non-blocking mode, because a child below a mount that
+/// hangs reports nothing.
 #[derive(Debug)]
 pub(crate) struct Report(UnixStream);
 
@@ -232,12 +236,13 @@ impl Child<'_> {
         setpgid(None, None)
     }
 
-    /// Returns `true` if livelet died before the child asked for its parent-death signal: that signal would never come.
-    /// Its end of the socket pair is closed then. getppid(2) does not show it: in a new pid namespace (`unshare -p` without a
-    /// fork) it returns 0 all the time.
+    /// Returns `true` if livelet died before the child asked for its parent-death signal: that
+    /// signal would never come. Its end of the socket pair is closed then. getppid(2) does not show
+    /// it: in a new pid namespace (`unshare -p` without a fork) it returns 0 all the time.
     #[allow(unsafe_code, reason = "close(2)")]
     fn parent_has_died(&self, report: &Report) -> bool {
-        // SAFETY: the descriptor is the child's own copy, which is neither used nor dropped in the child.
+        // SAFETY: the descriptor is the child's own copy, which is neither used nor dropped in the
+        // child.
         unsafe { libc::close(report.0.as_raw_fd()) };
         let mut parent = [PollFd::new(&self.parent, PollFlags::empty())];
         let polled = poll(&mut parent, Some(&Timespec::default()));
@@ -248,12 +253,12 @@ impl Child<'_> {
     }
 }
 
-/// Starts a child that executes a program as the leader of its own process group, with default signal dispositions and
-/// this signal mask. The child dies when livelet does (PR_SET_PDEATHSIG, prctl(2)), and reports an error if it can't
-/// execute the program.
+/// Starts a child that executes a program as the leader of its own process group, with default
+/// signal dispositions and this signal mask. The child dies when livelet does (PR_SET_PDEATHSIG,
+/// prctl(2)), and reports an error if it can't execute the program.
 ///
-/// The child calls `prepare` while all signals are blocked. `prepare` may do only what signal-safety(7) allows, and
-/// ends with [`Child::find`].
+/// The child calls `prepare` while all signals are blocked. `prepare` may do only what
+/// signal-safety(7) allows, and ends with [`Child::find`].
 ///
 /// # Errors
 /// Returns the error of socketpair(2) or fork(2).
@@ -270,8 +275,9 @@ pub(crate) fn start(
     let report = Report(report);
     let mut child = Child { program, parent };
     let before = Mask::all().set();
-    // SAFETY: another thread may hold the allocator's lock, and no other thread runs on in the child. `run` only makes
-    // system calls (signal-safety(7)). It does not return, so nothing of the parent is freed in the child.
+    // SAFETY: another thread may hold the allocator's lock, and no other thread runs on in the
+    // child. `run` only makes system calls (signal-safety(7)). It does not return, so nothing of
+    // the parent is freed in the child.
     let forked = unsafe { libc::fork() };
     if forked == 0 {
         child.run(&report, mask, prepare);

@@ -7,8 +7,8 @@ use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use super::{group_of, kill, own_session};
 
-/// Returns `true` if livelet may pass the terminal to the worker: livelet leads its own process group, and that group
-/// is the foreground. Under `npm run`, for example, npm leads the group.
+/// Returns `true` if livelet may pass the terminal to the worker: livelet leads its own process
+/// group, and that group is the foreground. Under `npm run`, for example, npm leads the group.
 pub(super) fn is_own() -> bool {
     group_of(0) == getpid().as_raw_pid() && is_foreground(getpid())
 }
@@ -17,7 +17,8 @@ fn is_foreground(group: Pid) -> bool {
     tcgetpgrp(stdin()) == Ok(group)
 }
 
-/// Makes a group the foreground of the terminal. A caller in the background has to block SIGTTOU, as companions do.
+/// Makes a group the foreground of the terminal. A caller in the background has to block SIGTTOU,
+/// as companions do.
 pub(super) fn set_foreground(group: Pid) {
     // A terminal after a hangup has no foreground.
     let _ = tcsetpgrp(stdin(), group);
@@ -30,8 +31,9 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// Stops livelet after a stop of the worker, usually by Ctrl-Z. The shell that started livelet prompts only when
-    /// livelet stops too. Without such a shell, continues the worker, because no other process could.
+    /// Stops livelet after a stop of the worker, usually by Ctrl-Z. The shell that started livelet
+    /// prompts only when livelet stops too. Without such a shell, continues the worker, because no
+    /// other process could.
     pub(super) fn follow_stop(&self) {
         if !is_foreground(self.worker) {
             return;
@@ -52,8 +54,8 @@ impl Terminal {
         }
     }
 
-    /// Takes the terminal back from a worker that has ended. Does nothing if livelet is in the background: the terminal
-    /// is the shell's or another job's then.
+    /// Takes the terminal back from a worker that has ended. Does nothing if livelet is in the
+    /// background: the terminal is the shell's or another job's then.
     pub(super) fn take_back(&self) {
         if is_foreground(self.worker) {
             set_foreground(getpid());

@@ -1,8 +1,10 @@
-//! The tree of processes below livelet: the worker, its descendants, and children from before livelet's exec.
+//! The tree of processes below livelet: the worker, its descendants, and children from before
+//! livelet's exec.
 //!
-//! A stop asks each process once. The worker gets the signal. It stops the processes below it itself, as a master does
-//! with its pool. A process without its parent becomes livelet's child, because livelet is PID 1 or the subreaper
-//! (prctl(2)). Such an orphan gets the signal unless it has had it.
+//! A stop asks each process once. The worker gets the signal. It stops the processes below it
+//! itself, as a master does with its pool. A process without its parent becomes livelet's child,
+//! because livelet is PID 1 or the subreaper (prctl(2)). Such an orphan gets the signal unless it
+//! has had it.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -86,8 +88,8 @@ pub(crate) struct Reaped {
 }
 
 impl Tree {
-    /// Returns a tree without a worker. Finds children from before livelet's exec: `exec > >(tee log); exec livelet
-    /// ...` leaves one.
+    /// Returns a tree without a worker. Finds children from before livelet's exec: `exec > >(tee
+    /// log); exec livelet ...` leaves one.
     pub(crate) fn new(signals_group: bool) -> Tree {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let has_earlier = waitid(WaitId::All, options).is_ok();
@@ -110,9 +112,10 @@ impl Tree {
         }
     }
 
-    /// Starts the child that becomes the worker, in its own process group, with the signal mask that livelet was
-    /// started with. The child waits for [`Report::go_on`] once it has found the program. The group gets the terminal
-    /// if livelet may pass it on, and the worker gets the sockets.
+    /// Starts the child that becomes the worker, in its own process group, with the signal mask
+    /// that livelet was started with. The child waits for [`Report::go_on`] once it has found the
+    /// program. The group gets the terminal if livelet may pass it on, and the worker gets the
+    /// sockets.
     ///
     /// # Errors
     /// Returns an error if the system refuses a process or a descriptor.
@@ -135,7 +138,8 @@ impl Tree {
             close_own(child.report());
             let found = child.find()?;
             child.wait_to_go_on()?;
-            // The terminal changes only now, so that Ctrl-C ends livelet and not a child that hangs.
+            // The terminal changes only now, so that Ctrl-C ends livelet and not a child that
+            // hangs.
             if has_terminal {
                 terminal::set_foreground(getpid());
             }
@@ -157,7 +161,8 @@ impl Tree {
         }
     }
 
-    /// Returns the pid of the worker, or of the child that becomes the worker. Returns `None` if there is neither.
+    /// Returns the pid of the worker, or of the child that becomes the worker. Returns `None` if
+    /// there is neither.
     pub(crate) fn worker(&self) -> Option<i32> {
         Some(self.worker.as_ref()?.pid.as_raw_pid())
     }
@@ -246,20 +251,22 @@ impl Tree {
         }
     }
 
-    /// Records that the sender of a signal may have sent it to all processes of the tree. Returns `true` if a process
-    /// is known to catch the signal. For other processes a second signal changes nothing.
+    /// Records that the sender of a signal may have sent it to all processes of the tree. Returns
+    /// `true` if a process is known to catch the signal. For other processes a second signal
+    /// changes nothing.
     pub(crate) fn expect_watcher(&mut self, signal: i32) -> bool {
         let mut catchers = self.catchers.iter();
         self.has_watcher = catchers.any(|catcher| catcher.caught & bit(signal) != 0);
         self.has_watcher
     }
 
-    /// Returns `true` if another process has sent this process the stop signal: a watcher, or a parent that forwards
-    /// it. Then the signal is pending, or a handler that runs only once is gone.
+    /// Returns `true` if another process has sent this process the stop signal: a watcher, or a
+    /// parent that forwards it. Then the signal is pending, or a handler that runs only once is
+    /// gone.
     fn has_had(&self, pid: i32, signal: i32) -> bool {
         let now = dispositions(pid);
-        // Handlers also disappear with execve(2), and before it if a shell starts the process with `&`: INT is ignored
-        // then.
+        // Handlers also disappear with execve(2), and before it if a shell starts the process with
+        // `&`: INT is ignored then.
         let process = process(pid);
         let is_known = |catcher: &&Catcher| {
             process.is_some_and(|process| process.is_same_program(&catcher.process))
@@ -273,8 +280,8 @@ impl Tree {
         (gone | now.pending) & bit(signal) != 0
     }
 
-    /// Sends the worker, or its group, the signal that begins its stop. A worker that has had the signal from a watcher
-    /// gets none.
+    /// Sends the worker, or its group, the signal that begins its stop. A worker that has had the
+    /// signal from a watcher gets none.
     pub(crate) fn stop(&mut self, signal: i32) {
         if !self.has_watcher {
             // Handlers of an earlier time do not matter for this stop.
@@ -288,8 +295,8 @@ impl Tree {
             return log::notice(format_args!("worker: pid {pid}: has had {name} already"));
         }
         if self.signals_group {
-            // This comes before the signal. A process that is forked in between may be asked twice, but is not left
-            // out.
+            // This comes before the signal. A process that is forked in between may be asked twice,
+            // but is not left out.
             let group = self.worker();
             let all = self.descendants().unwrap_or_default();
             let members = all
@@ -337,8 +344,8 @@ impl Tree {
         self.asked.iter().any(|asked| asked.is_same(process))
     }
 
-    /// Sends one orphan a stop signal. A shell makes processes after `&` ignore INT and QUIT, so that Ctrl-C and Ctrl-\
-    /// do not affect them (POSIX, 2.12). Such a process gets TERM too.
+    /// Sends one orphan a stop signal. A shell makes processes after `&` ignore INT and QUIT, so
+    /// that Ctrl-C and Ctrl-\ do not affect them (POSIX, 2.12). Such a process gets TERM too.
     fn stop_leftover(&self, pid: i32, signal: i32) {
         if self.has_had(pid, signal) {
             return;
@@ -365,7 +372,8 @@ impl Tree {
         }
     }
 
-    /// Kills the worker and every descendant. Processes that are forked meanwhile are killed in the next round.
+    /// Kills the worker and every descendant. Processes that are forked meanwhile are killed in the
+    /// next round.
     pub(crate) fn kill(&mut self) {
         let is_first = !self.has_killed;
         self.has_killed = true;
@@ -390,8 +398,8 @@ impl Tree {
         }
     }
 
-    /// Sends a signal if /proc does not show the processes. PID 1 sends it to all others of its namespace. Another
-    /// livelet sends none, and logs that.
+    /// Sends a signal if /proc does not show the processes. PID 1 sends it to all others of its
+    /// namespace. Another livelet sends none, and logs that.
     fn signal_unseen(&self, signal: i32, cause: &io::Error) {
         if getpid().is_init() {
             let _ = kill(-1, signal);

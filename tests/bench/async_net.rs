@@ -1,4 +1,5 @@
-//! The least server with async-net that answers a probe. `tests/bench/runtime` measures it beside livelet.
+//! The least server with async-net that answers a probe. `tests/bench/runtime` measures it beside
+//! livelet.
 
 use std::io;
 

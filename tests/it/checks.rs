@@ -419,7 +419,8 @@ fn a_burst_shares_one_run_and_a_hanging_check_blocks_no_other() {
 
 #[test]
 fn more_probes_than_connections_are_all_answered() {
-    // A run takes 300 ms, and a busy machine may accept the burst over several of them: what counts is that most share one.
+    // A run takes 300 ms, and a busy machine may accept the burst over several of them: what counts
+    // is that most share one.
     let (addr, count) = server(|stream| {
         std::thread::sleep(Duration::from_millis(300));
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
@@ -435,7 +436,8 @@ fn more_probes_than_connections_are_all_answered() {
                 .unwrap();
             stream
         };
-        // livelet is frozen until all have sent their requests: a connection without one may be evicted.
+        // livelet is frozen until all have sent their requests: a connection without one may be
+        // evicted.
         livelet.freeze();
         let mut streams: Vec<_> = (0..probes).map(ask).collect();
         livelet.signal("CONT");
@@ -794,8 +796,9 @@ fn a_variable_is_split_as_a_shell_splits_words() {
     assert!(said.starts_with(file), "{said}");
 }
 
-/// Mounts a file system whose server never answers, in a mount namespace of this thread. While the returned file is
-/// open, every call below the directory hangs. Returns `None` without the right to mount.
+/// Mounts a file system whose server never answers, in a mount namespace of this thread. While the
+/// returned file is open, every call below the directory hangs. Returns `None` without the right to
+/// mount.
 #[allow(unsafe_code, reason = "rustix has no safe unshare(2)")]
 fn hanging_mount(directory: &Directory) -> Option<File> {
     let fuse = File::options().read(true).write(true).open("/dev/fuse");

@@ -14,7 +14,8 @@ use crate::support::{
     probe, wait_until_listening, wait_until_read,
 };
 
-/// Runs livelet and asserts that it ends before it binds anything, with 125 and one line that holds `named`.
+/// Runs livelet and asserts that it ends before it binds anything, with 125 and one line that holds
+/// `named`.
 fn assert_refused(args: &[&OsStr], env: Option<(&str, &OsStr)>, named: &[&str]) {
     let mut command = livelet();
     command.args(args).envs(env);
@@ -36,7 +37,8 @@ fn assert_refused(args: &[&OsStr], env: Option<(&str, &OsStr)>, named: &[&str]) 
     }
 }
 
-/// Checks that a bad command line after a good address is refused. `named` are parts of the line on stderr.
+/// Checks that a bad command line after a good address is refused. `named` are parts of the line on
+/// stderr.
 fn assert_args_refused(args: &[&str], named: &[&str]) {
     let good = ["--listen", "127.0.0.1:0"];
     let args: Vec<&OsStr> = good.iter().chain(args).map(OsStr::new).collect();
@@ -342,7 +344,8 @@ fn on(ip: &str, port: u16) -> SocketAddr {
 
 #[test]
 fn each_form_of_an_address_is_served() {
-    // Form of the address, address in the ready line, address to ask. A bare port without IPv6 is IPv4 alone.
+    // Form of the address, address in the ready line, address to ask. A bare port without IPv6 is
+    // IPv4 alone.
     let both: &[&str] = &["127.0.0.1", "::1"];
     let any = if has_ipv6() {
         ("::", both)
@@ -675,7 +678,8 @@ fn an_unknown_variable_is_logged_once_and_has_no_effect() {
     assert_eq!(log, "");
 }
 
-/// The variables are those of Services called livelet and livelet-worker, as in each pod of their namespace.
+/// The variables are those of Services called livelet and livelet-worker, as in each pod of their
+/// namespace.
 #[test]
 fn variables_that_kubernetes_sets_for_a_service_are_not_unknown() {
     let log = log_with(

@@ -1,4 +1,5 @@
-//! A probe is answered however many connections are held, by the limit's rule and without descriptors too.
+//! A probe is answered however many connections are held, by the limit's rule and without
+//! descriptors too.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +14,8 @@ use crate::support::{
 
 const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
 
-/// Locks out the other tests of this module. Each holds hundreds of descriptors, and the usual limit is 1024.
+/// Locks out the other tests of this module. Each holds hundreds of descriptors, and the usual
+/// limit is 1024.
 fn in_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -163,7 +165,8 @@ fn a_limit_of_one_connection_still_answers() {
     }
 }
 
-/// Returns the processor time of a process in seconds. /proc counts in ticks of 1/100 s on every Linux port.
+/// Returns the processor time of a process in seconds. /proc counts in ticks of 1/100 s on every
+/// Linux port.
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = proc_stat(pid);
     let ticks: u64 = stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap();
@@ -198,7 +201,8 @@ fn probes_are_answered_when_descriptors_run_out() {
     }
 }
 
-/// Keeps three requests queued on each of `count` connections until `is_over`. A connection that closes is replaced.
+/// Keeps three requests queued on each of `count` connections until `is_over`. A connection that
+/// closes is replaced.
 fn pipeline(addr: SocketAddr, count: usize, is_over: &AtomicBool) {
     let open = || {
         let mut stream = TcpStream::connect(addr).unwrap();

@@ -35,7 +35,8 @@ fn a_port_is_taken_as_soon_as_another_program_frees_it() {
     assert_eq!(new.said.lines().count(), 1, "{}", new.said);
 }
 
-/// The kernel gives an outgoing connection any free port of `net.ipv4.ip_local_port_range`, and 9090 may be in it.
+/// The kernel gives an outgoing connection any free port of `net.ipv4.ip_local_port_range`, and
+/// 9090 may be in it.
 #[test]
 fn a_connection_that_holds_the_port_is_named_with_its_peer() {
     let server = TcpListener::bind("127.0.0.10:0").unwrap();
@@ -200,7 +201,8 @@ fn waits_for_held_addresses_among_several() {
     assert_eq!(probe(waiting.addrs[0], "/livez").status, 200);
 }
 
-/// Returns the command of a livelet that inherits this as descriptor 3, with these variables and arguments.
+/// Returns the command of a livelet that inherits this as descriptor 3, with these variables and
+/// arguments.
 fn with_inherited(descriptor: OwnedFd, variables: &str, args: &str) -> Command {
     let mut command = command("sh");
     let script = format!("exec 3<&0 </dev/null; {variables} exec \"$0\" {args}");
@@ -275,7 +277,8 @@ fn no_descriptor_of_livelets_reaches_the_worker() {
     livelet.wait_until_said("end");
     let numbers =
         |text: &str| -> Vec<u32> { text.lines().filter_map(|line| line.parse().ok()).collect() };
-    // Descriptors that a worker would have without livelet: the caller of the tests may leave some open.
+    // Descriptors that a worker would have without livelet: the caller of the tests may leave some
+    // open.
     let without = command("sh")
         .args(["-c", "exec sh -c 'ls /proc/self/fd'"])
         .output()
@@ -334,7 +337,8 @@ fn all_sockets_are_the_workers_with_an_option_listen() {
     let expected = format!("fds=1 names= pid=own 3={}", inode.display());
     assert!(livelet.said.contains(&expected), "{}", livelet.said);
     assert_ne!(wait_until_listening(livelet.pid()), addr);
-    // A worker that closes the socket must be the last to have it. The worker may run before livelet closes its own copy.
+    // A worker that closes the socket must be the last to have it. The worker may run before
+    // livelet closes its own copy.
     wait_for("livelet to close the worker's socket", || {
         let held = std::fs::read_dir(format!("/proc/{}/fd", livelet.pid())).unwrap();
         let mut links = held.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());

@@ -1,6 +1,7 @@
 //! The real binary among real sockets, signals and children: a module a feature.
 //!
-//! `cargo test --test it notify` runs one module. `LIVELET_BIN` names another build of the program, such as the static one.
+//! `cargo test --test it notify` runs one module. `LIVELET_BIN` names another build of the program,
+//! such as the static one.
 #![allow(
     unreachable_pub,
     clippy::unwrap_used,

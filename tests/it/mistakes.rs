@@ -1,9 +1,10 @@
-//! Mistakes on the command line and in its variables. Each is refused before anything is bound or started. The exit
-//! code is 125, and one line on stderr names the culprit and the remedy.
+//! Mistakes on the command line and in its variables. Each is refused before anything is bound or
+//! started. The exit code is 125, and one line on stderr names the culprit and the remedy.
 
 use crate::support::{SOON, finish, livelet};
 
-/// A mistake: arguments, variables, and parts of the line: the culprit at its beginning, and what to do.
+/// A mistake: arguments, variables, and parts of the line: the culprit at its beginning, and what
+/// to do.
 type Mistake<'m> = (&'m [&'m str], &'m [(&'m str, &'m str)], &'m str, &'m str);
 
 /// A shell that would be heard if it was started.

@@ -19,7 +19,8 @@ use rustix::net::{
 use rustix::pipe::pipe;
 use socket2::{Domain, Socket, Type};
 
-/// A worker that says what the test writes to a file of its own, a line a message; `;` stands for a line end in one.
+/// A worker that says what the test writes to a file of its own, a line a message; `;` stands for a
+/// line end in one.
 struct Worker {
     livelet: Livelet,
     script: std::path::PathBuf,

@@ -63,7 +63,8 @@ fn a_pipe_or_socket_without_a_reader_blocks_nothing() {
     assert_not_held(livelet, "socket");
 }
 
-/// O_NONBLOCK is a flag of the open file description, which livelet shares with the worker and the shell.
+/// O_NONBLOCK is a flag of the open file description, which livelet shares with the worker and the
+/// shell.
 #[test]
 fn the_flags_of_stderr_are_not_changed() {
     let (_emulator, line) = terminal();

@@ -1,4 +1,5 @@
-//! Properties of the pure state machines in simulated time, under random events in random order. The seed is printed.
+//! Properties of the pure state machines in simulated time, under random events in random order.
+//! The seed is printed.
 
 //! `LIVELET_SEED` the orders are the same again.
 
@@ -317,7 +318,8 @@ fn every_sequence_of_events_reaches_the_exit() {
         for _ in 0..random.below(20) {
             simulated.happen(&mut random);
         }
-        // Now comes a stop, and the worker and its leftovers end at some time. No other event follows.
+        // Now comes a stop, and the worker and its leftovers end at some time. No other event
+        // follows.
         let asked_at = simulated.now;
         simulated.stop();
         simulated.pass(plan.lame_duck.max(SETTLING));

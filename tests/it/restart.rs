@@ -5,7 +5,8 @@ use std::net::TcpListener;
 
 use crate::support::{Livelet, SOON, Socket, finish, livelet, probe, read_response, sockets_at};
 
-/// Address of these tests. On 127.0.0.1 another test's outgoing connection could get the port between two starts.
+/// Address of these tests. On 127.0.0.1 another test's outgoing connection could get the port
+/// between two starts.
 const ADDR: &str = "127.0.0.7:0";
 
 #[test]

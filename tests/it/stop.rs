@@ -92,7 +92,8 @@ fn a_client_that_never_finishes_is_cut_at_the_deadline() {
                 livelet.signal("TERM");
                 assert_eq!(livelet.wait(SOON).code(), Some(0), "{args:?}");
                 let answer = read_to_end(&mut stream);
-                // The deadline of a head is 5 s as well, and its connection's end is the end of the drain.
+                // The deadline of a head is 5 s as well, and its connection's end is the end of the
+                // drain.
                 let from = if drain == ms(5000) && answer.starts_with("HTTP/1.1 408 ") {
                     asked
                 } else {
@@ -258,7 +259,8 @@ fn readyz_fails_from_the_stop_signal_on() {
     assert_eq!(livelet.wait(SOON).code(), Some(0));
 }
 
-/// Sends 20 requests to a livelet that stands still, lets it go on with a TERM, and reads all that comes.
+/// Sends 20 requests to a livelet that stands still, lets it go on with a TERM, and reads all that
+/// comes.
 fn pipeline_over_a_stop(mut livelet: Livelet, mut stream: TcpStream) {
     stream.write_all(&REQUEST.repeat(20)).unwrap();
     livelet.signal("TERM");
@@ -267,8 +269,9 @@ fn pipeline_over_a_stop(mut livelet: Livelet, mut stream: TcpStream) {
     assert_eq!(responses.len(), 20);
     for (i, response) in responses.iter().enumerate() {
         assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
-        // RFC 9112 §9.6: what follows a response with `close` is ignored, so only the last may have it. It need not:
-        // the kernel may hand the signal to one thread while the other already answers.
+        // RFC 9112 §9.6: what follows a response with `close` is ignored, so only the last may have
+        // it. It need not: the kernel may hand the signal to one thread while the other already
+        // answers.
         assert!(
             i == 19 || response.field("connection").is_none(),
             "response {i}"

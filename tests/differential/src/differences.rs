@@ -2,7 +2,8 @@
 
 use super::Verdict;
 
-/// A difference, by livelet's reason for a rejection (or hyper's, in parentheses) and hyper's verdict.
+/// A difference, by livelet's reason for a rejection (or hyper's, in parentheses) and hyper's
+/// verdict.
 pub struct Difference {
     pub livelet: &'static str,
     pub hyper: Verdict,
@@ -18,8 +19,8 @@ const fn rejects(livelet: &'static str, why: &'static str) -> Difference {
     }
 }
 
-/// Returns a difference in which livelet rejects early and hyper still waits for the end of the head. The fault is the
-/// end of a line, or a length.
+/// Returns a difference in which livelet rejects early and hyper still waits for the end of the
+/// head. The fault is the end of a line, or a length.
 const fn rejects_earlier(livelet: &'static str, why: &'static str) -> Difference {
     Difference {
         livelet,

@@ -1,5 +1,5 @@
-//! Compares livelet's parser with hyper's. Each difference is in [`DIFFERENCES`] with the sentence of the RFC that
-//! livelet follows. A difference that is not listed fails.
+//! Compares livelet's parser with hyper's. Each difference is in [`DIFFERENCES`] with the sentence
+//! of the RFC that livelet follows. A difference that is not listed fails.
 //!
 //!     cargo run --manifest-path tests/differential/Cargo.toml [-- MUTATIONS [SEED]]
 

@@ -1,8 +1,9 @@
 //! A whole connection: what a client does in time, against the protocol's core.
 //!
-//! The invariants: the answers are those to the requests that the bytes spell when they are read in one piece, in their order and
-//! each once; after a request with content, or one that is rejected, no byte is read as a request; the last answer after a
-//! stop says `Connection: close`; another parser reads every answer; every connection comes to its end.
+//! The invariants: the answers are those to the requests that the bytes spell when they are read in
+//! one piece, in their order and each once; after a request with content, or one that is rejected,
+//! no byte is read as a request; the last answer after a stop says `Connection: close`; another
+//! parser reads every answer; every connection comes to its end.
 #![no_main]
 
 use std::time::{Duration, Instant};
@@ -148,7 +149,8 @@ impl Client {
             .answer(&response, &CommonFields::at(0), self.now);
     }
 
-    /// Answers requests until one has to wait. An answer repeats what was asked for. `/slow` is answered after 700 ms.
+    /// Answers requests until one has to wait. An answer repeats what was asked for. `/slow` is
+    /// answered after 700 ms.
     fn answer_requests(&mut self) {
         loop {
             if let Some((body, until)) = self.slow.take() {
@@ -174,7 +176,8 @@ impl Client {
         }
     }
 
-    /// Lets the connection go as far as it gets; `end`: the client has closed its side after these bytes.
+    /// Lets the connection go as far as it gets; `end`: the client has closed its side after these
+    /// bytes.
     fn go(&mut self, mut bytes: &[u8], end: bool) {
         for _ in 0.. {
             self.answer_requests();
@@ -324,7 +327,8 @@ fuzz_target!(|data: &[u8]| {
     for (index, answer) in answers.iter().enumerate() {
         match expected.get(index) {
             Some(wanted) => {
-                // Which of its faults is named depends on how much of it was there; that it is rejected does not.
+                // Which of its faults is named depends on how much of it was there; that it is
+                // rejected does not.
                 let is_rejected =
                     [400, 414, 431, 501, 505].contains(&answer.status) && answer.closes;
                 let is_same = (answer.status, &answer.body) == (wanted.status, &wanted.body);

@@ -1,4 +1,5 @@
-//! The head of a request and the framing policy: what is accepted is beyond doubt, and more bytes change no verdict.
+//! The head of a request and the framing policy: what is accepted is beyond doubt, and more bytes
+//! change no verdict.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

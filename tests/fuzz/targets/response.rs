@@ -1,4 +1,5 @@
-//! The answer of a checked server: the verdict does not depend on how the bytes arrive, and nothing is made up.
+//! The answer of a checked server: the verdict does not depend on how the bytes arrive, and nothing
+//! is made up.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

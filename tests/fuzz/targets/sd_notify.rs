@@ -1,4 +1,5 @@
-//! Messages of a worker over sd_notify: datagrams separated by 0xFF, and the state that they add up to.
+//! Messages of a worker over sd_notify: datagrams separated by 0xFF, and the state that they add up
+//! to.
 #![no_main]
 
 use std::time::{Duration, Instant};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::ADDR;
 use crate::support::{Livelet, SOON, livelet, uninterrupted};
 
-/// Pause of a client after an answer. Without one the clients take the processors that the handovers need, and leave
-/// tens of thousands of connections in TIME_WAIT to the tests beside.
+/// Pause of a client after an answer. Without one the clients take the processors that the
+/// handovers need, and leave tens of thousands of connections in TIME_WAIT to the tests beside.
 const PAUSE: Duration = Duration::from_millis(1);
 
 const REQUEST: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -99,8 +99,8 @@ fn count(text: &[u8], part: &[u8]) -> usize {
         .count()
 }
 
-/// Starts a successor of `old` on its address, and stops `old`. Every other time `old` is replaced by a takeover.
-/// Otherwise it gets TERM while the successor waits.
+/// Starts a successor of `old` on its address, and stops `old`. Every other time `old` is replaced
+/// by a takeover. Otherwise it gets TERM while the successor waits.
 fn succeed(old: &mut Livelet, by_takeover: bool) -> Livelet {
     let listen = old.addr().to_string();
     let mut command = livelet();

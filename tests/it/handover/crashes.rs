@@ -359,12 +359,14 @@ fn one_livelet_serves_after_a_kill_at_any_moment() {
     for round in 0..60u64 {
         let case = format!("round {round}");
         let mut new = successor(addr, &["--takeover"]);
-        // From the first instruction to well after the handover, in steps that no period of it divides.
+        // From the first instruction to well after the handover, in steps that no period of it
+        // divides.
         std::thread::sleep(Duration::from_micros(round * 137 % 6000));
         if round % 2 == 0 {
             new.signal("KILL");
             new.wait(SOON);
-            // The old one goes on, or had been replaced already: then its successor, dead now, has left the port free.
+            // The old one goes on, or had been replaced already: then its successor, dead now, has
+            // left the port free.
             let mut third = successor(addr, &["--takeover"]);
             third.wait_until_ready(1);
             new = third;

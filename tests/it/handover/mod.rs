@@ -1,4 +1,5 @@
-//! One listening socket, from livelet to livelet: no connection is lost, and whatever dies, exactly one serves.
+//! One listening socket, from livelet to livelet: no connection is lost, and whatever dies, exactly
+//! one serves.
 
 mod chain;
 mod crashes;

@@ -63,8 +63,8 @@ impl Peer {
         self.send_with(message.as_bytes(), None)
     }
 
-    /// Withdraws the offer as a holder does. From here on the peer can't send, also if a child that another test forks
-    /// has the socket until its exec.
+    /// Withdraws the offer as a holder does. From here on the peer can't send, also if a child that
+    /// another test forks has the socket until its exec.
     pub(crate) fn withdraw(&self) {
         self.send("livelet 1 withdrawn");
         shutdown(&self.0, Shutdown::Read).unwrap();

@@ -10,8 +10,8 @@ use crate::support::Livelet;
 #[test]
 fn bodies_are_never_requests() {
     const INNER: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n";
-    // Request line, further fields, whether chunked, how often the inner request is repeated, pause before the body in
-    // ms, status.
+    // Request line, further fields, whether chunked, how often the inner request is repeated, pause
+    // before the body in ms, status.
     #[rustfmt::skip]
     const ROWS: &[(&str, &str, bool, usize, u64, u16)] = &[
         ("GET /livez HTTP/1.1", "", false, 1, 0, 200),

@@ -139,7 +139,8 @@ impl Client {
         Ok(n)
     }
 
-    /// Returns the next response. With `to_head` the response has no body, whatever its Content-Length is.
+    /// Returns the next response. With `to_head` the response has no body, whatever its
+    /// Content-Length is.
     pub(crate) fn reply(&mut self, to_head: bool) -> Outcome<Reply> {
         let end = loop {
             if let Some(at) = self.unread.windows(4).position(|w| w == b"\r\n\r\n") {

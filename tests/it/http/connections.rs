@@ -53,7 +53,8 @@ pub(crate) enum Ending {
 }
 use Ending::{Ended, HalfClosed, StaysOpen};
 
-/// Writes the script in pieces that end at `cuts`; `answers` letters that have an answer are answered, in order.
+/// Writes the script in pieces that end at `cuts`; `answers` letters that have an answer are
+/// answered, in order.
 pub(crate) fn run_script(
     addr: SocketAddr,
     script: &str,
@@ -234,7 +235,8 @@ fn a_half_closed_connection_gets_its_answers() {
 
 #[test]
 fn a_half_close_within_a_request_closes() {
-    // Bytes sent first, and the number of their answers with 200. Then the connection ends with a 4xx at most.
+    // Bytes sent first, and the number of their answers with 200. Then the connection ends with a
+    // 4xx at most.
     #[rustfmt::skip]
     const ROWS: &[(&[u8], usize)] = &[
         (b"", 0),

@@ -28,7 +28,8 @@ pub(crate) fn case(parts: &[&[u8]], status: u16, after: After) -> Case {
     }
 }
 
-/// Sends one request on a new connection. Returns its answer, and checks how the connection goes on.
+/// Sends one request on a new connection. Returns its answer, and checks how the connection goes
+/// on.
 pub(crate) fn run_case(addr: SocketAddr, case: &Case) -> Outcome<Reply> {
     let mut client = Client::open(addr);
     client.send(&case.request)?;

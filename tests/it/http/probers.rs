@@ -1,8 +1,9 @@
 //! Probers and the answers that they expect. The requests are the bytes that each prober sends.
 //!
-//! Captured from the program itself: HAProxy 2.6, Prometheus 2.42, blackbox_exporter 0.23, Monit 5.33, check_http 2.3,
-//! curl, GNU and busybox wget, requests, Node; the HTTP client of the kubelet, Consul and Traefik (Go), of Uptime Kuma
-//! (axios 0.30) and of Datadog (requests) with the fields that each sets. The others are after their source or a
+//! Captured from the program itself: HAProxy 2.6, Prometheus 2.42, blackbox_exporter 0.23, Monit
+//! 5.33, check_http 2.3, curl, GNU and busybox wget, requests, Node; the HTTP client of the
+//! kubelet, Consul and Traefik (Go), of Uptime Kuma (axios 0.30) and of Datadog (requests) with the
+//! fields that each sets. The others are after their source or a
 
 //! published capture.
 
@@ -59,7 +60,8 @@ const PROBERS: &[Prober] = &[
     prober("HAProxy: http-check send-state",
         "OPTIONS / HTTP/1.0|x-haproxy-server-state: UP 1/3; address=10.0.0.7; port=9090; name=l/s; node=lb; weight=1/1; \
          scur=0/0; qcur=0||", OPTIONS, CLOSES),
-    // The Host is the name of the cluster if none is set; Istio's names have bars. 200 alone passes.
+    // The Host is the name of the cluster if none is set; Istio's names have bars. 200 alone
+    // passes.
     prober("Envoy", "GET /readyz HTTP/1.1|host: worker|user-agent: Envoy/HC||", GET, KEEPS),
     prober("Envoy before 1.16", "GET /readyz HTTP/1.1|host: worker|user-agent: Envoy/HC|content-length: 0||", GET, KEEPS),
     prober("Istio",
@@ -359,7 +361,8 @@ fn an_empty_line_on_a_kept_connection_does_not_delay_a_stop() {
                     .write_all(format!("{request}{lines}").as_bytes())
                     .unwrap();
             }
-            // An answer on another connection that was opened later: livelet has seen what came before.
+            // An answer on another connection that was opened later: livelet has seen what came
+            // before.
             if !behind {
                 stream.write_all(lines.as_bytes()).unwrap();
             } else {

@@ -10,7 +10,8 @@ use crate::support::{Livelet, SOON, wait_for};
 
 #[test]
 fn an_unfinished_head_gets_408_after_five_seconds() {
-    // Bytes that are answered with 200 first, the bytes sent at once, and those sent one every 500 ms.
+    // Bytes that are answered with 200 first, the bytes sent at once, and those sent one every 500
+    // ms.
     #[rustfmt::skip]
     const ROWS: &[(&str, &[u8], &[u8])] = &[
         ("", b"G", b""),

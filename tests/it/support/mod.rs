@@ -20,16 +20,18 @@ pub(crate) use test::{command, scratch, scratch_directory};
 /// Time limit for something that should happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Time for what happens at once, less than any deadline of livelet's that would make it happen later.
+/// Time for what happens at once, less than any deadline of livelet's that would make it happen
+/// later.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(4);
 
-/// Returns the path of the binary under test: `LIVELET_BIN` if it is set (another build of the same program), else
-/// cargo's own.
+/// Returns the path of the binary under test: `LIVELET_BIN` if it is set (another build of the same
+/// program), else cargo's own.
 pub(crate) fn binary() -> String {
     std::env::var("LIVELET_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_livelet").to_string())
 }
 
-/// Returns a command for the binary, without variables of the developer's shell that could change the outcome.
+/// Returns a command for the binary, without variables of the developer's shell that could change
+/// the outcome.
 pub(crate) fn livelet() -> Command {
     command(binary())
 }
@@ -224,8 +226,8 @@ impl Response {
     }
 }
 
-/// Repeats a call while a signal interrupts it. With a timeout set, an ignored signal interrupts too, and so does a
-/// machine that stands still for a moment (signal(7)).
+/// Repeats a call while a signal interrupts it. With a timeout set, an ignored signal interrupts
+/// too, and so does a machine that stands still for a moment (signal(7)).
 pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
@@ -321,7 +323,8 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// Runs a command that ends by itself, and returns what it wrote; one that has not ended by then is killed.
+/// Runs a command that ends by itself, and returns what it wrote; one that has not ended by then is
+/// killed.
 pub(crate) fn finish(command: &mut Command, limit: Duration) -> std::process::Output {
     let deadline = Instant::now() + limit;
     let mut child = KillOnDrop(
@@ -356,8 +359,8 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> std::process::Ou
     }
 }
 
-/// Polls until `condition` holds; fails after [`SOON`]. The pauses grow, because a look at /proc/net/tcp takes
-/// milliseconds of a processor that the awaited process needs.
+/// Polls until `condition` holds; fails after [`SOON`]. The pauses grow, because a look at
+/// /proc/net/tcp takes milliseconds of a processor that the awaited process needs.
 pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     let mut pause = Duration::from_millis(1);
@@ -368,7 +371,8 @@ pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Closes a socket in every process: a child that another test forks has a copy until it executes its program.
+/// Closes a socket in every process: a child that another test forks has a copy until it executes
+/// its program.
 pub(crate) fn close_everywhere(socket: impl Into<OwnedFd>) {
     shutdown(socket.into(), Shutdown::Both).unwrap();
 }
@@ -378,7 +382,8 @@ pub(crate) fn has_ipv6() -> bool {
     TcpListener::bind("[::1]:0").is_ok()
 }
 
-/// Opens a terminal. Returns the emulator's end, which `docker run -t` has too, and the program's end.
+/// Opens a terminal. Returns the emulator's end, which `docker run -t` has too, and the program's
+/// end.
 pub(crate) fn terminal() -> (File, File) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let emulator = openpt(flags).unwrap();
@@ -396,7 +401,8 @@ pub(crate) fn terminal() -> (File, File) {
     )
 }
 
-/// Returns the fields of /proc/PID/stat from the state on (proc(5)): utime and stime are at 11 and 12.
+/// Returns the fields of /proc/PID/stat from the state on (proc(5)): utime and stime are at 11 and
+/// 12.
 pub(crate) fn proc_stat(pid: u32) -> Vec<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();

@@ -1,8 +1,9 @@
 //! Limits of each test: its time, the processes that it starts, and the directory of its files.
 //!
-//! Every process that a test starts has the variable [`MARK`] in its environment, and so have its descendants, wherever
-//! they move to. The end of the test's thread, passed or failed, kills what bears the test's mark. The guardian, a shell,
-//! does the same for all tests when the test process has ended, however it did.
+//! Every process that a test starts has the variable [`MARK`] in its environment, and so have its
+//! descendants, wherever they move to. The end of the test's thread, passed or failed, kills what
+//! bears the test's mark. The guardian, a shell, does the same for all tests when the test process
+//! has ended, however it did.
 
 use std::cell::LazyCell;
 use std::ffi::OsStr;
@@ -29,7 +30,8 @@ const LIMIT_VARIABLE: &str = "TEST_SECONDS";
 const LAST: Duration = Duration::from_secs(30);
 /// Variable whose value names the test process and the test.
 const MARK: &str = "TESTED_BY";
-/// Signals whose default is restored: nohup(1) has HUP ignored, a shell without job control INT and QUIT.
+/// Signals whose default is restored: nohup(1) has HUP ignored, a shell without job control INT and
+/// QUIT.
 const RESET: [i32; 7] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -61,8 +63,8 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Returns a path that nothing else has; what is there at the end of the test is removed. It is short: the path of a
-/// socket has at most 107 bytes.
+/// Returns a path that nothing else has; what is there at the end of the test is removed. It is
+/// short: the path of a socket has at most 107 bytes.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     TEST.with(|test| test.directory.join(format!("{}{name}", number())))
 }
@@ -85,7 +87,8 @@ fn new_directory(path: PathBuf) -> PathBuf {
 }
 
 thread_local! {
-    /// The test that runs on this thread: libtest has a thread for each. A thread that a test starts counts as one more.
+    /// The test that runs on this thread: libtest has a thread for each. A thread that a test
+    /// starts counts as one more.
     static TEST: LazyCell<Test> = const { LazyCell::new(Test::begin) };
 }
 
@@ -130,8 +133,8 @@ fn running() -> MutexGuard<'static, Vec<Running>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Kills the processes of each test that has timed out. So the calls that the test waits for return, and it fails with
-/// its own message. Ends the test process if a test goes on even then.
+/// Kills the processes of each test that has timed out. So the calls that the test waits for
+/// return, and it fails with its own message. Ends the test process if a test goes on even then.
 fn watch() {
     loop {
         std::thread::sleep(Duration::from_millis(500));
@@ -201,15 +204,16 @@ static SESSION: LazyLock<Session> = LazyLock::new(|| {
     }
 });
 
-/// Sets what a started process takes from the test process to what a login shell has. The standard library itself
-/// empties the signal mask, and resets the disposition of PIPE.
+/// Sets what a started process takes from the test process to what a login shell has. The standard
+/// library itself empties the signal mask, and resets the disposition of PIPE.
 fn reset_what_was_inherited() {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = u64::from_str_radix(ignored.unwrap().trim(), 16).unwrap();
     for signal in RESET {
         if ignored & 1 << (signal - 1) != 0 {
-            // A signal that has a handler is at its default after execve(2). Here it stays without effect.
+            // A signal that has a handler is at its default after execve(2). Here it stays without
+            // effect.
             signal_hook::flag::register(signal, Arc::default()).unwrap();
         }
     }
@@ -237,8 +241,8 @@ fn reset_what_was_inherited() {
     }
 }
 
-/// Kills what bears the mark `$1` and removes the directory `$2`, once the test process has closed the pipe. A process
-/// that can't be killed is not waited for without end.
+/// Kills what bears the mark `$1` and removes the directory `$2`, once the test process has closed
+/// the pipe. A process that can't be killed is not waited for without end.
 const GUARDIAN: &str = r#"trap '' HUP INT QUIT TERM
     read -r _
     tries=0
@@ -311,7 +315,8 @@ fn a_killed_test_process_leaves_no_process_and_no_file() {
     wait_for("the processes to run", || left() == 3);
     tests.0.kill().unwrap();
     wait_for("the guardian to end them", || left() == 0);
-    // The guardian bears this test's mark too, so that the end of this test would cut its work short.
+    // The guardian bears this test's mark too, so that the end of this test would cut its work
+    // short.
     let all = Path::new(&directory).ancestors().nth(2).unwrap();
     wait_for("the directory of all tests to go", || !all.exists());
 }

@@ -68,7 +68,8 @@ impl Lines {
     }
 }
 
-/// A worker that takes TERM as `process.once('SIGTERM')` does: it finishes its job, and dies of a second one.
+/// A worker that takes TERM as `process.once('SIGTERM')` does: it finishes its job, and dies of a
+/// second one.
 const WORKER: &str = r#"trap 'echo TERM >> "$LINES"; stops=1; trap - TERM' TERM
     echo ready >> "$LINES"
     until [ "$stops" ]; do sleep 0.05 & wait $!; done
@@ -163,7 +164,8 @@ fn each_worker_gets_one_term_and_finishes_its_job() {
     });
 }
 
-/// Does what tree-kill does for pm2, onchange and concurrently: signals the children first, then livelet.
+/// Does what tree-kill does for pm2, onchange and concurrently: signals the children first, then
+/// livelet.
 #[test]
 fn a_watcher_that_signals_every_process_of_the_tree_stops_the_job_once() {
     // `once` as in Node: the handler is gone when the program has been told.

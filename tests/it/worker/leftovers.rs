@@ -1,4 +1,5 @@
-//! Processes that are not the worker: what it leaves, what was there before, what belongs to others.
+//! Processes that are not the worker: what it leaves, what was there before, what belongs to
+//! others.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -71,8 +72,8 @@ fn leftovers_of_a_worker_that_ended_by_itself_are_killed_after_five_seconds() {
 #[test]
 fn kill_reaches_processes_that_fork_away_from_it() {
     for place in PLACES {
-        // Each generation lives for some milliseconds and starts the next one, in its own session. All end when the
-        // file is removed.
+        // Each generation lives for some milliseconds and starts the next one, in its own session.
+        // All end when the file is removed.
         let lines = Lines::new("hops");
         std::fs::write(lines.path(), "").unwrap();
         let mut command = place.command(&binary());

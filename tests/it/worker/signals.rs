@@ -11,8 +11,8 @@ use crate::support::{
     wait_for, wait_until_listening, worker_of,
 };
 
-/// Returns the script of a worker that prints each signal it gets, and so does its child. Both wait for lines of the
-/// pipe at `waits_at`.
+/// Returns the script of a worker that prints each signal it gets, and so does its child. Both wait
+/// for lines of the pipe at `waits_at`.
 fn printer(waits_at: &Path) -> String {
     let traps = |name: &str| -> String {
         (1..=64)
@@ -30,8 +30,8 @@ fn printer(waits_at: &Path) -> String {
     )
 }
 
-/// Writes lines to a pipe while it has a reader. A shell handles a signal that comes just before its read(2) only when
-/// that returns.
+/// Writes lines to a pipe while it has a reader. A shell handles a signal that comes just before
+/// its read(2) only when that returns.
 fn keep_awake(path: &Path) {
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(libc::O_NONBLOCK);
@@ -79,8 +79,8 @@ impl Livelet {
     }
 }
 
-/// Returns the signals that can be caught. Real-time signals begin at 34. musl keeps that one for itself, but a worker
-/// may use another C library.
+/// Returns the signals that can be caught. Real-time signals begin at 34. musl keeps that one for
+/// itself, but a worker may use another C library.
 fn catchable() -> impl Iterator<Item = i32> {
     (1..=31)
         .filter(|number| ![9, 17, 19].contains(number))

@@ -75,7 +75,8 @@ fn arguments_reach_the_worker_unchanged() {
     assert_eq!(printed, b"--help|--|-l|\xff\n--drain|");
 }
 
-/// A shell runs such a script, as with tini: execvp(3) does it, whichever C library livelet is built with.
+/// A shell runs such a script, as with tini: execvp(3) does it, whichever C library livelet is
+/// built with.
 #[test]
 fn a_script_without_interpreter_runs_in_the_shell() {
     let script = scratch("script");
