@@ -249,7 +249,10 @@ impl<'c> Process<'c> {
         if self.lifecycle.is_stopping() {
             return Ok(());
         }
-        self.begin_checks();
+        if let Some(limit) = self.config.exit_on_unhealthy {
+            let watch = Rc::clone(&self.responder).watch(limit);
+            task::spawn(&self.executor, watch);
+        }
         if let Some(pid) = self.tree.worker() {
             log::notice(format_args!("worker: pid {pid}: started"));
         }
@@ -393,6 +396,7 @@ impl<'c> Process<'c> {
             }
             if progress == Some(ChildProgress::Done) {
                 self.is_worker_late = false;
+                self.begin_checks();
                 self.step(Event::WorkerStarted);
                 return Ok(());
             }
@@ -480,7 +484,11 @@ impl<'c> Process<'c> {
         }
     }
 
+    /// Accepts connections on the sockets, and says so: the ready line.
     fn serve(&self, sockets: Vec<Listening>) -> Result<(), RunError> {
+        // A probe may be answered before the worker's program is executed.
+        self.begin_checks();
+        self.publish();
         let failed = |cause| RunError::System("listening socket", cause);
         for Listening { socket, origin } in sockets {
             let address = socket.local_addr().map_err(failed)?;
@@ -499,12 +507,8 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Starts the clocks of the checks, and the watch for `--exit-on-unhealthy`.
+    /// Starts the clocks of the checks.
     fn begin_checks(&self) {
-        if let Some(limit) = self.config.exit_on_unhealthy {
-            let watch = Rc::clone(&self.responder).watch(limit);
-            task::spawn(&self.executor, watch);
-        }
         self.responder.observer().begin(self.signals.inherited());
     }
 
@@ -515,6 +519,14 @@ impl<'c> Process<'c> {
             self.holder.stop();
             self.server.stop();
         }
+        self.publish();
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    /// Tells the tasks that answer probes the state of the process.
+    fn publish(&self) {
         self.responder.publish(Snapshot {
             has_worker: self.has_worker(),
             is_stopping: self.lifecycle.is_stopping(),
@@ -525,9 +537,6 @@ impl<'c> Process<'c> {
                 .worker()
                 .map_or_else(std::process::id, i32::unsigned_abs),
         });
-        for action in actions {
-            self.act(action);
-        }
     }
 
     fn act(&mut self, action: Action) {
