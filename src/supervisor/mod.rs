@@ -386,7 +386,8 @@ impl<'c> Process<'c> {
             if let Some(sockets) = sockets.take() {
                 // The ready line comes before the worker, which may fill the pipe of stderr.
                 self.serve(sockets)?;
-                report.get_ref().go_on();
+                let gone_on = report.get_ref().go_on();
+                gone_on.map_err(|cause| self.cannot_start(cause.into()))?;
             }
             for event in events {
                 self.step(event);

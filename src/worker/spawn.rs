@@ -144,9 +144,14 @@ impl Report {
     }
 
     /// Lets a child that waits in [`Child::wait_to_go_on`] execute its program.
-    pub(crate) fn go_on(&self) {
-        // A child that has ended needs no byte.
-        let _ = write(&self.0, &[0]);
+    ///
+    /// # Errors
+    /// Returns the error of write(2), unless the child has ended: its exit status tells more.
+    pub(crate) fn go_on(&self) -> Result<(), Errno> {
+        match write(&self.0, &[0]) {
+            Ok(_) | Err(Errno::PIPE) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
