@@ -1,4 +1,4 @@
-//! The configuration of a livelet that serves.
+//! Configuration of a livelet that answers probes over HTTP.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -8,52 +8,55 @@ use crate::health::Alias;
 use crate::listen::Listen;
 use crate::log::Level;
 
-/// Settings of a livelet that serves.
+/// Settings of a livelet that answers probes over HTTP, with or without a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// Addresses to listen on, at least one.
     pub listen: Vec<Listen>,
-    /// `true` if the user gave the addresses: they are not the default.
+    /// `true` if the user gave the addresses in `listen`, `false` if `listen` is the default.
     pub has_addresses: bool,
-    /// Checks of liveness.
+    /// Checks that must pass for liveness, beside livelet's own.
     pub live: Vec<Check>,
-    /// Checks of readiness.
+    /// Checks that must pass for readiness, beside livelet's own.
     pub ready: Vec<Check>,
-    /// Further paths of the endpoints.
+    /// Additional paths that are answered like an endpoint, from `--path`.
     pub paths: Vec<Alias>,
     /// Time limit of one check.
     pub check_timeout: Duration,
-    /// Host that `http:` checks send. `None` for the address that they connect to.
+    /// Host field of the requests that `http:` checks send. `None` sends the address that the check
+    /// connects to.
     pub check_host: Option<String>,
     /// Time for which liveness has to fail without a break before livelet stops the worker. `None`
-    /// for never.
+    /// if livelet never stops the worker for that reason.
     pub exit_on_unhealthy: Option<Duration>,
-    /// Time limit for open connections after the worker's end, at most 5 s.
+    /// Time limit for connections that are still open when livelet stops serving, at most 5 s.
     pub drain: Duration,
-    /// Share the port with other processes on purpose (SO_REUSEPORT).
+    /// `true` if livelet shares its port with other processes on purpose (SO_REUSEPORT).
     pub reuse_port: bool,
-    /// Most open connections at once, at least 1.
+    /// Maximum number of connections that are open at once, at least 1.
     pub max_connections: usize,
-    /// Level of the log.
+    /// Level of the log lines on stderr.
     pub log: Level,
-    /// Time limit for a wait while another process holds the port.
+    /// Maximum time that livelet waits at its start for a port that another process holds.
     pub bind_wait: Duration,
-    /// Replace a healthy livelet that holds the port.
+    /// `true` if livelet replaces a healthy livelet that holds the port.
     pub takeover: bool,
-    /// The worker's command and arguments; empty for a responder.
+    /// The worker's program and its arguments. Empty if livelet runs no worker.
     pub command: Vec<OsString>,
-    /// Signals to forward as another one, from and to. A signal is dropped if its second number is
-    /// 0.
+    /// Signals that are forwarded to the worker as another signal: pairs of the received and the
+    /// sent number. A received signal is dropped if the sent number is 0.
     pub rewrites: Vec<(i32, i32)>,
-    /// Exit codes of the worker to report as 0.
+    /// Exit codes of the worker that livelet reports as 0.
     pub ok_exits: Vec<u8>,
-    /// Signals that begin a stop, at least one.
+    /// Numbers of the signals that begin a stop, at least one.
     pub stop_signals: Vec<i32>,
-    /// Send signals to the worker's whole process group, not to the worker alone.
+    /// `true` if signals go to the worker's whole process group, `false` if to the worker alone.
     pub signals_group: bool,
-    /// Time from the stop of the worker until it is killed. `None` for never.
+    /// Time from the stop signal that the worker gets until livelet kills the worker. `None` if
+    /// livelet never kills it.
     pub grace: Option<Duration>,
-    /// Time from a stop signal until the worker gets it. Readiness fails in this time.
+    /// Time from a stop signal's arrival at livelet until livelet forwards it to the worker.
+    /// Readiness fails during this time.
     pub lame_duck: Duration,
 }
 

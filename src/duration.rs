@@ -1,14 +1,14 @@
-//! Durations: parses those that users write, and writes those that users read. Pure.
+//! Durations: parses those that users write, and formats those that users read. Pure.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Longest duration that can be configured, a year. It can be added to any time, or counted in
-/// microseconds, without an overflow.
+/// Longest duration that a user can configure: one year. Adding it to a time, or counting it in
+/// microseconds, can't overflow.
 const MAX: Duration = Duration::from_secs(8760 * 3600);
 
-/// Parses a whole number and its unit: `250ms`, `5s`, `2m` or `1h`. Returns `None` for anything
-/// else, and for more than a year.
+/// Parses a whole number and its unit: `250ms`, `5s`, `2m` or `1h`. Returns `None` for any other
+/// text, and for more than a year.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
@@ -23,14 +23,15 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     Some(duration).filter(|&duration| duration <= MAX)
 }
 
-/// Parses a number of digits alone: `str::parse` would accept a sign. Returns `None` for anything
-/// else.
+/// Parses a number that has only digits: unlike `str::parse`, refuses a sign. Returns `None` for
+/// any other text, and if the number overflows.
 pub(crate) fn whole_number(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
-/// A duration as messages show it: `250ms`, `41s`, `12m`, `3h`.
+/// Wrapper that displays a duration as one whole number, rounded down, and its unit: `250ms`,
+/// `41s`, `12m` or `3h`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Human(pub(crate) Duration);
 

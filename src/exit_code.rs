@@ -1,15 +1,17 @@
-//! The exit codes that livelet chooses itself.
+//! The exit codes of livelet that are not the worker's own.
 
-/// Failure of livelet itself, as `docker run` reports its own.
+/// Exit code if livelet itself fails. `docker run` reports its own failures with the same code.
 pub const FAILURE: u8 = 125;
-/// The command exists and can't be executed.
+/// Exit code if the worker's command exists but can't be executed.
 pub const NOT_EXECUTABLE: u8 = 126;
-/// The command does not exist.
+/// Exit code if the worker's command does not exist.
 pub const NOT_FOUND: u8 = 127;
-/// Liveness failed for too long, see `--exit-on-unhealthy`. EX_TEMPFAIL of sysexits(3).
+/// Exit code if livelet stopped the worker because its liveness failed for longer than
+/// `--exit-on-unhealthy`. The number is EX_TEMPFAIL of sysexits(3).
 pub const UNHEALTHY: u8 = 75;
 
-/// Returns the exit code for an end by a signal: 128 and the number of the signal, as in shells.
+/// Returns the exit code for a process that a signal ended: 128 plus the number of the signal, as
+/// in shells.
 #[must_use]
 pub fn ended_by(signal: i32) -> u8 {
     u8::try_from(signal).map_or(u8::MAX, |number| number.saturating_add(128))

@@ -1,12 +1,12 @@
-//! Log lines on stderr, each `livelet: area: object: cause`.
+//! Log lines on stderr, each of the form `livelet: area: object: cause`.
 //!
-//! Logging never stops the program: a reader that has stopped reading must not stop the probes. A
-//! closed stderr is ignored, and a line that does not fit is dropped.
+//! Logging never stops the program: a reader of stderr that has stopped reading must not stop the
+//! probes. A closed stderr is ignored, and a line for which stderr has no space is dropped.
 //!
-//! A write(2) to a terminal or a pipe may wait although poll(2) has reported it as writable. The
+//! A write(2) to a terminal or a pipe may block although poll(2) has reported it as writable. The
 //! terminal may have less space than the line needs, or the worker may have filled the pipe
-//! meanwhile. So both are opened again, in non-blocking mode. O_NONBLOCK on the stderr that livelet
-//! got would affect each process that shares it.
+//! meanwhile. So livelet opens the terminal or the pipe again, in non-blocking mode. O_NONBLOCK on
+//! the inherited stderr would affect each process that shares that stderr.
 
 use std::fmt::{self, Write as _};
 use std::io;
@@ -19,32 +19,33 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::net::{SendFlags, send};
 use rustix::termios::isatty;
 
-/// Most bytes of a line: under PIPE_BUF, so that a pipe takes the whole line or nothing (pipe(7)).
+/// Maximum length of a log line, in bytes. It is under PIPE_BUF, so that a pipe takes the whole
+/// line or nothing (pipe(7)).
 const MAX_LINE: usize = 2048;
 
-/// Stderr under a path that can be opened (proc(5)).
+/// Path that opens this process's stderr again (proc(5)).
 const STDERR: &str = "/proc/self/fd/2";
 
-/// Level of the log.
+/// Level of the log: which lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Failures alone.
+    /// Only failures are logged.
     Quiet,
-    /// Changes too.
+    /// Failures and changes of state are logged.
     Normal,
-    /// Each request too.
+    /// Failures, changes of state and each request are logged.
     Verbose,
 }
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Normal as u8);
 
-/// Sets the level of the log.
+/// Sets the level of the log for the whole process.
 pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
-/// Returns `true` if [`detail`] writes a line. Lets a caller skip work that is only for such a
-/// line.
+/// Returns `true` if [`detail`] writes its line at the current level. A caller can skip work that
+/// is only for such a line.
 #[must_use]
 pub fn is_verbose() -> bool {
     LEVEL.load(Ordering::Relaxed) >= Level::Verbose as u8
@@ -55,22 +56,22 @@ pub fn failure(message: fmt::Arguments<'_>) {
     line(message);
 }
 
-/// Logs a change, unless the level is quiet.
+/// Logs a change of state, unless the level is [`Level::Quiet`].
 pub fn notice(message: fmt::Arguments<'_>) {
     if LEVEL.load(Ordering::Relaxed) >= Level::Normal as u8 {
         line(message);
     }
 }
 
-/// Logs a line that only `--verbose` shows.
+/// Logs a detail, only if the level is [`Level::Verbose`].
 pub fn detail(message: fmt::Arguments<'_>) {
     if is_verbose() {
         line(message);
     }
 }
 
-/// Text of a system error, as messages show it: in lower case, and without the `(os error N)` of
-/// [`io::Error`].
+/// Wrapper that displays a system error as messages show it: in lower case, and without the `(os
+/// error N)` of [`io::Error`].
 #[derive(Debug)]
 pub struct Cause<'e>(pub &'e io::Error);
 
@@ -98,8 +99,8 @@ fn line(message: fmt::Arguments<'_>) {
     output.write(line.0);
 }
 
-/// Closes the descriptor that was opened for stderr, so that its readers see the end of the file
-/// once stderr is closed too.
+/// Closes livelet's second descriptor of stderr. Once stderr itself is closed too, a process that
+/// reads livelet's stderr sees the end of the file.
 pub(crate) fn close() {
     let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
     output.kind = Some(Kind::Polled);
@@ -112,17 +113,20 @@ static OUTPUT: Mutex<Output> = Mutex::new(Output {
 
 /// State of the output to stderr.
 struct Output {
-    /// `None` until the first line.
+    /// How lines are written. `None` until the first line is written.
     kind: Option<Kind>,
-    /// `true` if the last line was written in part.
+    /// `true` if only a part of the last line was written. The next line then begins with a line
+    /// end.
     is_cut: bool,
 }
 
 enum Kind {
-    /// A terminal or a pipe, opened again.
+    /// stderr is a terminal or a pipe. The descriptor is the same file, opened again in
+    /// non-blocking mode.
     Reopened(OwnedFd),
     Socket,
-    /// Anything else, also a terminal or a pipe of another user, which can't be opened.
+    /// stderr is any other file, or a terminal or a pipe that livelet can't open again, such as
+    /// another user's. poll(2) comes before each write.
     Polled,
 }
 
@@ -168,8 +172,8 @@ impl Kind {
     }
 }
 
-/// One line being put together: control characters are escaped, so that foreign text can't start
-/// another line.
+/// One log line while its text is appended. Control characters are escaped, so that text from
+/// another process can't start a second line.
 struct Line(String);
 
 impl fmt::Write for Line {

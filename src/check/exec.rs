@@ -1,4 +1,5 @@
-//! Checks that run a program: the exit code is the verdict, the first line of output the reason.
+//! Checks that run a program: its exit code decides whether the check passes, its first line of
+//! output is the reason of a failure.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -10,25 +11,25 @@ use crate::runtime::{Condition, Source};
 use crate::signal::Mask;
 use crate::worker::{self, CheckProgram, ChildProgress, Ending};
 
-/// Time for which a pass counts, so that frequent probes do not run the program again and again.
+/// Time for which a pass is reused, so that frequent probes do not run the program again each time.
 pub(super) const PASS_KEPT: Duration = Duration::from_secs(10);
-/// Time for which a failure counts: a worker that recovers is seen soon.
+/// Time for which a failure is reused. It is short, so that a worker that recovers passes soon.
 pub(super) const FAILURE_KEPT: Duration = Duration::from_secs(1);
-/// Most bytes of output that are kept.
+/// Maximum number of bytes that are kept from the beginning of a program's output.
 const MAX_OUTPUT: usize = 512;
 
-/// The program of a check, which runs at most once at a time.
+/// The program of an `exec:` check, of which at most one process runs at a time.
 #[derive(Debug, Default)]
 pub(super) struct Program {
-    /// Process id of the program until it ends. A program that can't be killed outlives its
-    /// timeout.
+    /// Process id of the program. `None` if it does not run. A program that can't be killed keeps
+    /// its id here after its timeout.
     pid: Cell<Option<i32>>,
     ending: Cell<Option<Ending>>,
     has_ended: Condition,
 }
 
 impl Program {
-    /// Records the end of a child, which may be this program.
+    /// Records that the child process `pid` has ended. Ignores a child that is not this program.
     pub(super) fn ended(&self, pid: i32, ending: Ending) {
         if self.pid.get() == Some(pid) {
             self.pid.set(None);
@@ -37,10 +38,12 @@ impl Program {
         }
     }
 
-    /// Runs the program, and kills it with its descendants at the timeout.
+    /// Runs the program until it ends, at most for `timeout`, with the signal mask `mask`. Then
+    /// kills its process group, and after a timeout also its descendants in other sessions.
     ///
     /// # Errors
-    /// Returns an error if the program does not exit with 0 in time.
+    /// Returns an error if the program does not exit with 0 in time, if it can't be started, or if
+    /// its previous process has not ended.
     pub(super) async fn run(
         &self,
         command: &[String],
@@ -82,16 +85,15 @@ impl Program {
     }
 }
 
-/// Output of a program. All of it is read, so that the program never waits because the pipe is
-/// full.
+/// Output of a program. livelet reads all of it, so that the program never blocks on a full pipe.
 struct Output {
     pipe: Source<std::os::fd::OwnedFd>,
     begin: RefCell<Vec<u8>>,
 }
 
 impl Output {
-    /// Reads once, and keeps the beginning of the output. Returns `true` unless the output has
-    /// ended.
+    /// Reads the pipe once, and keeps the bytes if they belong to the first [`MAX_OUTPUT`]. Returns
+    /// `false` at the end of the output.
     fn read_once(&self) -> bool {
         let mut part = [0; 4096];
         match rustix::io::read(self.pipe.get_ref(), &mut part) {
@@ -106,14 +108,15 @@ impl Output {
         }
     }
 
-    /// Reads the output without end, once for each report of epoll: a program that writes much
-    /// can't hold livelet.
+    /// Reads the output, and never completes: the caller has to drop this future. It reads once for
+    /// each report of epoll, so that a program that writes much can't keep livelet busy.
     async fn read(&self) {
         while self.pipe.readable().await.is_ok() && self.read_once() {}
         pending().await
     }
 
-    /// Returns the first line that is not blank. Returns `None` if there is none.
+    /// Returns the first line of the output that is not blank. Returns `None` if every line is
+    /// blank.
     fn first_line(&self) -> Option<String> {
         self.read_once();
         let begin = self.begin.borrow();

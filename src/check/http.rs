@@ -1,4 +1,5 @@
-//! Checks by HTTP: the status decides, and the worker may finish its answer.
+//! Checks by HTTP. The response's status decides; then livelet reads on, so that the worker can
+//! finish its response.
 
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -7,25 +8,25 @@ use async_net::TcpStream;
 use super::{Url, socket};
 use crate::http::client::{self, ResponseHead};
 
-/// Most bytes of an answer's content that are read, as with the kubelet.
+/// Maximum number of bytes that are read from a response's content, the same as the kubelet's.
 pub(super) const MAX_CONTENT: usize = 10 * 1024;
 
-/// An answer whose head has arrived.
+/// A response whose head has arrived.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The status code.
+    /// Status code of the response.
     status: u16,
-    /// The content, as far as it has been read.
+    /// Content of the response, as far as it has been read.
     pub(crate) content: Vec<u8>,
-    /// Length of the content, if it is known.
+    /// Length of the content in bytes, from Content-Length. `None` if the head gives no length.
     length: Option<usize>,
     stream: TcpStream,
 }
 
-/// Sends a request for a URL. Returns the answer as soon as its head has arrived.
+/// Sends a GET request for `url`. Returns the response as soon as its head has arrived.
 ///
 /// # Errors
-/// Returns an error if the connection fails or no answer arrives.
+/// Returns an error if the connection fails, or if no valid response head arrives.
 pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
     let authority = &url.authority;
     let failed = |cause: std::io::Error| format!("{authority}: {}", crate::log::Cause(&cause));
@@ -57,6 +58,9 @@ pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
 
 impl Answer {
     /// Checks that the status is 2xx or 3xx, as the kubelet does.
+    ///
+    /// # Errors
+    /// Returns the reason if the status is another one. `url` is for that message alone.
     pub(super) fn verdict(&self, url: &Url) -> Result<(), String> {
         match self.status {
             200..400 => Ok(()),
@@ -67,8 +71,8 @@ impl Answer {
         }
     }
 
-    /// Reads the content up to `most` bytes. Closing before that would reset a worker that still
-    /// writes.
+    /// Reads the content until its end, at most `most` bytes. Closing the connection earlier would
+    /// reset a worker that still writes.
     pub(crate) async fn read(&mut self, most: usize) {
         let most = most.min(self.length.unwrap_or(most));
         let mut part = [0; 2048];

@@ -1,7 +1,8 @@
 //! Checks: conditions that a user sets for an endpoint.
 //!
-//! [`spec`] parses the checks as users write them. The [`Observer`] runs those of all endpoints,
-//! `livelet probe` runs one [`Query`] by [`run`]. Each kind has a file.
+//! [`spec`] parses the checks as users write them. The [`Observer`] runs the checks of all
+//! endpoints. `livelet probe` runs a single [`Query`] with [`run`]. Each group of check kinds has a
+//! file of its own.
 
 mod exec;
 mod http;
@@ -25,26 +26,28 @@ pub use spec::{Check, Kind, Query, Url, parse};
 pub(crate) use http::Answer;
 pub(crate) use runner::Observer;
 
-/// State that a query keeps for its next run.
+/// State that a query keeps from one run for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     paths: Arc<path::PathCalls>,
     beat: Cell<Option<path::Beat>>,
-    /// Age of the heartbeat when the last query ended. `None` if the file was not there.
+    /// Age of the heartbeat file when the last query ended. `None` if the file was missing.
     beat_age: Cell<Option<Duration>>,
 }
 
-/// Result of a query.
+/// Result of one run of a query.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// The reason if the check fails.
+    /// `Err` with the reason if the check failed.
     pub(crate) outcome: Result<(), String>,
-    /// The answer by HTTP, whose content has yet to be read.
+    /// Response to an `http:` check, whose content has yet to be read. `None` for other queries,
+    /// and if no response arrived.
     pub(crate) answer: Option<Answer>,
 }
 
-/// Makes a query. The query may wait without end for its peer: the caller bounds it with
-/// [`within`]. The age of a missing file counts from `start`.
+/// Runs `query` once. A peer may delay its end for ever, so the caller bounds it with [`within`].
+/// `start` is the worker's start: the age of a missing heartbeat file counts from then. A missing
+/// heartbeat file fails at once if `start` is `None`.
 pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) -> Run {
     let paths = &memory.paths;
     let mut answer = None;
@@ -65,10 +68,10 @@ pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) 
     Run { outcome, answer }
 }
 
-/// Waits for an outcome until a timeout.
+/// Waits until `outcome` completes, at most for `timeout`.
 ///
 /// # Errors
-/// Returns an error if the timeout comes first.
+/// Returns an error if `timeout` passes first.
 pub(crate) async fn within<T>(
     timeout: Duration,
     outcome: impl Future<Output = T>,
@@ -80,7 +83,7 @@ pub(crate) async fn within<T>(
     or(async { Ok(outcome.await) }, late).await
 }
 
-/// Returns the text of an error without its number.
+/// Returns the text of a system error without its `(os error N)`.
 fn text_of(cause: &std::io::Error) -> String {
     crate::log::Cause(cause).to_string()
 }

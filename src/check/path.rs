@@ -1,4 +1,4 @@
-//! Checks of paths: files and unix sockets.
+//! Checks of paths: that a file exists or was modified lately, and that a unix socket accepts.
 
 use std::fs;
 use std::future::poll_fn;
@@ -14,21 +14,24 @@ use super::{Memory, text_of};
 use crate::duration::Human;
 use crate::runtime::thread;
 
-/// Size of a thread's stack in bytes: more than stat(2) and connect(2) take.
+/// Size, in bytes, of the stack of a thread that calls stat(2) or connect(2). It is more than these
+/// calls need.
 const STACK: usize = 32 * 1024;
-/// Longest time for which a connection waits for a full backlog: the longest `--check-timeout`.
+/// Maximum time that connect(2) waits while the backlog of a unix socket is full. It is the longest
+/// `--check-timeout` that a user can set.
 const BACKLOG_WAIT: Duration = Duration::from_secs(60);
 
 /// Calls of stat(2) or connect(2) for one path, each on a thread of its own. Below a mount that
-/// hangs the call does not return, and livelet has one thread for all else. The thread ends with
-/// its call. While one call hangs, no other is started.
+/// hangs such a call does not return, and one thread does all other work of livelet. The thread
+/// ends with its call. While a call hangs, no second one is started.
 ///
-/// The thread is not one of `smol::unblock`: if the system refuses a thread, `blocking` 1.7 tries
-/// without end on the calling thread. Here the check fails with that reason.
+/// The thread is not from `smol::unblock`: if the system refuses a thread, `blocking` 1.7 retries
+/// for ever on the calling thread. With a thread of its own, the check fails with that reason.
 #[derive(Debug, Default)]
 pub(crate) struct PathCalls(Mutex<State>);
 
-/// A call that may hang. Returns the time of the last modification, or of the connection.
+/// System call on a path, which may hang. Returns the file's modification time, or the time at
+/// which the connection was made.
 type Call = fn(&Path) -> io::Result<SystemTime>;
 
 #[derive(Debug, Default)]
@@ -39,7 +42,8 @@ struct State {
 }
 
 impl PathCalls {
-    /// Makes a call. Returns its result, or that of an earlier call that has hung until now.
+    /// Runs `call_for_path` on a thread and returns its result. If an earlier call for this path
+    /// still runs, waits for that call and returns its result.
     ///
     /// # Errors
     /// Returns an error if no thread can be started.
@@ -93,8 +97,8 @@ fn modified(path: &Path) -> io::Result<SystemTime> {
     fs::metadata(path)?.modified()
 }
 
-/// Connects to a unix socket, and waits while its backlog is full (unix(7): SO_SNDTIMEO limits
-/// connect(2) too). Returns the time of the connection.
+/// Connects to the unix socket at `path`, and waits while its backlog is full (unix(7): SO_SNDTIMEO
+/// limits connect(2) too). Returns the time at which the connection was made.
 fn connect(path: &Path) -> io::Result<SystemTime> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(BACKLOG_WAIT))?;
@@ -102,12 +106,13 @@ fn connect(path: &Path) -> io::Result<SystemTime> {
     Ok(SystemTime::now())
 }
 
-/// Checks that a file exists.
+/// Checks that a file exists at `path`. Returns the reason as an error if stat(2) fails.
 pub(super) async fn exists(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
     outcome(path, paths.call(path, modified).await?)
 }
 
-/// Checks that a unix socket accepts a connection.
+/// Checks that a unix socket at `path` accepts a connection. Returns the reason as an error if
+/// connect(2) fails.
 pub(super) async fn accepts(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
     outcome(path, paths.call(path, connect).await?)
 }
@@ -119,16 +124,17 @@ fn outcome(path: &Path, found: io::Result<SystemTime>) -> Result<(), String> {
     }
 }
 
-/// The last heartbeat: a modification of a file.
+/// Last heartbeat of a `heartbeat:` check: the last modification of its file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Beat {
     modified: SystemTime,
-    /// Time at which livelet first saw this modification.
+    /// Time at which livelet first saw this modification time.
     seen: Instant,
 }
 
 impl Beat {
-    /// Returns the beat for a time of modification: the one before unless the file was modified.
+    /// Returns the beat for the file's modification time `modified`. This is `before` if the
+    /// modification time is still the same, else a new beat that livelet sees at `now`.
     fn after(before: Option<Beat>, modified: SystemTime, now: Instant) -> Beat {
         match before {
             Some(beat) if beat.modified == modified => beat,
@@ -139,8 +145,9 @@ impl Beat {
         }
     }
 
-    /// Returns the age of the beat. The age is at least the time for which livelet has seen the
-    /// beat: a clock that is set back hides no hang. The age is at most the run time of the worker.
+    /// Returns the age of the beat: `clock` minus its modification time, but at most `since_start`,
+    /// the time since the worker's start. The age is never less than the time since livelet first
+    /// saw the beat, so that a clock set back hides no hang.
     fn age(self, clock: SystemTime, now: Instant, since_start: Duration) -> Duration {
         let age = clock.duration_since(self.modified).unwrap_or_default();
         age.min(since_start)
@@ -148,8 +155,8 @@ impl Beat {
     }
 }
 
-/// Checks that a file was modified within the limit. The age of a missing file counts from the
-/// worker's start.
+/// Checks that the file at `path` was modified within `limit`. The age of a missing file counts
+/// from `start`, the worker's start. Returns the reason as an error if the file is too old.
 pub(super) async fn is_fresh(
     memory: &Memory,
     path: &Path,

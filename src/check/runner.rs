@@ -1,5 +1,5 @@
-//! Runs checks when a probe asks. Probes that come while a check runs share its outcome. Without
-//! probes no check runs.
+//! Runs checks when a probe asks for their outcome. Probes that arrive while a check runs share its
+//! outcome. Without probes, no check runs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,14 +18,15 @@ use crate::runtime::{Condition, Timer, task};
 use crate::signal::Mask;
 use crate::worker::Ending;
 
-/// Most answers that are read at once after their verdicts. Each keeps a descriptor open.
+/// Maximum number of responses whose content is read at the same time. Each of them keeps a
+/// descriptor open.
 const MAX_READ: usize = 64;
 
-/// The last outcome of a check.
+/// Last outcome of a check, and the time at which its run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Observation {
     at: Instant,
-    /// The reason if the check failed.
+    /// `Err` with the reason if the check failed.
     outcome: Result<(), String>,
 }
 
@@ -34,9 +35,10 @@ struct Slot {
     source: Source,
     is_running: bool,
     last: Option<Observation>,
-    /// Outcome that was observed last: `true` for a pass. `None` before the first one.
+    /// Outcome that was observed last: `true` for a pass, `false` for a failure. `None` before the
+    /// first observation.
     held: Option<bool>,
-    /// Time of the first observation of that outcome.
+    /// Time of the first observation of the outcome in `held`, without a change since.
     since: Instant,
 }
 
@@ -49,24 +51,26 @@ enum Source {
     Query(Rc<(Query, Memory)>),
 }
 
-/// The checks of all endpoints, by their index.
+/// The checks of all endpoints, with their last outcomes. Other code refers to a check by its
+/// index.
 #[derive(Debug)]
 pub(crate) struct Observer {
     executor: Rc<LocalExecutor<'static>>,
     timeout: Duration,
-    /// Time of the worker's start.
+    /// Time at which the worker started, or at which the observer was made if no worker has
+    /// started.
     start: Cell<Instant>,
     notified: Rc<RefCell<Notified>>,
     slots: RefCell<Vec<Slot>>,
-    /// Signal mask that programs get.
+    /// Signal mask that the programs of `exec:` checks start with.
     mask: Cell<Mask>,
-    /// Number of answers that are being read.
+    /// Number of responses whose content is being read now.
     reads: Cell<usize>,
     outcomes: Condition,
 }
 
 impl Observer {
-    /// Returns an observer that has run no check.
+    /// Creates an observer of `checks`, without running any of them.
     pub(crate) fn new<'c>(
         executor: Rc<LocalExecutor<'static>>,
         timeout: Duration,
@@ -98,8 +102,9 @@ impl Observer {
         })
     }
 
-    /// Returns the outcome of a check for a probe that came at `since`, and the event that tells
-    /// how long it has lasted. Returns `None` if the check has yet to run, and starts it.
+    /// Returns the outcome of the check `index` for a probe that arrived at `since`, and the event
+    /// that tells how long this outcome has lasted. If the last outcome is too old for this probe,
+    /// starts the check unless it runs already, and returns `None`.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
@@ -144,19 +149,20 @@ impl Observer {
         Some((outcome, event))
     }
 
-    /// Returns the state that the worker's messages add up to.
+    /// Returns the shared state that results from the worker's sd_notify messages.
     pub(crate) fn notified(&self) -> &Rc<RefCell<Notified>> {
         &self.notified
     }
 
-    /// Records the worker's start: the age of a missing heartbeat counts from now. The programs of
-    /// checks get this signal mask.
+    /// Records that the worker has started now: the age of a missing heartbeat counts from this
+    /// time. The programs of `exec:` checks start with the signal mask `mask`.
     pub(crate) fn begin(&self, mask: Mask) {
         self.start.set(Instant::now());
         self.mask.set(mask);
     }
 
-    /// Records the end of a child, which may be the program of a check.
+    /// Records that the child process `pid` has ended. Ignores a child that is not the program of a
+    /// check.
     pub(crate) fn ended(&self, pid: i32, ending: Ending) {
         for slot in self.slots.borrow().iter() {
             if let Source::Program(program) = &slot.source {
@@ -165,7 +171,7 @@ impl Observer {
         }
     }
 
-    /// Registers `cx` to be woken by the next outcome.
+    /// Registers `cx` to be woken when the next run of a check ends.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         self.outcomes.wait(cx);
     }
@@ -201,8 +207,9 @@ impl Observer {
         }
     }
 
-    /// Reads the content of an answer, so that the worker is not reset while it writes. The verdict
-    /// does not wait for that: a stream of events has no end.
+    /// Reads the content of an HTTP response, so that closing does not reset the worker while it
+    /// writes. `began` is the start of the check, whose timeout limits the reading as well. The
+    /// check's outcome does not wait for the content, because a stream of events has no end.
     async fn read_content(&self, mut answer: Answer, began: Instant) {
         if self.reads.get() < MAX_READ {
             self.reads.set(self.reads.get() + 1);
@@ -214,7 +221,7 @@ impl Observer {
 }
 
 impl Slot {
-    /// Returns the last outcome if it is recent enough for a probe that came at `since`. Returns
+    /// Returns the last outcome if it is recent enough for a probe that arrived at `since`. Returns
     /// `None` otherwise.
     fn recent(&self, since: Instant) -> Option<Result<(), String>> {
         let last = self.last.as_ref()?;

@@ -1,4 +1,4 @@
-//! Connections of checks and `livelet probe` to other processes, by async-net.
+//! TCP connections that checks and `livelet probe` make to other processes, with async-net.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -16,13 +16,13 @@ use socket2::SockRef;
 
 use crate::signal::Mask;
 
-/// Size of async-io's thread's stack in bytes: std's default for a thread.
+/// Size, in bytes, of the stack of async-io's thread. It is std's default for a thread.
 const STACK: usize = 2 * 1024 * 1024;
 
-/// Connects to the first of the addresses that accepts.
+/// Connects to the addresses in order, until one accepts. Returns that connection.
 ///
 /// # Errors
-/// Returns the error of the last address, or of starting async-io.
+/// Returns the error of the last address if none accepts, or the error of starting async-io.
 pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     start_async_io()?;
     let mut outcome = Err(ErrorKind::AddrNotAvailable.into());
@@ -37,7 +37,12 @@ pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream
 
 /// Refuses a socket that is connected to itself (simultaneous open, RFC 9293 section 3.5). This
 /// happens if no process listens on the port and the kernel chooses that port as the source port.
-/// SO_LINGER of 0 resets the connection: a TIME_WAIT would keep the worker from the port.
+/// The refused connection is reset (SO_LINGER of 0), because a TIME_WAIT would keep the worker from
+/// binding the port.
+///
+/// # Errors
+/// Returns "connection refused" if the socket is connected to itself, or the error of a system
+/// call.
 fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     if stream.local_addr()? != stream.peer_addr()? {
         return Ok(stream);
@@ -46,12 +51,16 @@ fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     Err(ErrorKind::ConnectionRefused.into())
 }
 
-/// Starts async-io, the reactor below async-net, unless it runs. Without its thread and descriptors
-/// it would panic, and a panic of PID 1 ends the container. So each of them is tried first, and the
-/// check fails if one can't be had.
+/// Starts async-io, the reactor below async-net, unless it runs already. async-io would panic if
+/// its thread or one of its descriptors can't be created, and a panic of PID 1 ends the container.
+/// So this function first creates each of them once, as a trial.
 ///
-/// The thread runs no signal handlers. musl unblocks its own signals when the first thread of a
-/// process is made, so the mask is set again.
+/// The function blocks signals while async-io's thread is made, so that this thread runs no signal
+/// handlers. Then it sets the caller's mask again, because musl unblocks its own signals when a
+/// process makes its first thread.
+///
+/// # Errors
+/// Returns an error if the thread or a descriptor can't be created.
 fn start_async_io() -> io::Result<()> {
     thread_local! {
         static RUNS: Cell<bool> = const { Cell::new(false) };
@@ -80,7 +89,8 @@ fn try_async_io() -> io::Result<()> {
     Async::new(socket).map(drop)
 }
 
-/// Checks that one of the addresses accepts a connection.
+/// Checks that one of `addresses` accepts a connection. Returns the reason as an error if none
+/// does.
 pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
     match connect_to(addresses).await {
         Ok(_) => Ok(()),

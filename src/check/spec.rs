@@ -1,4 +1,4 @@
-//! Checks as users write them: names, kinds and addresses. Pure.
+//! Checks as users write them: parses names, kinds and addresses. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,56 +9,59 @@ use crate::duration;
 /// A check and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// Name in answers, unique in an endpoint.
+    /// Name of the check in responses and in the log, unique in its endpoint.
     pub name: String,
     /// Kind of the check, with its arguments.
     pub kind: Kind,
 }
 
-/// Kind of a check: the condition that has to hold.
+/// Kind of a check: the condition under which the check passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// The worker has sent READY=1, and neither STOPPING=1 nor RELOADING=1 since.
+    /// Condition that the worker has sent READY=1, and neither STOPPING=1 nor RELOADING=1 since.
     Notify,
-    /// The worker's last WATCHDOG=1 is younger than the limit.
+    /// Condition that the worker's last WATCHDOG=1 is younger than this limit.
     Watchdog(Duration),
-    /// A program exits with 0. Holds its path and its arguments. Only the serving livelet can run
-    /// it, because only that livelet reaps.
+    /// Condition that a program exits with 0. The list is its path and its arguments. `livelet
+    /// probe` can't run this kind, because only a livelet that serves reaps child processes.
     Exec(Vec<String>),
-    /// A query, which `livelet probe` can make too.
+    /// Condition that `livelet probe` can check as well.
     Query(Query),
 }
 
-/// A question that any process can ask, `livelet probe` included.
+/// Condition that any process can check, such as `livelet probe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
-    /// The file exists.
+    /// Condition that the file exists.
     File(PathBuf),
-    /// The file's modification is younger than the limit.
+    /// Condition that the file's last modification is younger than this limit.
     Heartbeat(PathBuf, Duration),
-    /// One of the addresses accepts a connection.
+    /// Condition that one of the addresses accepts a TCP connection.
     Tcp(Vec<SocketAddr>),
-    /// A socket at the path accepts a connection.
+    /// Condition that a unix socket at this path accepts a connection.
     Unix(PathBuf),
-    /// A GET is answered with 2xx or 3xx.
+    /// Condition that a GET of this URL is answered with status 2xx or 3xx.
     Http(Url),
 }
 
-/// URL of an HTTP server, parsed.
+/// URL of an HTTP server, parsed into what a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    /// Addresses that are tried in order until one accepts.
+    /// Addresses of the server, to which livelet connects in order until one accepts.
     pub addresses: Vec<SocketAddr>,
-    /// The address as it is written, for messages.
+    /// Address of the server as the user wrote it, for messages.
     pub authority: String,
-    /// Value of the Host field.
+    /// Value of the request's Host field.
     pub host: String,
-    /// Path and query.
+    /// Path and query of the URL, as the request line needs them.
     pub target: String,
 }
 
 impl Url {
-    /// Parses the part of a URL after `http:`.
+    /// Parses `rest`, the part of a URL after `http:`.
+    ///
+    /// # Errors
+    /// Returns an error, which says what is accepted, if `rest` is not such a part.
     fn parse(rest: &str) -> Result<Url, &'static str> {
         let rest = rest.strip_prefix("//").ok_or(HTTP)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -75,7 +78,7 @@ impl Url {
         })
     }
 
-    /// Returns the URL of a path at an address.
+    /// Returns the URL of the path `target` on the server at `address`.
     #[must_use]
     pub fn at(address: SocketAddr, target: &str) -> Url {
         Url {
@@ -87,7 +90,7 @@ impl Url {
     }
 }
 
-/// Message about a check of no known kind.
+/// Message for a check whose kind is unknown.
 pub(crate) const UNKNOWN_KIND: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
                        tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health, exec:/bin/check arg";
 const NAME: &str =
@@ -111,7 +114,8 @@ const NO_NAMES: &str = "names another host; accepted: an IP address or localhost
                         makes its outage one of this worker too";
 
 impl Kind {
-    /// Returns the word that the check begins with, which is its default name.
+    /// Returns the word before the colon, such as `tcp`. It is the default name of the check as
+    /// well.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -126,10 +130,10 @@ impl Kind {
         }
     }
 
-    /// Parses `KIND:...`.
+    /// Parses `KIND` or `KIND:ARGUMENTS`, such as `notify` or `tcp:127.0.0.1:5432`.
     ///
     /// # Errors
-    /// Returns an error that says what is accepted.
+    /// Returns an error, which says what is accepted, if `text` is not such a kind.
     pub fn parse(text: &str) -> Result<Kind, &'static str> {
         let (word, rest) = text.split_once(':').unwrap_or((text, ""));
         let query = match word {
@@ -152,10 +156,11 @@ impl Kind {
     }
 }
 
-/// Parses `NAME=KIND:...` or `KIND:...`. Returns the name, if there is one, and the kind.
+/// Parses a check with or without a name: `NAME=KIND:ARGUMENTS` or `KIND:ARGUMENTS`. Returns the
+/// name, or `None` if the text has no name, and the kind.
 ///
 /// # Errors
-/// Returns an error that says what is accepted.
+/// Returns an error, which says what is accepted, if `text` is not such a check.
 pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
     let is_name = |name: &str| {
         !name.is_empty()
@@ -171,8 +176,10 @@ pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
     }
 }
 
-/// Parses a limit. Returns the error `missing` if it is no duration, unless only its unit is
-/// missing.
+/// Parses the duration above 0 that limits an age.
+///
+/// # Errors
+/// Returns an error about the unit if `text` is only a number, else the error `missing`.
 fn limit(text: &str, missing: &'static str) -> Result<Duration, &'static str> {
     let reason = match duration::whole_number(text) {
         Some(_) => UNIT,
@@ -183,7 +190,10 @@ fn limit(text: &str, missing: &'static str) -> Result<Duration, &'static str> {
         .ok_or(reason)
 }
 
-/// Splits a command as a shell splits words: quotes and backslash, no expansion.
+/// Splits a command into words as a shell does, with quotes and backslash, but without expansion.
+///
+/// # Errors
+/// Returns an error if a quote is not closed, or if the program has no leading slash.
 fn command(text: &str) -> Result<Vec<String>, &'static str> {
     let words = shlex::split(text).unwrap_or_default();
     if words
@@ -204,11 +214,12 @@ fn path(text: &str, missing: &'static str) -> Result<PathBuf, &'static str> {
     }
 }
 
-/// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`, which stands for two addresses. The port may
-/// have a default.
+/// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`. Returns two addresses for `localhost`.
+/// `default` is the port if the text has none.
 ///
 /// # Errors
-/// Returns the error `missing` if there is no address or no port, unless there is a name.
+/// Returns an error of its own if the host is a name other than `localhost`. Returns the error
+/// `missing` for any other text that can't be used.
 fn addresses(
     text: &str,
     default: Option<u16>,
