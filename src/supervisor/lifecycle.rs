@@ -1,5 +1,5 @@
-//! The lifecycle of the process, from its start to its exit. Pure: events and `now` come in,
-//! actions and the next deadline go out.
+//! The lifecycle of the livelet process, from its start to its exit, as a pure state machine.
+//! Events and `now` come in, actions and the next deadline go out.
 //!
 //! ```text
 //! Starting -> Ready -> LameDuck -> Stopping -> Leftovers -> Draining -> Parting -> Exited
@@ -7,8 +7,8 @@
 //!                                     +-> Killing <+-----------+
 //! ```
 //!
-//! A responder goes from `Ready` or `LameDuck` straight to `Draining`. A state in which there is
-//! nothing to wait for is skipped.
+//! If livelet runs without a worker (a responder), `Ready` or `LameDuck` is followed by `Draining`.
+//! A state that has nothing to wait for is skipped.
 
 use std::time::{Duration, Instant};
 
@@ -17,68 +17,75 @@ use libc::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR2};
 use crate::exit_code::{self, FAILURE, UNHEALTHY};
 pub use crate::signal::SignalSet;
 
-/// Time that an unhealthy worker has to stop if `--grace` is not given: a worker that hangs does
-/// not stop.
+/// Time from the stop of an unhealthy worker to KILL if `--grace` is not given. A limit is needed
+/// because a worker that hangs may never stop.
 const UNHEALTHY_GRACE: Duration = Duration::from_secs(5);
-/// Time that the leftovers of a worker that ended by itself have to end.
+/// Time from the stop signal to KILL for the processes that a worker left behind when it ended by
+/// itself.
 const LEFTOVERS_GRACE: Duration = Duration::from_secs(5);
-/// Time between two rounds of KILL. A round misses processes that are forked during it.
+/// Time between two rounds of KILL. Another round is needed because a round misses processes that
+/// are forked during it.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
-/// Time between a stop signal from a process of livelet's own container and its forwarding. A
-/// watcher that signals a whole tree signals the worker itself. A program that handles a signal
-/// only once shows that it had the signal within this time. With 20 ms, Node did not in 1 of 10
-/// stops on a busy machine (`tests/system/stops tree-kill`).
+/// Time for which livelet keeps a stop signal before it forwards the signal, if a process of its
+/// own container sent it. The sender may be a watcher that signals every process of a tree, the
+/// worker included. Within this time, a program that handles a signal only once shows in /proc that
+/// it got the signal. With 20 ms, Node did not in 1 of 10 stops on a busy machine
+/// (`tests/system/stops tree-kill`).
 const SETTLING: Duration = Duration::from_millis(100);
-/// Time that children from before livelet's exec have to read its output to the end.
+/// Time for which livelet waits at its end for children that it had before its exec, which may
+/// still read its output.
 const PARTING: Duration = Duration::from_secs(5);
 
-/// Signals that end a responder. USR2 is nodemon's.
+/// Signals that stop a livelet without a worker (a responder). nodemon sends USR2.
 pub(crate) const RESPONDER_STOPS: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
 
-/// Facts about the process that do not depend on events.
+/// Facts about the livelet process that do not change with events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// A worker runs, and its end is the end of livelet.
+    /// `true` if livelet has a worker. livelet ends when the worker has ended.
     pub has_worker: bool,
-    /// livelet is PID 1: its exit ends every process of its pid namespace.
+    /// `true` if livelet is PID 1. The exit of PID 1 ends every process of its pid namespace.
     pub is_init: bool,
-    /// Children from before livelet's exec may read its output.
+    /// `true` if livelet had children before its exec. Such children may read its output.
     pub has_earlier_children: bool,
-    /// Time that open connections have to finish.
+    /// Time that open connections have to finish once the drain has begun.
     pub drain: Duration,
-    /// Time from the stop signal to KILL. `None` leaves KILL to the orchestrator.
+    /// Time from the stop signal to KILL. `None` if livelet never sends KILL, and the orchestrator
+    /// must.
     pub grace: Option<Duration>,
-    /// Time from the stop signal's arrival to its forwarding.
+    /// Time from the arrival of a stop signal until livelet forwards it to the worker.
     pub lame_duck: Duration,
-    /// Signals that begin a stop.
+    /// Signals that begin a stop when livelet receives them.
     pub stop_signals: SignalSet,
-    /// Signal that the worker gets if livelet itself begins the stop. 0 for none.
+    /// Signal that the worker gets if livelet itself begins the stop. 0 if the worker gets no
+    /// signal.
     pub stop_with: i32,
 }
 
-/// A signal that livelet got.
+/// A signal that livelet received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// The signal that arrived.
+    /// The signal as livelet received it.
     pub signal: i32,
-    /// The signal that the worker gets for it.
+    /// The signal that the worker gets instead of `signal`. Equal to `signal` unless `--signal`
+    /// rewrites it.
     pub forward: i32,
-    /// The sender may have sent the worker the signal too.
+    /// `true` if the sender may have sent the same signal to the worker.
     pub settles: bool,
 }
 
-/// Event that the lifecycle handles.
+/// Event that [`Lifecycle::step`] handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The worker runs.
+    /// The worker has executed its program.
     WorkerStarted,
-    /// Connections are accepted on every address.
+    /// livelet accepts connections on every address.
     Listening,
-    /// An address could not be listened on.
+    /// livelet failed to listen on an address.
     ListenFailed,
-    /// A signal arrived.
+    /// livelet received a signal.
     Signal(Received),
-    /// A successor has taken the listening sockets of a healthy livelet.
+    /// A successor has taken the listening sockets of this livelet, although it was healthy.
     Replaced,
     /// Liveness has failed for longer than `--exit-on-unhealthy` allows.
     Unhealthy,
@@ -86,41 +93,41 @@ pub enum Event {
     WorkerEnded {
         /// Exit code to report.
         code: u8,
-        /// No descendant of the worker is left.
+        /// `true` if the worker has left no descendant behind.
         is_last: bool,
     },
-    /// A process that the worker left behind has ended, and others are left.
+    /// A process that the worker left behind has ended. Others are still running.
     LeftoverEnded,
-    /// No descendant of the worker is left.
+    /// The last descendant of the worker has ended.
     NoneLeft,
-    /// No child is left, not even one from before livelet's exec.
+    /// The last child of livelet has ended, children from before livelet's exec included.
     Childless,
-    /// The connections from before the drain have finished.
+    /// The connections that were open when the drain began have finished.
     OlderFinished,
-    /// No successor talks to livelet.
+    /// No successor is in conversation with livelet.
     Alone,
-    /// Listening has ended and no connection is open.
+    /// Listening has ended and the last connection is closed.
     Drained,
-    /// The deadline has passed.
+    /// The time that [`Lifecycle::deadline`] returned has come.
     Tick,
 }
 
-/// Action that the caller has to do.
+/// Action that the caller of [`Lifecycle::step`] must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Send the worker this signal, which begins its stop.
+    /// Send the worker this signal, and begin its stop.
     Stop(i32),
-    /// Send the worker this signal.
+    /// Send the worker this signal. Its stop does not begin.
     Forward(i32),
-    /// Send this signal to the orphans of the worker that have not had a stop signal.
+    /// Send this signal to those orphans of the worker that have not had a stop signal yet.
     StopLeftovers(i32),
-    /// Send this signal to the orphans of the worker.
+    /// Send this signal to all orphans of the worker.
     ForwardToLeftovers(i32),
     /// Kill the worker and its descendants.
     Kill,
-    /// Let open connections finish.
+    /// Begin the drain: let open connections finish.
     Drain,
-    /// Answer the queue of the listening sockets, then close them.
+    /// Answer the connections that are queued at the listening sockets, then close these sockets.
     EndListening,
     /// Close the connections that are still open.
     Cut,
@@ -130,68 +137,74 @@ pub enum Action {
     Exit(u8),
 }
 
-/// Step of a drain. A step begins when the one before is over.
+/// Step of a drain. Each step begins when the step before it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draining {
-    /// Connections from before the drain finish; new ones get one answer.
+    /// Connections that were open when the drain began finish. A new connection gets one answer.
     Older,
-    /// A successor that talks to livelet may still take the sockets.
+    /// livelet waits for successors in conversation with it, which may still take the sockets.
     Successors,
-    /// Listening has ended; the connections that were queued are answered.
+    /// Listening has ended. Connections that were queued get their answers.
     Queue,
 }
 
-/// End of the worker.
+/// How the worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ended {
-    /// Exit code to report.
+    /// Exit code that livelet reports.
     code: u8,
-    /// The worker had been asked to stop.
+    /// `true` if the worker ended after livelet had begun to stop it.
     after_stop: bool,
 }
 
-/// State of the process.
+/// State of the livelet process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Some address is not listened on yet.
+    /// livelet does not listen on every address yet. `worker_runs` is `true` once the worker runs.
     Starting { worker_runs: bool },
-    /// Everything is served.
+    /// livelet listens on every address, and no stop has begun.
     Ready,
-    /// Readiness fails, and the worker has not had the signal yet.
+    /// livelet has received a stop signal and its readiness fails. At `until` the worker gets
+    /// `forward`.
     LameDuck {
         until: Instant,
         forward: i32,
-        /// End of [`SETTLING`].
+        /// Time before which processes that the worker left behind get no stop signal (see
+        /// [`SETTLING`]).
         settled_at: Instant,
     },
-    /// The worker has had the signal.
+    /// The worker has been asked to stop and has not ended yet.
     Stopping(Asked),
-    /// The worker has ended, and some of its descendants live.
+    /// The worker has ended, and some of its descendants are still running.
     Leftovers(Ended, Asked),
-    /// KILL was sent. `ended` is `None` as long as the worker lives.
+    /// livelet has sent KILL and sends it again at `again_at`. `ended` is `None` while the worker
+    /// is still running.
     Killing {
         ended: Option<Ended>,
         again_at: Instant,
     },
-    /// Open connections finish. A signal ends the drain if a stop was asked for before.
+    /// Open connections finish until `cut_at`. A stop signal ends the drain early if a stop had
+    /// begun before.
     Draining {
         ended: Ended,
         step: Draining,
         cut_at: Instant,
     },
-    /// Children from before livelet's exec read its output to the end.
+    /// livelet is about to exit. It waits until `until` for the children that it had before its
+    /// exec to end, then exits with `code`.
     Parting { code: u8, until: Instant },
-    /// The exit code is known.
+    /// livelet exits; its exit code has been returned in [`Action::Exit`].
     Exited,
 }
 
-/// Stop that processes were asked for.
+/// A stop of the worker and of the processes that it leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Asked {
     signal: i32,
-    /// Time at which leftovers get the signal. `None` once they have had it.
+    /// Time at which processes that the worker left behind get the signal. `None` if they get it at
+    /// once or have had it.
     ask_at: Option<Instant>,
-    /// Time at which KILL follows. `None` for never.
+    /// Time at which livelet sends KILL. `None` if it never does.
     kill_at: Option<Instant>,
 }
 
@@ -205,24 +218,25 @@ impl Asked {
     }
 }
 
-/// Context of one call of [`Lifecycle::step`].
+/// Event, time and resulting actions of one call of [`Lifecycle::step`].
 struct Step {
     event: Event,
     now: Instant,
     actions: Vec<Action>,
 }
 
-/// The state machine.
+/// State machine for the lifecycle of the livelet process.
 #[derive(Debug)]
 pub struct Lifecycle {
     plan: Plan,
     state: State,
-    /// Exit code that is reported in place of the worker's.
+    /// Exit code that livelet reports in place of the worker's. `None` if livelet reports the
+    /// worker's.
     reported: Option<u8>,
 }
 
 impl Lifecycle {
-    /// Returns the machine of a process that starts.
+    /// Returns the state machine of a livelet that has just started.
     #[must_use]
     pub fn new(plan: Plan) -> Lifecycle {
         Lifecycle {
@@ -232,7 +246,7 @@ impl Lifecycle {
         }
     }
 
-    /// Handles one event. Returns the actions in the order in which they are to be done.
+    /// Handles one event. Returns the actions, which the caller must do in their order.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
         if event == Event::Childless {
             self.plan.has_earlier_children = false;
@@ -264,7 +278,8 @@ impl Lifecycle {
         step.actions
     }
 
-    /// Returns the time at which [`Event::Tick`] is due. Returns `None` if no time is waited for.
+    /// Returns the time at which the caller must send [`Event::Tick`]. Returns `None` if the
+    /// present state has no deadline.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -276,13 +291,13 @@ impl Lifecycle {
         }
     }
 
-    /// Returns `true` once a stop was asked for, or the worker has ended.
+    /// Returns `true` once a stop has begun or the worker has ended.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         !matches!(self.state, State::Starting { .. } | State::Ready)
     }
 
-    /// Returns `true` if the worker has ended and no stop was asked for.
+    /// Returns `true` if the worker has ended although no stop had begun.
     #[must_use]
     pub fn worker_has_failed(&self) -> bool {
         match self.state {
@@ -295,7 +310,7 @@ impl Lifecycle {
         }
     }
 
-    /// Returns the present step of the drain. Returns `None` if there is no drain.
+    /// Returns the present step of the drain. Returns `None` unless the process is draining.
     #[must_use]
     pub fn draining(&self) -> Option<Draining> {
         match self.state {
@@ -335,7 +350,7 @@ impl Lifecycle {
         }
     }
 
-    /// Ends the start. There is no worker to stop.
+    /// Ends livelet during its start, before the worker runs. `signal` determines the exit code.
     fn give_up(&self, signal: i32, step: &mut Step) -> State {
         let code = exit_code::ended_by(signal);
         step.exit(if self.plan.has_worker { code } else { 0 })
@@ -505,7 +520,7 @@ impl Lifecycle {
         self.state
     }
 
-    /// Returns `true` if a signal begins a stop.
+    /// Returns `true` if `received` begins a stop.
     fn begins_stop(&self, received: Received) -> bool {
         let stops = self.plan.stop_signals;
         stops.contains(received.signal)
@@ -513,8 +528,8 @@ impl Lifecycle {
             || !self.plan.has_worker && RESPONDER_STOPS.contains(&received.signal)
     }
 
-    /// Returns `true` if an event is a signal that ends a wait. USR2 does not: nodemon sends it
-    /// twice for one stop.
+    /// Returns `true` if `event` is a signal that cuts a drain or another wait short. USR2 does
+    /// not, unless it is a stop signal: nodemon sends it twice for one stop.
     fn is_urgent(&self, event: Event) -> bool {
         let Event::Signal(Received {
             signal, forward, ..
@@ -526,7 +541,8 @@ impl Lifecycle {
         stops.contains(signal) || stops.contains(forward) || [SIGTERM, SIGINT].contains(&signal)
     }
 
-    /// Begins the stop.
+    /// Begins the stop: tells the worker to stop with `signal`, or begins the drain if there is no
+    /// worker.
     fn stop(&mut self, signal: i32, step: &mut Step) -> State {
         if !self.plan.has_worker {
             let ended = Ended {
@@ -549,7 +565,8 @@ impl Lifecycle {
         }
     }
 
-    /// Handles the end of the worker. `asked` is `None` if the worker ended by itself.
+    /// Handles the end of the worker. `asked` is `None` if the worker ended by itself. `is_last` is
+    /// `true` if it left no descendant behind.
     fn ended(&mut self, code: u8, is_last: bool, asked: Option<Asked>, step: &mut Step) -> State {
         let ended = Ended {
             code: self.reported.unwrap_or(code),
@@ -573,7 +590,7 @@ impl Lifecycle {
         State::Leftovers(ended, asked)
     }
 
-    /// Begins the drain.
+    /// Begins the drain, after the end `ended` of the worker.
     fn drain(&self, ended: Ended, step: &mut Step) -> State {
         step.act(Action::Drain);
         State::Draining {
@@ -583,7 +600,8 @@ impl Lifecycle {
         }
     }
 
-    /// Ends the process once its output has been read.
+    /// Exits with `code`. If livelet had children before its exec, first closes its output and gives
+    /// them time to read it.
     fn part(&self, code: u8, step: &mut Step) -> State {
         if !self.plan.has_earlier_children {
             return step.exit(code);
@@ -601,7 +619,7 @@ impl Step {
         self.actions.push(action);
     }
 
-    /// Begins a round of KILL.
+    /// Begins a round of KILL. `ended` is `None` while the worker is still running.
     fn kill(&mut self, ended: Option<Ended>) -> State {
         self.act(Action::Kill);
         State::Killing {
@@ -631,7 +649,7 @@ mod tests {
     const TERM: i32 = SIGTERM;
     const USR1: i32 = libc::SIGUSR1;
     const KILL_CODE: u8 = 137;
-    /// Time in milliseconds that is longer than any grace.
+    /// One hour in milliseconds, which is longer than any grace in these tests.
     const HOUR: u64 = 3_600_000;
 
     fn companion() -> Plan {
@@ -683,7 +701,7 @@ mod tests {
         }
     }
 
-    /// Events and actions, and the milliseconds at which they come.
+    /// Events, each with the time in milliseconds at which it comes.
     type Events<'a> = &'a [(u64, Event)];
     type Actions<'a> = &'a [(u64, Action)];
 
@@ -697,7 +715,7 @@ mod tests {
         actions
     }
 
-    /// Returns the actions of a process that serves, each with its time in milliseconds.
+    /// Returns the actions of a livelet that already serves, each with its time in milliseconds.
     fn run(plan: Plan, events: Events<'_>) -> Vec<(u64, Action)> {
         let mut lifecycle = Lifecycle::new(plan);
         if plan.has_worker {

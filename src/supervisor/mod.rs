@@ -1,7 +1,8 @@
-//! Runs livelet: sets up, listens, starts the worker, then passes events to the lifecycle until
-//! that exits.
+//! Runs livelet: sets up, listens and starts the worker. Then passes events to the lifecycle until
+//! the lifecycle ends the process.
 //!
-//! Only [`Process`] changes the state of the process. [`lifecycle`] decides, `Process` acts.
+//! Only [`Process`] changes the state of the livelet process. [`lifecycle`] decides what to do, and
+//! `Process` does it.
 
 pub mod lifecycle;
 mod signals;
@@ -38,34 +39,36 @@ use crate::worker::{ChildProgress, Ended, Report, SpawnError, Tree};
 use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 use signals::{Arrived, Signals};
 
-/// Time for which an idle connection stays open in a drain if the socket went to a successor. Its
-/// client does not know of the change, and its next request is answered.
+/// Maximum time for which an idle connection stays open in a drain after a successor has taken the
+/// socket. A client that does not know of the handover can send one more request and gets a
+/// response.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
-/// Time from the start until the signals are read that the worker catches. Programs have set their
-/// handlers by then, and a developer has not saved the next change yet.
+/// Time after livelet's start at which it reads the signals that the worker catches. By then
+/// programs have set their handlers, and a developer has not saved the next change yet.
 const SETTLED_IN: Duration = Duration::from_secs(1);
 
-/// Time after which the worker is late if its program has not been executed. A prober that waits
-/// for a second still gets the reason.
+/// Time after which the worker counts as late if it has not executed its program. Below one second,
+/// so that a prober that waits for a second still gets the reason.
 const LATE: Duration = Duration::from_millis(800);
 
-/// Variable that names the notify socket.
+/// Name of the environment variable with the path or name of the notify socket (sd_notify(3)).
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Reason why livelet could not start.
 #[derive(Debug)]
 pub enum RunError {
-    /// An address could not be listened on.
+    /// livelet could not listen on an address.
     Listen(ListenError),
-    /// The worker could not be started.
+    /// livelet could not start the worker.
     Spawn(SpawnError),
-    /// The system refused something else that serving needs.
+    /// The system refused something else that livelet needs: its name, and the error.
     System(&'static str, io::Error),
 }
 
 impl RunError {
-    /// Returns the exit code: 125, or the worker's if the worker can't be started.
+    /// Returns livelet's exit code for this error: 125, or that of [`SpawnError`] if the worker
+    /// could not be started.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -87,10 +90,10 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Serves until a signal, or until the worker's end. Returns the exit code.
+/// Serves until a signal ends livelet or the worker has ended. Returns livelet's exit code.
 ///
 /// # Errors
-/// Returns an error if livelet could not start. No worker runs then.
+/// Returns an error if livelet could not start. In this case no worker is running.
 pub fn run(config: &Config) -> Result<u8, RunError> {
     // Before anything is opened: inherited sockets are known by their numbers alone.
     let Inherited { own, passed_on } = listen::take_inherited(Sharing {
@@ -104,7 +107,8 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         .map_err(|cause| RunError::System("epoll", cause))?
 }
 
-/// Tells the supervisor that livelet is alive, twice in each `limit`, while liveness passes.
+/// Sends `WATCHDOG=1` to livelet's own supervisor twice in each `limit`, while liveness passes.
+/// Never returns.
 async fn feed_watchdog(responder: Rc<Responder>, upstream: Rc<Upstream>, limit: Duration) {
     loop {
         if responder.lives().await {
@@ -114,7 +118,7 @@ async fn feed_watchdog(responder: Rc<Responder>, upstream: Rc<Upstream>, limit: 
     }
 }
 
-/// A listening socket and its origin.
+/// A listening socket, and how livelet got it.
 struct Listening {
     socket: TcpListener,
     origin: Origin,
@@ -136,7 +140,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// State of the process, and the only code that changes it.
+/// State of the livelet process. No other type changes this state.
 struct Process<'c> {
     config: &'c Config,
     executor: Rc<LocalExecutor<'static>>,
@@ -146,20 +150,21 @@ struct Process<'c> {
     server: Rc<Server>,
     holder: Rc<Holder>,
     tree: Tree,
-    /// livelet's own supervisor.
+    /// livelet's own supervisor, such as systemd.
     upstream: Rc<Upstream>,
-    /// Worker's NOTIFY_SOCKET. `None` before the worker's start, and if no check or supervisor
-    /// needs it.
+    /// The worker's notify socket. `None` before the start of the worker, or if no check and no
+    /// supervisor needs the socket.
     notify_socket: Option<NotifySocket>,
-    /// Inherited sockets of the worker, until the worker's start.
+    /// Inherited sockets for the worker. Empty after the start of the worker.
     passed_on: PassedOn,
-    /// `true` if children may have ended without a SIGCHLD for them.
+    /// `true` if children may have ended without a SIGCHLD that reports them.
     must_reap: bool,
-    /// `true` if the worker's program has not been executed in time.
+    /// `true` if the worker has not executed its program within [`LATE`].
     is_worker_late: bool,
-    /// Time at which the signals that the worker catches are read.
+    /// Time at which livelet reads the signals that the worker catches. `None` if it will not read
+    /// them.
     catchers_at: Option<Instant>,
-    /// Exit code. `None` until the lifecycle has come to its end.
+    /// Exit code of livelet. `None` until the lifecycle has ended.
     exit_code: Option<u8>,
 }
 
@@ -211,7 +216,7 @@ impl<'c> Process<'c> {
         })
     }
 
-    /// Starts, then handles events until the lifecycle exits.
+    /// Starts livelet, then handles events until the lifecycle ends. Returns livelet's exit code.
     async fn serve_until_exit(mut self, inherited: Vec<TcpListener>) -> Result<u8, RunError> {
         match self.start(inherited).await {
             Ok(()) => {}
@@ -231,7 +236,8 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Listens, starts the worker and serves, unless a signal or the worker's end comes first.
+    /// Listens, starts the worker and begins to serve. Returns early if a stop begins or the worker
+    /// ends.
     async fn start(&mut self, inherited: Vec<TcpListener>) -> Result<(), RunError> {
         let sockets = if inherited.is_empty() {
             self.listen().await?
@@ -266,9 +272,9 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Gets a listening socket for every address. A socket that another livelet offers is taken
-    /// only once the worker runs: if the worker can't be started, the other livelet keeps its
-    /// socket. Returns early if a stop begins.
+    /// Returns a listening socket for each address. If another livelet offers its socket, starts
+    /// the worker before it accepts the offer: if the worker can't be started, the other livelet
+    /// keeps its socket. Returns early if a stop begins.
     async fn listen(&mut self) -> Result<Vec<Listening>, RunError> {
         let wait = Wait {
             limit: self.config.bind_wait,
@@ -308,8 +314,8 @@ impl<'c> Process<'c> {
         Ok(sockets)
     }
 
-    /// Finds a listening socket for each address, and handles signals meanwhile. Returns `None` if
-    /// a stop begins first.
+    /// Finds a listening socket for each address, and handles signals while it waits. Returns
+    /// `None` if a stop begins first.
     async fn find(
         &mut self,
         addresses: &[Listen],
@@ -338,8 +344,8 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Changes to the directory `/`, so that livelet keeps no mount busy. Does nothing if a check
-    /// runs a program, because the program runs in livelet's directory.
+    /// Changes livelet's working directory to `/`, so that livelet keeps no mount busy. Does
+    /// nothing if a check runs a program, because the program needs the original directory.
     fn leave_directory(&self) {
         let mut checks = self.config.live.iter().chain(&self.config.ready);
         if !checks.any(|check| matches!(check.kind, Kind::Exec(_))) {
@@ -352,8 +358,8 @@ impl<'c> Process<'c> {
         !self.config.command.is_empty()
     }
 
-    /// Serves the sockets, and starts the worker unless it runs. Handles events while the program
-    /// is below a mount that hangs. Returns early if a stop begins.
+    /// Serves the sockets, and starts the worker unless it is already running. Handles events while
+    /// a mount that hangs delays the worker's program. Returns early if a stop begins.
     async fn start_worker(&mut self, sockets: Vec<Listening>) -> Result<(), RunError> {
         if !self.has_worker() || self.tree.worker().is_some() {
             return self.serve(sockets);
@@ -411,7 +417,8 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Forks the child that becomes the worker.
+    /// Forks the child that becomes the worker. Returns the channel over which the child reports
+    /// its progress.
     fn fork_worker(&mut self) -> Result<Report, RunError> {
         let mut notify_socket = self.open_notify_socket()?;
         let passed_on = std::mem::take(&mut self.passed_on);
@@ -439,7 +446,8 @@ impl<'c> Process<'c> {
         RunError::Spawn(SpawnError::new(&self.config.command, cause))
     }
 
-    /// Opens the worker's NOTIFY_SOCKET if a check or livelet's own supervisor wants it.
+    /// Opens the notify socket for the worker. Returns `None` if neither a check nor livelet's own
+    /// supervisor needs it, or if only the supervisor does and it can't be opened.
     fn open_notify_socket(&self) -> Result<Option<NotifySocket>, RunError> {
         let mut kinds = self.checks().map(|check| &check.kind);
         let is_checked = kinds.any(|kind| matches!(kind, Kind::Notify | Kind::Watchdog(_)));
@@ -461,8 +469,8 @@ impl<'c> Process<'c> {
         self.config.live.iter().chain(&self.config.ready)
     }
 
-    /// Returns the worker's WATCHDOG_USEC: the smallest limit of a watchdog check and of livelet's
-    /// own supervisor. Returns `None` if there is no limit.
+    /// Returns the WATCHDOG_USEC for the worker: the smallest limit among the watchdog checks and
+    /// livelet's own supervisor. Returns `None` if none of them sets a limit.
     fn watchdog(&self) -> Option<Duration> {
         let limits = self.checks().filter_map(|check| match check.kind {
             Kind::Watchdog(limit) => Some(limit),
@@ -471,8 +479,8 @@ impl<'c> Process<'c> {
         limits.chain(self.upstream.watchdog).min()
     }
 
-    /// Tells livelet's own supervisor that livelet is ready, unless the worker sends READY=1
-    /// itself. Without a worker livelet also sends WATCHDOG=1.
+    /// Sends READY=1 to livelet's own supervisor, unless a `notify` check shows that the worker
+    /// sends READY=1 itself. If livelet has no worker, also starts to send WATCHDOG=1.
     fn say_ready(&self) {
         let says_itself =
             self.has_worker() && self.checks().any(|check| check.kind == Kind::Notify);
@@ -508,12 +516,12 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Starts the clocks of the checks.
+    /// Begins to count the age of missing heartbeats, and sets the signal mask for `exec:` checks.
     fn begin_checks(&self) {
         self.responder.observer().begin(self.signals.inherited());
     }
 
-    /// Passes one event to the lifecycle, publishes the new state and does the actions.
+    /// Passes one event to the lifecycle, publishes the new state and performs the actions.
     fn step(&mut self, event: Event) {
         let actions = self.lifecycle.step(event, Instant::now());
         if self.lifecycle.is_stopping() {
@@ -565,7 +573,7 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Lets open connections finish.
+    /// Begins the drain of the server: open connections may finish.
     fn drain(&self) {
         let idle_for = if self.holder.has_successor() {
             HANDOVER_GRACE.min(self.config.drain)
@@ -575,7 +583,7 @@ impl<'c> Process<'c> {
         self.server.drain(Instant::now() + idle_for);
     }
 
-    /// Waits for the next events.
+    /// Waits for the next events and returns them. The list may be empty.
     async fn next_events(&mut self) -> Vec<Event> {
         enum Happened {
             Signals(Vec<Arrived>),
@@ -657,7 +665,9 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Handles sockets that a successor has taken: livelet does not accept from them any more.
+    /// Handles sockets that a successor has taken: livelet stops accepting connections from them.
+    /// Returns [`Event::Replaced`] if the successor was asked to replace livelet, unless livelet is
+    /// already stopping.
     fn handed_over(&self, taken: &[Taken]) -> Vec<Event> {
         self.server.released();
         for Taken { address, pid, .. } in taken {
@@ -682,7 +692,8 @@ impl<'c> Process<'c> {
         events
     }
 
-    /// Returns the event of a signal. Returns `None` if `--signal` drops the signal.
+    /// Returns the event for a signal from the process `sender`, and logs the signal. Returns
+    /// `None` if `--signal` drops it.
     fn received(&mut self, signal: i32, sender: i32) -> Option<Event> {
         let forward = rewritten(self.config, signal);
         if signal::is_worth_a_line(signal) {
@@ -742,7 +753,8 @@ impl<'c> Process<'c> {
     }
 }
 
-/// Returns the signal that the worker gets for another one, or 0 for none.
+/// Returns the signal that the worker gets instead of `signal` according to `--signal`. Returns 0
+/// if the worker gets none.
 fn rewritten(config: &Config, signal: i32) -> i32 {
     if config.command.is_empty() {
         return signal;
@@ -751,8 +763,8 @@ fn rewritten(config: &Config, signal: i32) -> i32 {
     rewrite.map_or(signal, |&(_, to)| to)
 }
 
-/// Closes livelet's standard output and error, so that their readers see the end of the file. A
-/// pipe without a reader takes their numbers.
+/// Closes livelet's standard output and error, so that their readers see the end of the file.
+/// Replaces both descriptors by a pipe without a reader, so that no other file gets their numbers.
 fn close_output() {
     let Ok((_, nowhere)) = pipe() else { return };
     let _ = dup2_stdout(&nowhere);

@@ -1,6 +1,7 @@
-//! Signals as a stream. SIGCHLD and the signals of a responder come through signal-hook: its
-//! handler writes to a socket pair, the executor reads it (self-pipe trick). All other signals of a
-//! companion stay blocked, and are read from a signalfd(2), which tells the sender too.
+//! Source of the signals that livelet receives. SIGCHLD and the stop signals of a responder
+//! (livelet without a worker) come through signal-hook: its handler writes to a socket pair, which
+//! the executor reads (self-pipe trick). All other signals of a companion (livelet with a worker)
+//! stay blocked and are read from a signalfd(2), which also reports the sender.
 
 use std::future::pending;
 use std::io;
@@ -19,31 +20,30 @@ use super::lifecycle::RESPONDER_STOPS;
 use crate::runtime::{Source, Timer};
 use crate::signal::{Mask, is_hangup_ignored};
 
-/// Time between two polls for signals if they can't be waited for: short enough for a stop, long
-/// enough to cost nothing.
+/// Time between two looks for signals while epoll refuses their descriptors. Short enough for a
+/// stop to be noticed, long enough to cost nothing.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// A signal that arrived.
+/// A signal that livelet received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arrived {
     pub(crate) signal: i32,
-    /// Pid of the sender. 0 for the kernel, for another pid namespace, and if the sender is not
-    /// known.
+    /// Pid of the sender. 0 if the sender is the kernel, is in another pid namespace or is unknown.
     pub(crate) sender: i32,
 }
 
 /// Source of signals.
 pub(crate) struct Signals {
     handled: Source<Delivery>,
-    /// All signals but SIGCHLD. `None` for a responder.
+    /// signalfd(2) with all signals but SIGCHLD. `None` if livelet has no worker.
     others: Option<Source<OwnedFd>>,
     /// Signal mask that livelet was started with.
     inherited: Mask,
 }
 
 impl Signals {
-    /// Catches signals: from here on they no longer end the process. A responder handles the
-    /// signals that stop it, `stops` among them. A companion handles all that can be caught. A
+    /// Begins to catch signals, so that they no longer end livelet. With `is_companion`, catches
+    /// all signals that can be caught. Otherwise catches `stops` and the usual stop signals. A
     /// SIGHUP that is ignored stays ignored, as under nohup(1).
     ///
     /// # Errors
@@ -77,13 +77,14 @@ impl Signals {
         })
     }
 
-    /// Returns the signal mask that livelet was started with, for its children.
+    /// Returns the signal mask that livelet was started with. Children get the same mask.
     pub(crate) fn inherited(&self) -> Mask {
         self.inherited
     }
 
-    /// Waits for signals and returns them. The number of real-time signals is bounded. The kernel
-    /// queues one signal of each other kind (signal(7)).
+    /// Waits until at least one signal may have arrived, and returns the signals that have. The
+    /// kernel limits the number of queued real-time signals, and queues other signals once each
+    /// (signal(7)).
     pub(crate) async fn next(&mut self) -> Vec<Arrived> {
         let others = async {
             match &self.others {
@@ -107,7 +108,7 @@ impl Signals {
     }
 }
 
-/// signal-hook's end of the socket pair, to which its handler writes.
+/// Reading end of the socket pair that signal-hook's handler writes to.
 struct Delivery(SignalDelivery<UnixStream, SignalOnly>);
 
 impl AsFd for Delivery {
@@ -116,7 +117,7 @@ impl AsFd for Delivery {
     }
 }
 
-/// Appends the signals in a signalfd, at most as many as one read(2) returns.
+/// Reads signals from the signalfd `signals` and appends them to `arrived`. Reads only once.
 fn read_all(signals: &OwnedFd, arrived: &mut Vec<Arrived>) {
     /// Size in bytes of `struct signalfd_siginfo`.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();

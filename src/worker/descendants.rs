@@ -1,52 +1,54 @@
-//! Finds the processes below livelet, and the signals that they catch, in /proc (proc(5)).
+//! Finds livelet's descendants, and the signals that a process catches, in /proc (proc(5)).
 
 use std::fs;
 use std::io;
 
 use rustix::process::getpid;
 
-/// Most parents that are followed from a process up to livelet. Processes can make such a chain as
-/// long as they like.
+/// Maximum number of parents that are followed from a process up to livelet. A limit is needed
+/// because processes can make such a chain as long as they like.
 const MAX_DEPTH: usize = 64;
 
-/// One process, as /proc shows it.
+/// A process, as /proc shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     pub(crate) group: i32,
-    /// Start time in clock ticks since boot. It differs from that of a later process with the same
-    /// pid.
+    /// Start time in clock ticks since boot. A later process with the same pid has another start
+    /// time.
     start: u64,
-    /// Address of the stack, which execve(2) changes. 0 if livelet may not read it.
+    /// Address of the stack, which changes with each execve(2). 0 if livelet may not read it.
     stack: u64,
 }
 
 impl Process {
-    /// Returns `true` if both are the same process. Its parent may have changed in between.
+    /// Returns `true` if `self` and `other` are the same process. Its parent and program may
+    /// differ.
     pub(crate) fn is_same(&self, other: &Process) -> bool {
         self.pid == other.pid && self.start == other.start
     }
 
-    /// Returns `true` if both are the same process, and it has executed no program in between.
+    /// Returns `true` if `self` and `other` are the same process, which has not executed another
+    /// program in between.
     pub(crate) fn is_same_program(&self, other: &Process) -> bool {
         self.is_same(other) && self.stack == other.stack
     }
 }
 
-/// Returns every descendant of livelet, parents before their children.
+/// Returns all descendants of livelet, parents before their children.
 ///
 /// # Errors
-/// Returns an error if /proc can't be read, or shows another pid namespace, where the pids mean
-/// other processes.
+/// Returns an error if /proc can't be read. Also returns an error if /proc shows another pid
+/// namespace, where the same pids belong to other processes.
 pub(crate) fn descendants() -> io::Result<Vec<Process>> {
     descendants_of(getpid().as_raw_pid())
 }
 
-/// Returns every descendant of a process, parents before their children.
+/// Returns all descendants of the process `pid`, parents before their children.
 ///
 /// # Errors
-/// Returns an error if [`descendants`] does.
+/// Returns an error in the same cases as [`descendants`].
 pub(crate) fn descendants_of(pid: i32) -> io::Result<Vec<Process>> {
     if !shows_own_namespace()? {
         return Err(io::Error::other("it shows another pid namespace"));
@@ -56,7 +58,7 @@ pub(crate) fn descendants_of(pid: i32) -> io::Result<Vec<Process>> {
     Ok(below(pid, &all))
 }
 
-/// Returns the pids that /proc lists.
+/// Returns the pids of all processes that /proc lists.
 ///
 /// # Errors
 /// Returns an error if /proc can't be read.
@@ -69,13 +71,14 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Returns `true` if the pids in /proc are those of livelet's own pid namespace.
+/// Returns `true` if /proc shows the pids of livelet's own pid namespace.
 fn shows_own_namespace() -> io::Result<bool> {
     let status = fs::read("/proc/self/status")?;
     Ok(is_own_status(&status, getpid().as_raw_pid()) == Some(true))
 }
 
-/// Returns `true` if livelet is an ancestor of a process. Returns `None` if /proc does not tell.
+/// Returns `true` if the process `pid` is a descendant of livelet. Returns `None` if /proc does not
+/// show it.
 pub(crate) fn is_descendant(pid: i32) -> Option<bool> {
     if !shows_own_namespace().unwrap_or(false) {
         return None;
@@ -91,8 +94,8 @@ pub(crate) fn is_descendant(pid: i32) -> Option<bool> {
     Some(ancestor == own)
 }
 
-/// Returns `true` if a process is in livelet's pid namespace. Returns `None` if /proc does not
-/// tell.
+/// Returns `true` if the process `pid` is in livelet's own pid namespace. Returns `None` if /proc
+/// does not show it.
 pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
     if !shows_own_namespace().unwrap_or(false) {
         return None;
@@ -101,18 +104,19 @@ pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
     is_own_status(&status, pid)
 }
 
-/// Returns `true` if the status is that of a process in the pid namespace of /proc. Returns `None`
-/// if the process has gone: its pids are 0 then.
+/// Returns `true` if `status`, the content of `/proc/PID/status`, belongs to a process in the pid
+/// namespace of /proc. Returns `None` if the process has ended: its pids in `status` are 0 then.
 ///
-/// `NSpid` lists the pid in each namespace from that of /proc to the process's own. The field came
-/// with Linux 4.1, and some sandboxes lack it.
+/// The field `NSpid` lists the pid in each namespace, from that of /proc down to the process's own.
+/// Linux before 4.1 and some sandboxes lack the field.
 fn is_own_status(status: &[u8], pid: i32) -> Option<bool> {
     let pids = field(status, "NSpid").or_else(|| field(status, "Pid"));
     let pids = pids.unwrap_or_default().trim_ascii();
     (!pids.starts_with('0')).then(|| pids == pid.to_string())
 }
 
-/// Returns the processes of `all` that descend from `ancestor`, parents before their children.
+/// Returns the processes in `all` that are descendants of `ancestor`, parents before their
+/// children.
 fn below(ancestor: i32, all: &[Process]) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
     let mut parent = ancestor;
@@ -127,7 +131,7 @@ fn below(ancestor: i32, all: &[Process]) -> Vec<Process> {
     }
 }
 
-/// Returns a process. Returns `None` if /proc does not show it.
+/// Returns the process with this pid. Returns `None` if /proc does not show it.
 pub(crate) fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
@@ -147,16 +151,16 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     })
 }
 
-/// Sets of signals of a process, signal 1 in the lowest bit.
+/// Sets of signals for one process. The lowest bit of each set is signal 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Dispositions {
     pub(crate) ignored: u64,
     pub(crate) caught: u64,
-    /// Signals that were sent to the process and are still pending.
+    /// Signals that the process has received and not handled yet.
     pub(crate) pending: u64,
 }
 
-/// Returns the sets of signals of a process. They are empty if /proc does not show them.
+/// Returns the sets of signals for the process `pid`. The sets are empty if /proc does not show it.
 pub(crate) fn dispositions(pid: i32) -> Dispositions {
     let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
     let set = |name| signals(&status, name).unwrap_or_default();
@@ -167,14 +171,14 @@ pub(crate) fn dispositions(pid: i32) -> Dispositions {
     }
 }
 
-/// Returns a set of signals in /proc/PID/status, signal 1 in the lowest bit. Returns `None` if the
-/// field is missing.
+/// Returns the set of signals in the field `name` of `/proc/PID/status`. The lowest bit is signal
+/// 1. Returns `None` if the field is missing.
 fn signals(status: &[u8], name: &str) -> Option<u64> {
     u64::from_str_radix(field(status, name)?.trim_ascii(), 16).ok()
 }
 
-/// Returns the value of a field of /proc/PID/status. The first field, the name, has no line end in
-/// it. Returns `None` if the field is missing.
+/// Returns the value of the field `name` in `/proc/PID/status`. A process can't forge a field: the
+/// kernel escapes line ends in the name of the process. Returns `None` if the field is missing.
 fn field<'s>(status: &'s [u8], name: &str) -> Option<&'s str> {
     let mut lines = status.split(|&b| b == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;

@@ -1,5 +1,5 @@
-//! The environment of a child. A worker that gets sockets (sd_listen_fds(3)) needs its own pid in
-//! it, which is known only between fork and exec.
+//! The environment for a child process. A worker that inherits sockets (sd_listen_fds(3)) needs its
+//! own pid in a variable. This pid is known only between fork and exec.
 
 use std::ffi::{OsStr, OsString, c_char};
 use std::io::Write as _;
@@ -8,23 +8,24 @@ use std::ptr::null;
 
 use rustix::process::getpid;
 
-/// Beginning of the variable with the pid of the process that calls [`Environment::enter`].
+/// Beginning of the variable that gets the pid of the process that calls [`Environment::enter`].
 const PID: &[u8] = b"LISTEN_PID=";
-/// Most digits of a pid, and the zero byte after them.
+/// Maximum length of a pid in bytes: 10 digits and the zero byte after them.
 const PID_LENGTH: usize = 11;
 
-/// Variables in the form that execve(2) needs.
+/// Environment variables in the form that execve(2) needs.
 #[derive(Debug)]
 pub(crate) struct Environment {
-    /// Entries, each `NAME=VALUE` and a zero byte. Their addresses do not change.
+    /// Variables, each as `NAME=VALUE` with a zero byte at its end. Their addresses must not
+    /// change.
     entries: Vec<Vec<u8>>,
-    /// Addresses of the entries, and a null pointer at the end.
+    /// Addresses of `entries`, and a null pointer at the end.
     addresses: Vec<*const c_char>,
 }
 
 impl Environment {
-    /// Returns livelet's own variables, without those in `without`, and with those in `with`.
-    /// `with_pid` adds LISTEN_PID.
+    /// Returns livelet's own variables except those in `without`, and adds those in `with`. If
+    /// `with_pid` is `true`, also adds LISTEN_PID, whose value [`Environment::enter`] fills in.
     pub(crate) fn new(without: &[&str], with: &[(&str, OsString)], with_pid: bool) -> Environment {
         let entry =
             |name: &OsStr, value: &OsStr| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat();
@@ -46,8 +47,8 @@ impl Environment {
         Environment { entries, addresses }
     }
 
-    /// Fills in the pid of the calling process, and returns the variables. Allocates nothing,
-    /// because the process may be between fork and exec.
+    /// Sets LISTEN_PID, if present, to the pid of the calling process. Returns the variables for
+    /// execve(2). Allocates nothing, because the process may be between fork and exec.
     pub(crate) fn enter(&mut self) -> *const *const c_char {
         let digits = self.entries.last_mut().and_then(|entry| {
             let is_pid = entry.starts_with(PID);
