@@ -1,17 +1,18 @@
-//! The error of a command line that can't be used.
+//! Error type for a command line or a variable that can't be used.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-/// A flag, variable or value that can't be used.
+/// Error that a flag, a variable or a value can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageError {
-    /// The flag, variable or word, as the user wrote it.
+    /// Flag, variable or word that the error is about, as the user wrote it.
     culprit: String,
-    /// The value that is wrong, if the culprit has one.
+    /// Wrong value of the flag or variable. `None` if the flag, variable or word itself is wrong,
+    /// or if its value is missing.
     value: Option<OsString>,
-    /// Problem, and the values that are accepted.
+    /// Description of the problem, then the values that are accepted.
     reason: Cow<'static, str>,
 }
 
@@ -28,7 +29,7 @@ impl fmt::Display for UsageError {
 impl std::error::Error for UsageError {}
 
 impl UsageError {
-    /// Returns the error of a flag, variable or word that can't be used as such.
+    /// Returns the error that the flag, variable or word `culprit` itself can't be used.
     pub(super) fn new(culprit: &str, reason: &'static str) -> UsageError {
         UsageError {
             culprit: culprit.to_string(),
@@ -37,7 +38,8 @@ impl UsageError {
         }
     }
 
-    /// Returns the error of a value. An empty value counts as missing.
+    /// Returns the error that the flag or variable `culprit` can't have this `value`. An empty
+    /// value counts as missing.
     pub(super) fn of_value(culprit: &str, value: &OsStr, reason: &'static str) -> UsageError {
         let mut error = UsageError::new(culprit, reason);
         if !value.is_empty() {
@@ -48,7 +50,8 @@ impl UsageError {
         error
     }
 
-    /// Returns the error of a word that is misspelt or unknown.
+    /// Returns the error that `culprit` is not a known word. If `near` is the known word that the
+    /// user probably meant, the message suggests `near` in place of the advice in `reason`.
     pub(super) fn unknown(culprit: &str, near: Option<String>, reason: &'static str) -> UsageError {
         let mut error = UsageError::new(culprit, reason);
         if let Some(near) = near {

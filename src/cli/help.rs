@@ -1,11 +1,11 @@
-//! Texts of `--help`, at most 80 columns wide.
+//! Texts that `--help` prints, at most 80 columns wide.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::options::FLAGS;
 
-/// Text of `livelet --help` before the options.
+/// Text of `livelet --help` before the list of options.
 const HEAD: &str = "\
 Usage: livelet [OPTIONS] [-- COMMAND [ARG]...]
        livelet probe [OPTIONS] [CHECK]
@@ -15,7 +15,7 @@ Answers health probes over HTTP, for itself or for the command that it runs.
 Each of the other three has a page of its own: livelet probe --help.
 ";
 
-/// Text after the options.
+/// Text of `livelet --help` after the list of options.
 const TAIL: &str = "
 A variable stands for each option: LIVELET_BIND_WAIT for --bind-wait, and
 LIVELET_LOG=quiet or verbose. DUR is 250ms, 5s, 2m or 1h. These may be repeated:
@@ -61,20 +61,20 @@ Writes its own executable to PATH, or into it if it is a directory, whole or not
 at all, with mode 0755.
 ";
 
-/// A page of help.
+/// Page of help that livelet can print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// Page of livelet itself.
+    /// Page that `livelet --help` prints.
     Livelet,
-    /// Page of `livelet probe`.
+    /// Page that `livelet probe --help` prints.
     Probe,
-    /// Page of `livelet notify`.
+    /// Page that `livelet notify --help` prints.
     Notify,
-    /// Page of `livelet install`.
+    /// Page that `livelet install --help` prints.
     Install,
 }
 
-/// Returns the text of a page.
+/// Returns the text of a help page.
 #[must_use]
 pub fn help(page: Page) -> Cow<'static, str> {
     Cow::Borrowed(match page {
@@ -86,7 +86,7 @@ pub fn help(page: Page) -> Cow<'static, str> {
 }
 
 fn whole() -> String {
-    /// Width of the names of an option.
+    /// Width, in columns, of an option's names and its value in the list of options.
     const COLUMN: usize = 30;
     let mut text = String::from(HEAD);
     for flag in &FLAGS {

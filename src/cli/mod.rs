@@ -1,5 +1,5 @@
-//! The command line and its variables, parsed to a validated configuration. Nothing is bound or
-//! started before all of it is valid.
+//! The command line and the environment variables: parses both into a validated configuration.
+//! livelet binds no address and starts no process before all of it is valid.
 
 mod error;
 mod help;
@@ -26,27 +26,27 @@ pub use help::{Page, help};
 pub use options::{FLAGS, Flag};
 pub use variables::{Variable, unknown as unknown_variable};
 
-/// Output of `--version`.
+/// Text that `livelet --version` prints.
 pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// Command that the command line asks for.
+/// Command that the command line asks livelet to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Answer probes, with a worker or without.
+    /// Answer probes over HTTP, with or without a worker.
     Run(Box<Config>),
-    /// Ask a livelet, or make a check.
+    /// Ask another livelet for its health, or run one check.
     Probe(Probe),
-    /// Send these assignments to NOTIFY_SOCKET.
+    /// Send these assignments to the socket in `NOTIFY_SOCKET`.
     Notify(Vec<OsString>),
     /// Write livelet's executable to this path.
     Install(PathBuf),
-    /// Print a page of [`help()`].
+    /// Print this page of help, as [`help()`] returns it.
     Help(Page),
     /// Print [`VERSION`].
     Version,
 }
 
-/// Names of livelet's own commands.
+/// Words that select one of livelet's commands when they come first on the command line.
 const SUBCOMMANDS: [&str; 5] = ["probe", "notify", "install", "help", "version"];
 
 const NO_COMMAND: &str = "no command after it; accepted: -- COMMAND [ARG]...";
@@ -60,12 +60,12 @@ const LATE: &str = "goes first, before each option; accepted: such as livelet pr
 const SWITCH_VALUE: &str = "an option that is a switch takes no value; accepted: the option alone";
 const QUIET_VERBOSE: &str = "both given; accepted: one of them";
 
-/// Parses a command line and the variables that `variable` returns. The first word is the name of
-/// the program.
+/// Parses the command line `args`, whose first word is the name of the program. `variable` returns
+/// the value of an environment variable.
 ///
 /// # Errors
-/// Returns an error for the first word or value that can't be used. The command line comes before
-/// the variables.
+/// Returns an error for the first word or value that can't be used. The words of the command line
+/// are tried before the variables.
 pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut words = Words::new(args);
     words.next_word();
@@ -137,11 +137,13 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
     Ok(Command::Run(Box::new(config)))
 }
 
-/// Refuses options and checks that need a worker. A variable of such an option is not refused: an
-/// image may set it.
+/// Refuses options and checks that need a worker, for a livelet that runs none. `given` lists the
+/// options on the command line. The variable of such an option is not refused, because an image may
+/// set it for every container.
 ///
 /// # Errors
-/// Returns an error if such an option was given, or if there is such a check.
+/// Returns an error if `given` has an option that needs a worker, or if `config` has a check that
+/// needs a worker.
 fn refuse_what_needs_a_worker(config: &Config, given: &[Id]) -> Result<(), UsageError> {
     let needs_worker = |flag: &&Flag| NEED_WORKER.contains(&flag.id) && given.contains(&flag.id);
     if let Some(flag) = FLAGS.iter().find(needs_worker) {
@@ -166,7 +168,7 @@ fn refuse_what_needs_a_worker(config: &Config, given: &[Id]) -> Result<(), Usage
     Ok(())
 }
 
-/// Returns `true` if the word is the name of an option after one dash.
+/// Returns `true` if the word is a dash and the long name of an option, such as `-listen`.
 fn has_one_dash(word: &&str) -> bool {
     let word = word.split('=').next().unwrap_or_default();
     let name = word.strip_prefix('-').unwrap_or_default();
@@ -181,14 +183,16 @@ fn names() -> Vec<&'static str> {
     FLAGS.iter().map(|flag| flag.long).collect()
 }
 
-/// Returns the error of an option that is none of `names`.
+/// Returns the error that `option` is not one of `names`. The message suggests the name that the
+/// user probably meant, or gives `reason`.
 fn unknown_option(option: &str, names: &[&str], reason: &'static str) -> UsageError {
     let near = near::option(option.trim_start_matches('-'), names);
     let near = near.map(|near| ["--", near].concat());
     UsageError::unknown(option, near, reason)
 }
 
-/// Returns the error of a word where an option is expected.
+/// Returns the error that `word` is where only an option is accepted. `follows_option` is `true` if
+/// an option comes before `word`, which may then be meant as the option's value.
 fn stray(word: &str, follows_option: bool) -> UsageError {
     let near = near::misspelt(word, &SUBCOMMANDS).filter(|_| !follows_option);
     let near = near.map(|near| ["livelet ", near].concat());

@@ -1,6 +1,6 @@
-//! Finds the name that a misspelt one stands for. Pure.
+//! Finds the known name that a user probably meant with an unknown one. Pure.
 
-/// Names that other programs give to an option, and livelet's name of it.
+/// Pairs of an option's name in other programs and the name of the same option in livelet.
 const SYNONYMS: [(&str, &str); 5] = [
     ("address", "listen"),
     ("bind", "listen"),
@@ -9,8 +9,9 @@ const SYNONYMS: [(&str, &str); 5] = [
     ("readiness", "ready"),
 ];
 
-/// Returns the option that `word` probably means: a synonym, a misspelt name, or a name that
-/// contains `word` or is contained in it. Returns `None` if there is no such option.
+/// Returns the option in `names` that the user probably meant with `word`. Synonyms are tried
+/// first, then misspelt names, then names that contain `word` or are contained in it. Returns
+/// `None` if no option fits.
 pub(super) fn option<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == word);
     let word = synonym.map_or(word, |&(_, option)| option);
@@ -18,14 +19,14 @@ pub(super) fn option<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     misspelt(word, names).or_else(|| names.iter().copied().find(contains))
 }
 
-/// Returns `true` if `text` contains `part`. The search in std would take 3 KB of code.
+/// Returns `true` if `text` contains `part`. The search in std would add 3 KB to the executable.
 fn holds(text: &str, part: &str) -> bool {
     let mut windows = text.as_bytes().windows(part.len().max(1));
     windows.any(|window| window == part.as_bytes())
 }
 
-/// Returns the name nearest to `word`, at most two edits away, or one edit if `word` is short.
-/// Returns `None` if there is no such name.
+/// Returns the name in `names` that is nearest to `word`: at most two edits away, or one edit if
+/// `word` is shorter than 5 bytes. Returns `None` if no name is so near.
 pub(super) fn misspelt<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let most = if word.len() < 5 { 1 } else { 2 };
     let near = |edits| move |name: &&str| is_within(edits, word.as_bytes(), name.as_bytes());

@@ -1,25 +1,27 @@
-//! The table of options. The parser, the variables, `--help`, the man page and the completions read
-//! it.
+//! The table of options. The parser, the variables, `--help`, the man page and the completions are
+//! all made from it.
 
-/// An option.
+/// An option of the command line `livelet [OPTIONS]`.
 #[derive(Debug)]
 pub struct Flag {
     pub(super) id: Id,
-    /// Letter of the option.
+    /// Letter of the option's short form, such as `l` for `-l`. `None` if the option has only a
+    /// long form.
     pub short: Option<char>,
-    /// Name of the option.
+    /// Long name of the option, without its dashes.
     pub long: &'static str,
-    /// Variable that stands for the option if the option is not given.
+    /// Environment variable that sets the option if the command line does not. `None` if the option
+    /// has no variable of its own.
     pub variable: Option<&'static str>,
-    /// Name of the value. Empty for a switch.
+    /// Placeholder for the option's value in `--help`. Empty if the option takes no value.
     pub value: &'static str,
-    /// Effect of the option, for `--help`.
+    /// Description of the option's effect in `--help`.
     pub help: &'static str,
 }
 
 impl Flag {
-    /// Returns `true` if the word is this option: two dashes and its name, or one dash and its
-    /// letter.
+    /// Returns `true` if `word` names this option: two dashes and its long name, or one dash and
+    /// its letter.
     pub(super) fn is_called(&self, word: &str) -> bool {
         match (word.strip_prefix("--"), self.short) {
             (Some(name), _) => name == self.long,
@@ -28,15 +30,16 @@ impl Flag {
         }
     }
 
-    /// Returns the heading before the option. Returns `None` unless the option begins a group.
+    /// Returns the heading that `--help` shows before the option. Returns `None` unless the option
+    /// is the first of its group.
     #[must_use]
     pub fn heading(&self) -> Option<&'static str> {
         let (_, heading) = HEADINGS.iter().find(|(first, _)| *first == self.id)?;
         Some(heading)
     }
 
-    /// Returns `true` if the option can be given several times, and its variable takes several
-    /// values.
+    /// Returns `true` if the option can be given several times. The variable of such an option can
+    /// have several values.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         REPEATABLE.contains(&self.id)
@@ -250,7 +253,7 @@ pub const FLAGS: [Flag; 22] = [
     },
 ];
 
-/// Headings of `--help`, each before the option that begins its group.
+/// Headings in `--help`, each with the first option of its group.
 const HEADINGS: [(Id, &str); 5] = [
     (Id::Listen, "Listening"),
     (Id::Live, "Health"),
@@ -259,7 +262,7 @@ const HEADINGS: [(Id, &str); 5] = [
     (Id::Quiet, "Output"),
 ];
 
-/// Options that can be given several times. Their variables take several values.
+/// Options that can be given several times. The variable of each can have several values.
 const REPEATABLE: [Id; 7] = [
     Id::Listen,
     Id::Live,
@@ -270,8 +273,8 @@ const REPEATABLE: [Id; 7] = [
     Id::OkExit,
 ];
 
-/// Options that have no effect without a worker.
+/// Options that need a worker. They are refused on a command line without one.
 pub(super) const NEED_WORKER: [Id; 4] = [Id::Signal, Id::Group, Id::Grace, Id::OkExit];
 
-/// The one variable that stands for two flags.
+/// Variable that sets `--quiet` or `--verbose`, the only variable that stands for two options.
 pub(super) const LOG_VARIABLE: &str = "LIVELET_LOG";

@@ -1,4 +1,4 @@
-//! The command lines of `livelet probe`, `livelet notify` and `livelet install`.
+//! Parsers of the command lines that begin with `probe`, `notify`, `install` or `help`.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,16 +26,20 @@ const NO_EFFECT: &str = "has no effect on a check; accepted: one of the two";
 const UNKNOWN: &str = "unknown option; see livelet probe --help";
 const NO_OPTIONS: &str = "unknown option; see livelet install --help";
 
-/// Names of the options of `livelet probe`.
+/// Long names of the options of `livelet probe`, without dashes.
 const OPTIONS: [&str; 5] = ["ready", "listen", "timeout", "wait", "help"];
 
-/// Names of the pages of help.
+/// Words that `livelet help` accepts: the subcommands that have a help page.
 const PAGES: [&str; 3] = ["probe", "notify", "install"];
 
-/// Parser of the words after the name of a subcommand.
+/// Parser of the words that follow a subcommand's name. The second argument returns the value of an
+/// environment variable.
 pub(super) type Subcommand = fn(&mut Words, Variable<'_>) -> Result<Command, UsageError>;
 
-/// Parses the words after `probe`.
+/// Parses the words that follow `probe`. `variable` returns the value of an environment variable.
+///
+/// # Errors
+/// Returns an error for the first word or variable that can't be used.
 pub(super) fn probe(words: &mut Words, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = "/livez";
     let mut query = None;
@@ -109,14 +113,20 @@ pub(super) fn probe(words: &mut Words, variable: Variable<'_>) -> Result<Command
     }))
 }
 
-/// Parses the duration after an option.
+/// Takes the value of `option` from `words`, and parses it as a duration.
+///
+/// # Errors
+/// Returns an error if the value is missing or is not a duration.
 fn duration_after(words: &mut Words, option: &str) -> Result<Duration, UsageError> {
     let value = words.value();
     any_duration(value.to_str().unwrap_or_default())
         .map_err(|reason| UsageError::of_value(option, &value, reason))
 }
 
-/// Parses the words after `notify`.
+/// Parses the words that follow `notify`: assignments such as `READY=1`.
+///
+/// # Errors
+/// Returns an error if there is no word, or for the first word that is not an assignment.
 pub(super) fn notify(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
     let assignments = words.remaining();
     let is_assignment = |word: &OsString| {
@@ -133,7 +143,10 @@ pub(super) fn notify(words: &mut Words, _: Variable<'_>) -> Result<Command, Usag
     }
 }
 
-/// Parses the words after `install`.
+/// Parses the words that follow `install`: the path to write to.
+///
+/// # Errors
+/// Returns an error if the path is missing, for a second path, and for an unknown option.
 pub(super) fn install(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = None;
     while let Some(part) = words.next_part() {
@@ -151,7 +164,11 @@ pub(super) fn install(words: &mut Words, _: Variable<'_>) -> Result<Command, Usa
         .ok_or_else(|| UsageError::new("install", PATH))
 }
 
-/// Parses the words after `help`: the name of a page, or none.
+/// Parses the words that follow `help`: the name of a help page. Without a name the page is
+/// livelet's own.
+///
+/// # Errors
+/// Returns an error if the name is unknown.
 pub(super) fn help(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
     let topic = words.next_word().unwrap_or_default();
     Ok(Command::Help(match topic.to_str() {

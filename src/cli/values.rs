@@ -1,4 +1,4 @@
-//! Converts the values of options to fields of the configuration.
+//! Parses the values of options into the fields of the configuration.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -38,8 +38,12 @@ const STOP_SIGNAL: &str =
     "not a signal that can begin a stop; accepted: such as TERM, QUIT or WINCH";
 const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
 
-/// Applies one value. The first value of a repeatable option replaces the default. The error names
-/// the accepted values.
+/// Parses `value` and stores it in the field of `config` that belongs to the option `id`.
+/// `is_first` is `true` for the first value of a repeatable option, which replaces the default.
+/// `variable` returns the value of an environment variable.
+///
+/// # Errors
+/// Returns an error, which says what is accepted, if `value` can't be used.
 pub(super) fn set(
     config: &mut Config,
     id: Id,
@@ -130,8 +134,11 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Adds a check under its name. A check without a name gets that of its kind, with a number if the
-/// name is taken.
+/// Parses a check, and appends it to `checks`. A check without a name gets the name of its kind,
+/// followed by a number if that name is taken.
+///
+/// # Errors
+/// Returns an error if `text` is not a check, or if its name is taken.
 fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     let (name, kind) = check::parse(text)?;
     let is_taken =
@@ -149,7 +156,11 @@ fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Returns the port in a variable. Platforms give the port to listen on in $PORT.
+/// Returns the port in the environment variable `name`, for `--listen env:NAME`. Platforms give the
+/// port in such a variable, often `PORT`.
+///
+/// # Errors
+/// Returns an error if the variable is unset or is not a port number.
 fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
     let value = variable(name).ok_or(ENV_UNSET)?;
     let port = value.to_str().and_then(whole_number);
@@ -159,8 +170,8 @@ fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
     Ok(Listen::Port(port))
 }
 
-/// Parses `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the path makes no
-/// difference. Returns `None` for anything else.
+/// Parses `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the path is removed.
+/// Returns `None` for any other text.
 fn alias(text: &str) -> Option<Alias> {
     let (path, endpoint) = text.rsplit_once('=')?;
     let endpoint = match endpoint {
@@ -181,8 +192,8 @@ fn alias(text: &str) -> Option<Alias> {
     is_path.then_some(Alias { path, endpoint })
 }
 
-/// Parses FROM=TO. FROM is a signal that can be caught, TO is a signal or 0. Returns `None` for
-/// anything else.
+/// Parses `FROM=TO` into two signal numbers. FROM is a signal that can be caught, TO is any signal
+/// or 0. Returns `None` for any other text.
 fn rewrite(text: &str) -> Option<(i32, i32)> {
     let (from, to) = text.split_once('=')?;
     let from = signal::number(from).filter(|&from| from != 0 && signal::can_be_caught(from))?;

@@ -1,4 +1,4 @@
-//! Environment variables that stand for options which were not given.
+//! Environment variables: each sets an option that the command line does not give.
 
 use std::ffi::{OsStr, OsString};
 
@@ -13,10 +13,12 @@ const LOG: &str = "not a log level; accepted: quiet or verbose";
 const WORDS: &str = "a quote that is not closed; accepted: words as in a shell";
 const UNKNOWN: &str = "unknown variable, which has no effect; see livelet --help";
 
-/// Function that returns the value of an environment variable.
+/// Function that returns the value of the environment variable with a name. Returns `None` if the
+/// variable is not set.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// Applies the variables of options that were not given. An empty variable counts as unset.
+/// Applies the environment variables to `config`, except those of the options in `given`, which the
+/// command line has set. An empty variable counts as unset.
 ///
 /// # Errors
 /// Returns an error for the first variable that can't be used. If the variable has several values,
@@ -55,9 +57,9 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// Returns the message about an unknown variable whose name begins as livelet's do. Returns `None`
-/// if livelet knows the variable, or if Kubernetes sets it for a Service whose name begins with
-/// `livelet`.
+/// Returns a warning if the environment variable `name` begins with `LIVELET_` but is unknown to
+/// livelet. Returns `None` if livelet knows the variable, or if Kubernetes sets it for a Service
+/// whose name begins with `livelet`.
 #[must_use]
 pub fn unknown(name: &OsStr) -> Option<UsageError> {
     let name = name.to_str().filter(|name| name.starts_with("LIVELET_"))?;

@@ -9,25 +9,26 @@ use super::error::UsageError;
 
 const NO_VALUE: &str = "takes no value";
 
-/// Words that are not parsed yet.
+/// Words of a command line that are not parsed yet.
 #[derive(Debug)]
 pub(super) struct Words {
     words: IntoIter<OsString>,
-    /// Part of a word after its option: `=` and a value, or after a letter more letters or a value.
+    /// Rest of the word that the last option came from. After a long option this is `=` and a
+    /// value; after a letter, more letters or a value. `None` if that word is parsed completely.
     attached: Option<Vec<u8>>,
 }
 
-/// A part of a command line.
+/// An option or a value, as parsed from a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// An option with its dashes: `--listen` or `-l`.
+    /// Option with its dashes: `--listen` or `-l`.
     Option(String),
-    /// Any other word.
+    /// Word that is not an option.
     Value(OsString),
 }
 
 impl Words {
-    /// Returns the words of a command line.
+    /// Creates a parser of these words.
     pub(super) fn new(words: Vec<OsString>) -> Words {
         Words {
             words: words.into_iter(),
@@ -35,26 +36,26 @@ impl Words {
         }
     }
 
-    /// Removes the next word and returns it, even if it looks like an option. Returns `None` at the
-    /// end.
+    /// Removes the next word and returns it, even if it looks like an option. Returns `None` if no
+    /// word is left.
     pub(super) fn next_word(&mut self) -> Option<OsString> {
         self.words.next()
     }
 
-    /// Returns the next word without removing it. Returns an empty word at the end, and if letters
-    /// of a word are left.
+    /// Returns the next word without removing it. Returns an empty word if no word is left, or if a
+    /// part of the last word has yet to be parsed.
     pub(super) fn peek(&self) -> &OsStr {
         let next = self.words.as_slice().first();
         next.filter(|_| self.attached.is_none())
             .map_or(OsStr::new(""), OsString::as_os_str)
     }
 
-    /// Removes all words that are left and returns them.
+    /// Removes all remaining words and returns them.
     pub(super) fn remaining(&mut self) -> Vec<OsString> {
         self.words.by_ref().collect()
     }
 
-    /// Removes the next option or value and returns it. Returns `None` at the end.
+    /// Removes the next option or value and returns it. Returns `None` if no word is left.
     pub(super) fn next_part(&mut self) -> Option<Part> {
         if let Some(letters) = self.attached.take() {
             return Some(self.letter(&letters));
@@ -73,8 +74,8 @@ impl Words {
         })
     }
 
-    /// Removes the first of several letters and returns it as an option. If that letter is not
-    /// ASCII, all letters are one option.
+    /// Returns the first of `letters` as an option, and keeps the other letters for the next call.
+    /// If the first letter is not ASCII, all letters are one option.
     fn letter(&mut self, letters: &[u8]) -> Part {
         let ascii = letters.first().is_some_and(u8::is_ascii);
         let (letter, rest) = letters.split_at(if ascii { 1 } else { letters.len() });
@@ -82,8 +83,8 @@ impl Words {
         Part::Option(["-", &*String::from_utf8_lossy(letter)].concat())
     }
 
-    /// Removes the value of the last option and returns it. Returns an empty value if it is
-    /// missing: a word that looks like an option is no value.
+    /// Removes the value of the last option and returns it. Returns an empty value if the value is
+    /// missing. A word that looks like an option is not taken as a value.
     pub(super) fn value(&mut self) -> OsString {
         if let Some(mut value) = self.attached.take() {
             if value.first() == Some(&b'=') {
@@ -97,10 +98,11 @@ impl Words {
         }
     }
 
-    /// Checks that the last option, a switch, has no value.
+    /// Checks that the last option, which takes no value, has none. `option` is its name for the
+    /// message.
     ///
     /// # Errors
-    /// Returns an error if the switch has a value.
+    /// Returns an error if `=` and a value follow the option.
     pub(super) fn no_value(&mut self, option: &str) -> Result<(), UsageError> {
         match &self.attached {
             Some(value) if value.first() == Some(&b'=') => {

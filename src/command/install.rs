@@ -1,5 +1,5 @@
-//! `livelet install`: writes livelet's own executable. An init container hands it to an image that
-//! can't be rebuilt.
+//! `livelet install`: writes livelet's own executable to a path. An init container uses it to give
+//! livelet to a container whose image can't be rebuilt.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 
 use crate::log;
 
-/// The running executable (proc(5)).
+/// Path of the executable that this process runs (proc(5)).
 const OWN: &str = "/proc/self/exe";
-/// Name of the installed file if the given path is a directory.
+/// Name of the installed file if the user gives the path of a directory.
 const NAME: &str = "livelet";
-/// Most symlinks that are followed, as by the kernel (path_resolution(7)).
+/// Maximum number of symlinks that are followed, the same as in the kernel (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
 
-/// Reason why nothing was installed. The destination is unchanged.
+/// Error that nothing was installed. The destination is unchanged.
 #[derive(Debug)]
 pub struct InstallError {
     path: PathBuf,
@@ -57,12 +57,15 @@ impl fmt::Display for InstallError {
 
 impl Error for InstallError {}
 
-/// Writes the running executable to `path` with mode 0755, or into `path` if that is a directory.
-/// Follows symlinks, as cp(1) does. The file is written beside `path` and then renamed: no reader
-/// sees half a file, and a running executable is not changed.
+/// Writes the executable of this process to `path`, with mode 0755. If `path` is a directory,
+/// writes to a file in `path`. Follows symlinks, as cp(1) does.
+///
+/// The new file is written beside the destination, and then renamed over it. So no process sees
+/// half a file, and a running executable is not changed.
 ///
 /// # Errors
-/// Returns an error if the executable can't be read, or the file can't be written or renamed.
+/// Returns an error if the executable can't be read, or if the new file can't be written or
+/// renamed.
 pub fn install(path: &Path) -> Result<(), InstallError> {
     let failed = |path: &Path, reason| InstallError {
         path: path.to_path_buf(),
@@ -81,7 +84,12 @@ pub fn install(path: &Path) -> Result<(), InstallError> {
     })
 }
 
-/// Returns the file that is to be written.
+/// Returns the path of the file to write: the target of the symlinks at `path`, or the file in
+/// `path` if `path` is a directory.
+///
+/// # Errors
+/// Returns an error if `path` ends in a slash without being a directory, or if a symlink points to
+/// nothing.
 fn destination(path: &Path) -> Result<PathBuf, Reason> {
     let path = if path.is_dir() {
         path.join(NAME)
@@ -105,9 +113,9 @@ fn destination(path: &Path) -> Result<PathBuf, Reason> {
     Ok(file)
 }
 
-/// Returns the path of the temporary file beside the destination. The name is hidden and used for
-/// nothing else: `livelet.1` would be a page of the manual. Returns `None` if the path has no file
-/// name.
+/// Returns the path of the temporary file in the directory of `path`. Its name begins with a dot
+/// and ends with the process id, so that it looks like no other file: `livelet.1` would be a manual
+/// page. Returns `None` if `path` has no file name.
 fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(".");
     name.push(path.file_name()?);

@@ -1,4 +1,4 @@
-//! The commands of livelet beside serving.
+//! livelet's commands other than serving.
 
 pub mod install;
 pub mod probe;

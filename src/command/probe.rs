@@ -1,5 +1,5 @@
-//! `livelet probe`: asks one question, for images that have no shell and no curl. On a terminal the
-//! output has every check, in colours.
+//! `livelet probe`: asks a livelet for its health or runs one check, for images that have no shell
+//! and no curl. On a terminal the output lists every check, in colours.
 
 use std::env;
 use std::fmt::Write as _;
@@ -15,27 +15,29 @@ use crate::listen::Listen;
 use crate::log;
 use crate::runtime::{self, Timer};
 
-/// Most bytes of an answer that are read and printed.
+/// Maximum number of bytes that are read and printed from a response's content.
 const MAX_BODY: usize = 4096;
-/// Remedy if no process listens on the port that is asked.
+/// Advice for the user if no process listens on the port that the probe asks.
 const OTHER_PORT: &str = "; -l or LIVELET_LISTEN names another port";
-/// Time between an attempt that failed and the next one.
+/// Time between the end of a failed attempt and the next attempt.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// A question of `livelet probe`.
+/// Settings of one `livelet probe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// Check to make, or endpoint to ask for.
+    /// Check to run. A probe of a livelet's endpoint is an HTTP check.
     pub query: Query,
-    /// The query asks for an endpoint of livelet, and the answer is printed.
+    /// `true` if the query asks an endpoint of a livelet. The content of the response is then
+    /// printed.
     pub is_endpoint: bool,
-    /// Time limit of one attempt: connecting, sending the request and reading the answer.
+    /// Time limit of one attempt: connecting, sending the request and reading the response.
     pub timeout: Duration,
-    /// Time for which failing attempts are repeated.
+    /// Time from the start during which a failed attempt is followed by another one.
     pub wait: Duration,
 }
 
-/// Returns the address at which a process of the same machine reaches a livelet with this setting.
+/// Returns the address at which a process of the same machine reaches a livelet that listens on
+/// `listen`.
 #[must_use]
 pub fn address_of(listen: Listen) -> SocketAddr {
     match listen {
@@ -44,7 +46,7 @@ pub fn address_of(listen: Listen) -> SocketAddr {
     }
 }
 
-/// Returns `true` if stdout is a terminal that shows colours, and `NO_COLOR` is not set
+/// Returns `true` if stdout is a terminal that shows colours and `NO_COLOR` is unset or empty
 /// (<https://no-color.org>).
 #[must_use]
 pub fn has_colours() -> bool {
@@ -52,8 +54,9 @@ pub fn has_colours() -> bool {
     std::io::stdout().is_terminal() && value("NO_COLOR").is_empty() && value("TERM") != "dumb"
 }
 
-/// Repeats the query until it holds or the time is over. Returns `true` if it holds, and the
-/// output.
+/// Runs the query of `probe`, and again after each failure, until it passes or `probe.wait` is
+/// over. Returns `true` if it passed, and the text to print. `in_colours` adds colours for a
+/// terminal.
 #[must_use]
 // Inlined, its 16 KiB would be part of `main`'s frame, and resident while the supervisor runs.
 #[inline(never)]
@@ -84,8 +87,9 @@ pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
     (holds, output)
 }
 
-/// Returns the output with each line in the colour of its verdict. The texts after the names of the
-/// checks are aligned.
+/// Returns `output` with each line in the colour of its verdict: green for a pass, red for a
+/// failure. `holds` decides the colour of lines that are not about one check. The texts after the
+/// checks' names are aligned.
 fn painted(holds: bool, output: &[u8]) -> String {
     const GREEN: u8 = 32;
     const RED: u8 = 31;
@@ -104,7 +108,8 @@ fn painted(holds: bool, output: &[u8]) -> String {
     out
 }
 
-/// Repeats attempts. Returns `true` if one held. `output` is the text of the last attempt.
+/// Runs the query of `probe` until it passes or `probe.wait` is over. Returns `true` if it passed.
+/// Stores the text of the last attempt in `output`.
 async fn ask(probe: &Probe, output: &mut Vec<u8>) -> bool {
     let memory = Memory::default();
     let began = Instant::now();
