@@ -493,7 +493,7 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Accepts connections on the sockets, and says so: the ready line.
+    /// Starts to accept connections on the sockets, and logs the ready line of each.
     fn serve(&self, sockets: Vec<Listening>) -> Result<(), RunError> {
         // A probe may be answered before the worker's program is executed.
         self.begin_checks();
@@ -534,7 +534,7 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Tells the tasks that answer probes the state of the process.
+    /// Publishes the state of the livelet process to the tasks that answer probes.
     fn publish(&self) {
         self.responder.publish(Snapshot {
             has_worker: self.has_worker(),

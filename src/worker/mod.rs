@@ -1,5 +1,5 @@
-//! The worker: starts it, signals it and reaps it. Only this module waits for children, on one
-//! thread.
+//! The worker: starts it, sends it signals and reaps it. Only this module waits for child
+//! processes, and only on the main thread.
 
 mod descendants;
 mod environment;
@@ -32,7 +32,8 @@ pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace};
 pub(crate) use spawn::{ChildProgress, Report};
 pub(crate) use tree::{Ended, Tree};
 
-/// Variables of livelet's own supervisors, which the worker does not get.
+/// Names of environment variables that are meant for livelet itself. The worker does not inherit
+/// them.
 const NOT_PASSED_ON: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -43,7 +44,7 @@ const NOT_PASSED_ON: [&str; 7] = [
     "WATCHDOG_PID",
 ];
 
-/// Reason why the worker could not be started.
+/// Reason why livelet could not start the worker.
 #[derive(Debug)]
 pub struct SpawnError {
     program: OsString,
@@ -58,8 +59,9 @@ impl SpawnError {
         }
     }
 
-    /// Returns the exit code: 127 if the program is not found and 126 if it can't be executed, as
-    /// shells and tini do. Returns 125 if the system refused a process or a descriptor.
+    /// Returns livelet's exit code for this error: 127 if the program is not found and 126 if it
+    /// can't be executed, as in shells and tini. Returns 125 if the system refused a process or a
+    /// descriptor.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match Errno::from_io_error(&self.cause) {
@@ -91,7 +93,7 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// End of a child.
+/// How a child process ended: the exit code, or the number of the signal that killed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     Exited(u8),
@@ -99,7 +101,7 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// Returns the exit code that a shell reports.
+    /// Returns the exit code that a shell would report for this ending.
     pub(crate) fn code(self) -> u8 {
         match self {
             Ending::Exited(code) => code,
@@ -117,21 +119,23 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Program of a check that runs.
+/// The running program of a check.
 #[derive(Debug)]
 pub(crate) struct CheckProgram {
     pub(crate) pid: i32,
-    /// Reason why the program was not executed, readable once the child has ended.
+    /// Channel over which the child reports why it could not execute the program. Complete once the
+    /// child has ended.
     pub(crate) report: Report,
-    /// Pipe of its standard output and error, in non-blocking mode.
+    /// Reading end of the pipe for the program's standard output and error, in non-blocking mode.
     pub(crate) output: OwnedFd,
 }
 
-/// Starts the program of a check, in its own process group and without input. [`Tree::reap`] finds
-/// its end. The child searches for the program: below a mount that hangs, only the child hangs.
+/// Starts the program of a check in its own process group, with `/dev/null` as its input. The
+/// caller learns of its end from [`Tree::reap`]. The child process searches for the program, so
+/// that a mount that hangs blocks only the child.
 ///
 /// # Errors
-/// Returns the error of pipe(2) or fork(2).
+/// Returns the error of open(2), pipe(2), socketpair(2) or fork(2).
 pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckProgram> {
     let null = File::options().read(true).open("/dev/null")?;
     let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -156,9 +160,9 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     })
 }
 
-/// Closes every descriptor above stderr, except `kept`, in a child. Otherwise a child that hangs
-/// before execve(2) would keep connections open that livelet closes. Before Linux 5.9 the call does
-/// not exist.
+/// Closes every descriptor above standard error, except `kept`. Must be called in a child process.
+/// Otherwise a child that hangs before execve(2) would keep connections open that livelet closes.
+/// Does nothing before Linux 5.9, which lacks close_range(2).
 #[allow(unsafe_code, reason = "close_range(2)")]
 fn close_others(kept: RawFd) {
     let kept = c_uint::try_from(kept).unwrap_or_default();
@@ -168,13 +172,13 @@ fn close_others(kept: RawFd) {
     }
 }
 
-/// Closes livelet's own descriptors except `kept`, in a child. Otherwise a child that hangs before
-/// execve(2) would keep the port. livelet's own ones are close-on-exec, unlike those that the
-/// worker inherits.
+/// Closes every close-on-exec descriptor except `kept`. These are livelet's own, unlike those that
+/// the worker inherits. Must be called in a child process. Otherwise a child that hangs before
+/// execve(2) would keep the port in use.
 #[allow(unsafe_code, reason = "fcntl(2), close(2)")]
 fn close_own(kept: RawFd) {
-    /// Numbers above `kept` that are checked too. `kept` was opened last, so only few of livelet's
-    /// own have a higher number.
+    /// Number of descriptors above `kept` that are checked. Few are enough: `kept` was opened last,
+    /// so that few of livelet's own have a higher number.
     const HIGHER: RawFd = 16;
     for number in (3..kept.saturating_add(HIGHER)).filter(|&number| number != kept) {
         // SAFETY: F_GETFD takes a number.
@@ -186,8 +190,8 @@ fn close_own(kept: RawFd) {
     }
 }
 
-/// Kills the process group of a check's program. If the program runs, kills its descendants in
-/// other sessions too.
+/// Kills the process group of a check's program. If `runs` is `true`, the program is still running,
+/// and its descendants in other process groups are also killed.
 pub(crate) fn kill_check(pid: i32, runs: bool) {
     let below = if runs {
         descendants_of(pid).unwrap_or_default()
@@ -201,12 +205,12 @@ pub(crate) fn kill_check(pid: i32, runs: bool) {
     }
 }
 
-/// Sends a signal with kill(2): to a process, a group (negative), livelet's own group (0) or all
-/// processes (-1).
+/// Sends a signal with kill(2). `target` is a pid, a negative process group, 0 for livelet's own
+/// group, or -1 for all processes.
 ///
 /// # Errors
-/// Returns the error `SRCH` if there is no such process, and `PERM` if livelet may signal none of
-/// them.
+/// Returns the error `SRCH` if no such process exists, and `PERM` if livelet may not send a signal
+/// to any of the processes.
 #[allow(unsafe_code, reason = "rustix has kill(2) for named signals alone")]
 fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: kill(2) takes two numbers.
@@ -218,15 +222,15 @@ fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
 
-/// Returns the process group of a process, or livelet's own for 0. Returns 0 if the group is not of
-/// livelet's pid namespace, and -1 if there is no such process.
+/// Returns the process group of the process `pid`; 0 stands for livelet itself. Returns 0 if the
+/// group is in another pid namespace, and -1 if no such process exists.
 #[allow(unsafe_code, reason = "rustix takes a group for a number above 0")]
 fn group_of(pid: i32) -> i32 {
     // SAFETY: getpgid(2) takes a number.
     unsafe { libc::getpgid(pid) }
 }
 
-/// Returns livelet's session. Returns 0 if the session is not of livelet's pid namespace.
+/// Returns the id of livelet's session. Returns 0 if the session is in another pid namespace.
 #[allow(unsafe_code, reason = "rustix takes a session for a number above 0")]
 fn own_session() -> i32 {
     // SAFETY: getsid(2) takes a number.

@@ -1,9 +1,9 @@
-//! Starts programs by fork(2) and exec(3). The child prepares itself before it executes the
-//! program.
+//! Starts programs by fork(2) and execve(2). Between the two calls the child process prepares
+//! itself for the program.
 //!
-//! std's `Command` is not used. It runs livelet's signal handlers in the child, where they would
-//! catch a signal that is meant for the program. It also has 20 KB of features that are not needed
-//! here.
+//! The `Command` of std is not used. In the child it lets livelet's signal handlers run, which
+//! would catch a signal that is meant for the program. It also has 20 KB of features that livelet
+//! does not need.
 
 use std::ffi::{CStr, CString, OsString, c_char};
 use std::io;
@@ -20,13 +20,13 @@ use rustix::process::{Pid, Signal, set_parent_process_death_signal, setpgid};
 use super::environment::Environment;
 use crate::signal::{self, Mask};
 
-/// Search path if PATH is not set, as in musl's execvp(3).
+/// Directories to search for programs if PATH is not set, as in musl's execvp(3).
 const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
-/// Program that runs an executable file of unknown format, as with execvp(3) and shells.
+/// Shell that runs an executable file of unknown format, as with execvp(3) and in shells.
 const SHELL: &CStr = c"/bin/sh";
 
-/// Returns the files that a program's name may stand for. A name without a slash is searched for in
-/// PATH.
+/// Returns the files that the name `program` may stand for. A name without a slash stands for one
+/// file in each directory of PATH.
 fn candidates(program: &[u8]) -> io::Result<Vec<CString>> {
     let mut candidates = Vec::new();
     let path = match program {
@@ -50,14 +50,15 @@ fn executable(path: &CStr) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A program that a child finds and executes. Nothing is allocated in the child.
+/// A program that a child process finds and executes. Everything is allocated before fork(2), so
+/// that the child allocates nothing.
 struct Program<'e> {
     candidates: Vec<CString>,
-    /// Addresses of the shell's name and of each word of the command, and a null pointer. From the
-    /// second address on they are the arguments of the program. For the shell, the program's file
-    /// replaces the first word, and all of them are arguments.
+    /// Addresses of the shell's name and of each word of the command, and a null pointer at the
+    /// end. The words are the arguments of the program. If the shell has to run the program's file,
+    /// the path of this file replaces the first word, and all addresses are the shell's arguments.
     addresses: Vec<*const c_char>,
-    /// Strings that `addresses` points to.
+    /// Strings that `addresses` points to, from the second address on.
     _words: Vec<CString>,
     environment: &'e mut Environment,
 }
@@ -84,7 +85,7 @@ impl<'e> Program<'e> {
         })
     }
 
-    /// Executes the file that was found. Returns only if that fails, with the error.
+    /// Executes the file `file`. Returns the error if that fails, and does not return otherwise.
     #[allow(unsafe_code, reason = "execve(2)")]
     fn execute(&mut self, Found(file): Found) -> Errno {
         let variables = self.environment.enter();
@@ -110,28 +111,30 @@ fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// ChildProgress of a child, as the child reports it.
+/// Progress of a child process between fork(2) and the program, as the child reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChildProgress {
-    /// The child has found its program, and waits for [`Report::go_on`].
+    /// State: the child has found its program, and waits for [`Report::go_on`].
     Found,
-    /// The child could not execute its program, for this reason.
+    /// Outcome: the child could not execute its program. The error is that of execve(2) or of an
+    /// earlier step.
     Failed(Errno),
-    /// The child has executed its program, or was killed.
+    /// Outcome: the child has executed its program, or was killed before.
     Done,
 }
 
-/// Parent's end of the socket pair over which a child reports its progress. exec closes the child's
-/// end (close-on-exec errno pipe). It is in non-blocking mode, because a child below a mount that
-/// hangs reports nothing.
+/// livelet's end of the socket pair over which a child process reports its progress. The child's
+/// end closes when it executes its program (close-on-exec errno pipe). livelet's end is in
+/// non-blocking mode, because a child may hang and report nothing.
 #[derive(Debug)]
 pub(crate) struct Report(UnixStream);
 
 impl Report {
-    /// Returns the progress since the last call.
+    /// Returns the progress that the child has reported since the last call.
     ///
     /// # Errors
-    /// Returns an error of kind `WouldBlock` or `Interrupted` if the child has reported nothing.
+    /// Returns an error of kind `WouldBlock` or `Interrupted` if the child has reported nothing
+    /// since then.
     pub(crate) fn progress(&self) -> io::Result<ChildProgress> {
         let mut number = [0; size_of::<i32>()];
         match (read(&self.0, &mut number), i32::from_ne_bytes(number)) {
@@ -143,10 +146,12 @@ impl Report {
         }
     }
 
-    /// Lets a child that waits in [`Child::wait_to_go_on`] execute its program.
+    /// Lets the child continue: it waits in [`Child::wait_to_go_on`], and then executes its
+    /// program.
     ///
     /// # Errors
-    /// Returns the error of write(2), unless the child has ended: its exit status tells more.
+    /// Returns the error of write(2), unless the child has ended. In that case [`Report::progress`]
+    /// tells why.
     pub(crate) fn go_on(&self) -> Result<(), Errno> {
         match write(&self.0, &[0]) {
             Ok(_) | Err(Errno::PIPE) => Ok(()),
@@ -161,26 +166,26 @@ impl AsFd for Report {
     }
 }
 
-/// Index of the candidate that [`Child::find`] has found.
+/// Index of the file that [`Child::find`] has found among the candidates.
 pub(crate) struct Found(usize);
 
-/// A child between fork(2) and execve(2).
+/// A child process between fork(2) and execve(2).
 pub(crate) struct Child<'e> {
     program: Program<'e>,
-    /// Child's end of the socket pair.
+    /// Child's end of the socket pair, whose other end the parent process reads.
     parent: UnixStream,
 }
 
 impl Child<'_> {
-    /// Returns the descriptor that has to stay open.
+    /// Returns the descriptor over which the child reports. It must stay open until execve(2).
     pub(crate) fn report(&self) -> RawFd {
         self.parent.as_raw_fd()
     }
 
-    /// Searches for the file to execute. Does not return below a mount that hangs.
+    /// Searches for the program's file. Hangs if a file is below a mount that hangs.
     ///
     /// # Errors
-    /// Returns the error of execvp(3) for this program.
+    /// Returns the same error as execvp(3) if no candidate can be executed.
     pub(crate) fn find(&self) -> Result<Found, Errno> {
         let mut cause = Errno::NOENT;
         for (index, candidate) in self.program.candidates.iter().enumerate() {
@@ -193,10 +198,10 @@ impl Child<'_> {
         Err(cause)
     }
 
-    /// Reports that the program is found, and waits until the child may go on.
+    /// Reports that the child has found its program, and waits for [`Report::go_on`].
     ///
     /// # Errors
-    /// Returns an error if the parent has ended.
+    /// Returns an error if livelet has ended.
     pub(crate) fn wait_to_go_on(&self) -> Result<(), Errno> {
         self.report_number(0);
         match read(&self.parent, &mut [0])? {
@@ -210,7 +215,8 @@ impl Child<'_> {
         let _ = write(&self.parent, &number.to_ne_bytes());
     }
 
-    /// Runs in the child. Executes the program, or reports the error and ends.
+    /// Prepares the child, executes the program and never returns. Reports the error and exits if a
+    /// step fails. Must be called in the child process.
     #[allow(unsafe_code, reason = "_exit(2)")]
     fn run(
         &mut self,
@@ -241,9 +247,9 @@ impl Child<'_> {
         setpgid(None, None)
     }
 
-    /// Returns `true` if livelet died before the child asked for its parent-death signal: that
-    /// signal would never come. Its end of the socket pair is closed then. getppid(2) does not show
-    /// it: in a new pid namespace (`unshare -p` without a fork) it returns 0 all the time.
+    /// Returns `true` if livelet died before the child asked for its parent-death signal, which
+    /// would then never come. Checks whether livelet's end of the socket pair is closed. getppid(2)
+    /// can't tell: in a new pid namespace (`unshare -p` without a fork) it always returns 0.
     #[allow(unsafe_code, reason = "close(2)")]
     fn parent_has_died(&self, report: &Report) -> bool {
         // SAFETY: the descriptor is the child's own copy, which is neither used nor dropped in the
@@ -258,15 +264,17 @@ impl Child<'_> {
     }
 }
 
-/// Starts a child that executes a program as the leader of its own process group, with default
-/// signal dispositions and this signal mask. The child dies when livelet does (PR_SET_PDEATHSIG,
-/// prctl(2)), and reports an error if it can't execute the program.
+/// Starts a child process that executes a program as the leader of its own process group, with
+/// default signal dispositions and the signal mask `mask`. The child dies when livelet does
+/// (PR_SET_PDEATHSIG, prctl(2)). The returned [`Report`] tells if the child can't execute the
+/// program.
 ///
-/// The child calls `prepare` while all signals are blocked. `prepare` may do only what
-/// signal-safety(7) allows, and ends with [`Child::find`].
+/// The child calls `prepare` while all signals are blocked. `prepare` may only do what
+/// signal-safety(7) allows. It must return the result of [`Child::find`].
 ///
 /// # Errors
-/// Returns the error of socketpair(2) or fork(2).
+/// Returns the error of socketpair(2) or fork(2). Also returns an error if a word of the command
+/// has a zero byte in it.
 #[allow(unsafe_code, reason = "fork(2)")]
 pub(crate) fn start(
     command: &mut dyn Iterator<Item = &[u8]>,

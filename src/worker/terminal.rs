@@ -1,4 +1,4 @@
-//! Job control: passes livelet's terminal to the worker (credentials(7), tcsetpgrp(3)).
+//! Job control: passes livelet's terminal on to the worker (credentials(7), tcsetpgrp(3)).
 
 use libc::{SIGCONT, SIGSTOP};
 use rustix::process::{Pid, getpid};
@@ -7,8 +7,9 @@ use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use super::{group_of, kill, own_session};
 
-/// Returns `true` if livelet may pass the terminal to the worker: livelet leads its own process
-/// group, and that group is the foreground. Under `npm run`, for example, npm leads the group.
+/// Returns `true` if livelet may pass its terminal to the worker. This requires that livelet leads
+/// its own process group, and that this group is in the foreground. Under `npm run`, for example,
+/// npm leads the group.
 pub(super) fn is_own() -> bool {
     group_of(0) == getpid().as_raw_pid() && is_foreground(getpid())
 }
@@ -17,23 +18,24 @@ fn is_foreground(group: Pid) -> bool {
     tcgetpgrp(stdin()) == Ok(group)
 }
 
-/// Makes a group the foreground of the terminal. A caller in the background has to block SIGTTOU,
-/// as companions do.
+/// Makes `group` the foreground process group of the terminal. A caller in the background must
+/// block SIGTTOU, as a livelet with a worker does.
 pub(super) fn set_foreground(group: Pid) {
     // A terminal after a hangup has no foreground.
     let _ = tcsetpgrp(stdin(), group);
 }
 
-/// Terminal that livelet has passed to a worker. Both lead their own process groups.
+/// Terminal that livelet has passed to a worker. Worker and livelet each lead a process group.
 #[derive(Debug)]
 pub(super) struct Terminal {
     pub(super) worker: Pid,
 }
 
 impl Terminal {
-    /// Stops livelet after a stop of the worker, usually by Ctrl-Z. The shell that started livelet
-    /// prompts only when livelet stops too. Without such a shell, continues the worker, because no
-    /// other process could.
+    /// Stops livelet after the worker was stopped, usually by Ctrl-Z. The shell that started
+    /// livelet shows its prompt only when livelet stops as well. If no such shell exists, continues
+    /// the worker instead, because no other process could. Does nothing if the worker is in the
+    /// background.
     pub(super) fn follow_stop(&self) {
         if !is_foreground(self.worker) {
             return;
@@ -47,15 +49,15 @@ impl Terminal {
         };
     }
 
-    /// Gives the terminal to the worker again, after `fg` has made livelet the foreground.
+    /// Passes the terminal to the worker again if `fg` has put livelet in the foreground.
     pub(super) fn give(&self) {
         if is_foreground(getpid()) {
             set_foreground(self.worker);
         }
     }
 
-    /// Takes the terminal back from a worker that has ended. Does nothing if livelet is in the
-    /// background: the terminal is the shell's or another job's then.
+    /// Takes the terminal back from a worker that has ended. Does nothing if the worker is in the
+    /// background: the terminal then belongs to the shell or to another job.
     pub(super) fn take_back(&self) {
         if is_foreground(self.worker) {
             set_foreground(getpid());

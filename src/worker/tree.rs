@@ -1,10 +1,10 @@
-//! The tree of processes below livelet: the worker, its descendants, and children from before
-//! livelet's exec.
+//! The tree of processes below livelet: the worker, its descendants, and children that livelet had
+//! before its exec.
 //!
-//! A stop asks each process once. The worker gets the signal. It stops the processes below it
-//! itself, as a master does with its pool. A process without its parent becomes livelet's child,
-//! because livelet is PID 1 or the subreaper (prctl(2)). Such an orphan gets the signal unless it
-//! has had it.
+//! In a stop, each process gets the stop signal once. livelet sends it to the worker. The worker
+//! stops its own children, as a master process does with its pool. A process whose parent has ended
+//! becomes a child of livelet, because livelet is PID 1 or the subreaper (prctl(2)). livelet sends
+//! such an orphan the signal, unless the orphan has had it.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -26,33 +26,35 @@ use crate::listen::PassedOn;
 use crate::log;
 use crate::signal::{self, Mask};
 
-/// Most children that are reaped at once, so that a flood of them does not stop other work.
+/// Maximum number of children that one call of [`Tree::reap`] reaps. A limit is needed so that many
+/// children that end at once do not delay other work.
 const REAPED_AT_ONCE: usize = 64;
 
-/// The processes below livelet.
+/// The processes below livelet, and what livelet knows about them.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    /// The worker. `None` unless it runs.
+    /// The worker. `None` before its start and after its end.
     worker: Option<Worker>,
-    /// `true` if signals go to the worker's whole process group.
+    /// `true` if signals go to all processes in the worker's process group.
     signals_group: bool,
-    /// `true` if there were children before livelet's exec.
+    /// `true` if livelet had children before its exec.
     pub(crate) has_earlier: bool,
-    /// Pids of those children and their descendants: they are not the worker's, and get no signal.
+    /// Pids of children that livelet had before its exec, and of their descendants. They do not
+    /// belong to the worker and get no signal.
     earlier: Vec<i32>,
-    /// Processes that have had a stop signal.
+    /// Processes that have been sent a stop signal.
     asked: Vec<Process>,
-    /// Processes that were seen to catch signals.
+    /// Processes of which /proc has shown that they catch signals.
     catchers: Vec<Catcher>,
-    /// `true` if the sender of the stop signal may have sent it to all processes of the tree.
+    /// `true` if the sender of the stop signal may have sent it to every process of the tree.
     has_watcher: bool,
-    /// `true` once KILL was sent.
+    /// `true` once livelet has sent KILL.
     has_killed: bool,
-    /// Last signal that could not be sent, and was logged.
+    /// Signal whose failed sending was logged last. `None` if no sending has failed.
     refused: Cell<Option<i32>>,
 }
 
-/// A process, and the signals that it caught when /proc/PID/status was read.
+/// A process, and the signals that it caught when livelet read /proc/PID/status.
 #[derive(Debug)]
 struct Catcher {
     process: Process,
@@ -65,31 +67,31 @@ struct Worker {
     terminal: Option<Terminal>,
 }
 
-/// A child that has ended.
+/// A child process that has ended, and how.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
     pub(crate) pid: i32,
     pub(crate) ending: Ending,
 }
 
-/// Result of reaping: children that have ended, and facts about the others.
+/// Result of [`Tree::reap`]: the children that have ended, and facts about the others.
 #[derive(Debug, Default)]
 pub(crate) struct Reaped {
-    /// The worker, if it has ended.
+    /// The worker. `None` if it has not ended.
     pub(crate) worker: Option<Ended>,
-    /// Other children.
+    /// Children other than the worker that have ended.
     pub(crate) others: Vec<Ended>,
-    /// More children may have ended, because [`REAPED_AT_ONCE`] were reaped.
+    /// `true` if more children may have ended, because [`REAPED_AT_ONCE`] were reaped.
     pub(crate) has_more: bool,
-    /// No descendant of the worker is left.
+    /// `true` if the worker has ended and no descendant of it is left.
     pub(crate) none_left: bool,
-    /// No child is left.
+    /// `true` if livelet has no child left.
     pub(crate) is_childless: bool,
 }
 
 impl Tree {
-    /// Returns a tree without a worker. Finds children from before livelet's exec: `exec > >(tee
-    /// log); exec livelet ...` leaves one.
+    /// Returns a tree without a worker. Records children that livelet had before its exec: a script
+    /// with `exec > >(tee log); exec livelet ...` leaves one.
     pub(crate) fn new(signals_group: bool) -> Tree {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let has_earlier = waitid(WaitId::All, options).is_ok();
@@ -112,10 +114,10 @@ impl Tree {
         }
     }
 
-    /// Starts the child that becomes the worker, in its own process group, with the signal mask
-    /// that livelet was started with. The child waits for [`Report::go_on`] once it has found the
-    /// program. The group gets the terminal if livelet may pass it on, and the worker gets the
-    /// sockets.
+    /// Starts the child process that becomes the worker, in its own process group and with the
+    /// signal mask `mask`. The child searches for its program, then waits for [`Report::go_on`].
+    /// The group gets the terminal if livelet may pass it on. The worker inherits `sockets`, and
+    /// `variables` are added to its environment.
     ///
     /// # Errors
     /// Returns an error if the system refuses a process or a descriptor.
@@ -154,20 +156,20 @@ impl Tree {
         Ok(report)
     }
 
-    /// Reaps the child that has reported that it could not become the worker.
+    /// Reaps the child process after it has reported that it could not become the worker.
     pub(crate) fn reap_failed_worker(&mut self) {
         if let Some(Worker { pid, .. }) = self.worker.take() {
             while matches!(waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
         }
     }
 
-    /// Returns the pid of the worker, or of the child that becomes the worker. Returns `None` if
-    /// there is neither.
+    /// Returns the pid of the worker, or of the child process that is about to become the worker.
+    /// Returns `None` if neither exists.
     pub(crate) fn worker(&self) -> Option<i32> {
         Some(self.worker.as_ref()?.pid.as_raw_pid())
     }
 
-    /// Reaps children that have ended, also adopted ones, up to [`REAPED_AT_ONCE`].
+    /// Reaps up to [`REAPED_AT_ONCE`] children that have ended, adopted orphans included.
     pub(crate) fn reap(&mut self) -> Reaped {
         let mut reaped = Reaped::default();
         for _ in 0..REAPED_AT_ONCE {
@@ -194,7 +196,8 @@ impl Tree {
         reaped
     }
 
-    /// Handles one child that has ended, or has stopped if `ending` is `None`.
+    /// Handles a child that has ended, and adds it to `reaped`. If `ending` is `None`, the child
+    /// has only been stopped.
     fn handle(&mut self, pid: Pid, ending: Option<Ending>, reaped: &mut Reaped) {
         let worker = self.worker.as_ref().filter(|worker| worker.pid == pid);
         let terminal = worker.and_then(|worker| worker.terminal.as_ref());
@@ -217,7 +220,8 @@ impl Tree {
         }
     }
 
-    /// Returns `true` if all children that are left are from before livelet's exec.
+    /// Returns `true` if livelet had children before its exec and no other descendant is left. Also
+    /// returns `true` if livelet has sent KILL and can't find those that are left.
     fn only_earlier_are_left(&self) -> bool {
         if !self.has_earlier && !self.has_killed {
             return false;
@@ -229,14 +233,14 @@ impl Tree {
         }
     }
 
-    /// Returns the descendants of livelet that are not from before its exec.
+    /// Returns the descendants of livelet, except those from before its exec.
     fn descendants(&self) -> io::Result<Vec<Process>> {
         let mut all = descendants()?;
         all.retain(|process| !self.earlier.contains(&process.pid));
         Ok(all)
     }
 
-    /// Records the signals that each process catches now.
+    /// Records the signals that each process in the tree catches now.
     pub(crate) fn note_catchers(&mut self) {
         for process in self.descendants().unwrap_or_default() {
             let caught = dispositions(process.pid).caught;
@@ -251,18 +255,18 @@ impl Tree {
         }
     }
 
-    /// Records that the sender of a signal may have sent it to all processes of the tree. Returns
-    /// `true` if a process is known to catch the signal. For other processes a second signal
-    /// changes nothing.
+    /// Records whether the sender of `signal` may have sent it to every process of the tree.
+    /// Returns `true` if a process is known to catch the signal. Otherwise a second signal would do
+    /// no harm.
     pub(crate) fn expect_watcher(&mut self, signal: i32) -> bool {
         let mut catchers = self.catchers.iter();
         self.has_watcher = catchers.any(|catcher| catcher.caught & bit(signal) != 0);
         self.has_watcher
     }
 
-    /// Returns `true` if another process has sent this process the stop signal: a watcher, or a
-    /// parent that forwards it. Then the signal is pending, or a handler that runs only once is
-    /// gone.
+    /// Returns `true` if the process `pid` has had `signal` from another process, such as a watcher
+    /// or a parent that forwards it. In that case the signal is pending, or a handler that runs
+    /// only once is gone.
     fn has_had(&self, pid: i32, signal: i32) -> bool {
         let now = dispositions(pid);
         // Handlers also disappear with execve(2), and before it if a shell starts the process with
@@ -280,8 +284,8 @@ impl Tree {
         (gone | now.pending) & bit(signal) != 0
     }
 
-    /// Sends the worker, or its group, the signal that begins its stop. A worker that has had the
-    /// signal from a watcher gets none.
+    /// Sends the worker, or its process group, the signal that begins its stop. Sends nothing if
+    /// the worker has had the signal from a watcher.
     pub(crate) fn stop(&mut self, signal: i32) {
         if !self.has_watcher {
             // Handlers of an earlier time do not matter for this stop.
@@ -307,7 +311,7 @@ impl Tree {
         self.forward(signal);
     }
 
-    /// Sends the worker, or its group, a signal.
+    /// Sends `signal` to the worker, or to its process group.
     pub(crate) fn forward(&self, signal: i32) {
         let Some(worker) = &self.worker else { return };
         let pid = worker.pid.as_raw_pid();
@@ -324,7 +328,7 @@ impl Tree {
         }
     }
 
-    /// Sends a signal to the orphans that have not had a stop signal.
+    /// Sends `signal` to the orphans that have not had a stop signal.
     pub(crate) fn stop_leftovers(&mut self, signal: i32) {
         match self.descendants() {
             Ok(left) => {
@@ -344,8 +348,9 @@ impl Tree {
         self.asked.iter().any(|asked| asked.is_same(process))
     }
 
-    /// Sends one orphan a stop signal. A shell makes processes after `&` ignore INT and QUIT, so
-    /// that Ctrl-C and Ctrl-\ do not affect them (POSIX, 2.12). Such a process gets TERM too.
+    /// Sends the orphan `pid` a stop signal, unless it has had one. If the orphan ignores INT or
+    /// QUIT, also sends TERM: a shell makes processes after `&` ignore both, so that Ctrl-C and
+    /// Ctrl-\ do not affect them (POSIX, 2.12).
     fn stop_leftover(&self, pid: i32, signal: i32) {
         if self.has_had(pid, signal) {
             return;
@@ -358,7 +363,7 @@ impl Tree {
         }
     }
 
-    /// Sends all orphans a signal.
+    /// Sends `signal` to all orphans.
     pub(crate) fn forward_to_leftovers(&self, signal: i32) {
         match self.descendants() {
             Ok(left) => {
@@ -372,8 +377,8 @@ impl Tree {
         }
     }
 
-    /// Kills the worker and every descendant. Processes that are forked meanwhile are killed in the
-    /// next round.
+    /// Kills the worker and all its descendants. Processes that are forked meanwhile are killed in
+    /// the next call.
     pub(crate) fn kill(&mut self) {
         let is_first = !self.has_killed;
         self.has_killed = true;
@@ -398,8 +403,8 @@ impl Tree {
         }
     }
 
-    /// Sends a signal if /proc does not show the processes. PID 1 sends it to all others of its
-    /// namespace. Another livelet sends none, and logs that.
+    /// Handles a signal for processes that /proc does not show. If livelet is PID 1, sends the
+    /// signal to all other processes of the pid namespace. Otherwise sends nothing, and logs that.
     fn signal_unseen(&self, signal: i32, cause: &io::Error) {
         if getpid().is_init() {
             let _ = kill(-1, signal);
@@ -412,7 +417,8 @@ impl Tree {
         }
     }
 
-    /// Logs that a signal could not be sent, once for each signal.
+    /// Logs that `signal` could not be sent to the process `pid`. Logs nothing if `outcome` is
+    /// `Ok`, if the process has ended, or if the last failure was of the same signal.
     fn report(&self, pid: i32, signal: i32, outcome: Result<(), Errno>) {
         let Err(cause) = outcome else { return };
         // A process that has ended needs no signal.
@@ -433,7 +439,7 @@ impl Tree {
     }
 }
 
-/// Returns the bit of a signal in a set of /proc/PID/status.
+/// Returns the bit of a signal in a set of signals from /proc/PID/status.
 fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
