@@ -1,5 +1,5 @@
-//! Sockets that livelet inherits (sd_listen_fds(3)): those that livelet listens on, and those of
-//! the worker.
+//! Sockets that livelet inherits (sd_listen_fds(3)). livelet listens on some of them, and the
+//! worker inherits the others.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -14,40 +14,42 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::log;
 
-/// Number of the first inherited descriptor.
+/// Number of the first inherited descriptor, as sd_listen_fds(3) defines it.
 const FIRST: i32 = 3;
-/// Most descriptors that are accepted as inherited.
+/// Maximum number of inherited descriptors that livelet accepts. LISTEN_FDS may name any number.
 const MOST: i32 = 128;
-/// Name of sockets that are for livelet.
+/// Name in LISTEN_FDNAMES of a socket that livelet itself listens on.
 const OWN_NAME: &[u8] = b"livelet";
-/// Name that sd_listen_fds_with_names(3) gives to a socket without one.
+/// Name that sd_listen_fds_with_names(3) gives to a socket without a name.
 const NO_NAME: &[u8] = b"unknown";
 
-/// Inherited sockets, shared between livelet and its worker.
+/// Inherited sockets, divided between livelet and its worker.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
-    /// Sockets that livelet listens on, in place of `--listen`.
+    /// Sockets that livelet itself listens on, in place of the addresses of `--listen`.
     pub(crate) own: Vec<TcpListener>,
-    /// Sockets of the worker.
+    /// Sockets that the worker inherits.
     pub(crate) passed_on: PassedOn,
 }
 
-/// Sockets of the worker. Their numbers are those that the worker expects, from 3 on.
+/// Sockets that the worker inherits. Their descriptors have the numbers that the worker expects,
+/// from 3 on.
 #[derive(Debug, Default)]
 pub(crate) struct PassedOn {
     sockets: Vec<OwnedFd>,
-    /// Value of LISTEN_FDNAMES. `None` if livelet had none.
+    /// Value of LISTEN_FDNAMES for the worker. `None` if livelet's environment does not have the
+    /// variable.
     names: Option<OsString>,
 }
 
 impl PassedOn {
-    /// Returns `true` if no socket is the worker's.
+    /// Returns `true` if the worker inherits no socket.
     pub(crate) fn is_empty(&self) -> bool {
         self.sockets.is_empty()
     }
 
-    /// Returns the variables that announce the sockets, except LISTEN_PID: the pid is known only
-    /// after fork(2).
+    /// Returns the environment variables that tell the worker of the sockets. LISTEN_PID is not
+    /// among them, because the pid is known only after fork(2).
     pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = Vec::new();
         if !self.is_empty() {
@@ -58,7 +60,8 @@ impl PassedOn {
         variables
     }
 
-    /// Clears close-on-exec. Called in the child between fork and exec, so it allocates nothing.
+    /// Clears the close-on-exec flag of the sockets, so that the worker inherits them. Allocates
+    /// nothing, because it is called in the child between fork and exec.
     ///
     /// # Errors
     /// Returns the error of fcntl(2).
@@ -70,17 +73,17 @@ impl PassedOn {
     }
 }
 
-/// Facts that decide how inherited sockets are shared between livelet and its worker.
+/// Facts that decide which inherited sockets are livelet's and which are the worker's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sharing {
-    /// livelet has a command to run.
+    /// `true` if livelet runs a worker.
     pub(crate) has_worker: bool,
-    /// `--listen` names addresses.
+    /// `true` if `--listen` names addresses, so that livelet needs no inherited socket.
     pub(crate) has_addresses: bool,
 }
 
 impl Sharing {
-    /// Returns `true` if a socket of this name is the worker's.
+    /// Returns `true` if the worker inherits a socket with this name.
     fn is_workers(self, name: Option<&OsStr>) -> bool {
         let name = name.map_or(NO_NAME, OsStr::as_bytes);
         let may_be_own = [OWN_NAME, NO_NAME, b""].contains(&name);
@@ -88,19 +91,19 @@ impl Sharing {
     }
 }
 
-/// One inherited descriptor.
+/// An inherited descriptor, and its name from LISTEN_FDNAMES.
 struct Descriptor {
     number: i32,
     name: Option<OsString>,
 }
 
-/// Takes over the inherited sockets. Those of livelet that can't be listened on are closed, and
-/// logged. Must be called before any descriptor is opened, because inherited ones are known only by
-/// their numbers.
+/// Takes over the inherited sockets. Closes and logs those that are meant for livelet and can't be
+/// listened on. Must be called before livelet opens any descriptor, because inherited descriptors
+/// are known only by their numbers.
 ///
 /// # Errors
-/// Returns an error if no socket of livelet's can be used although there are some, or if a
-/// descriptor can't be moved.
+/// Returns an error if there are sockets for livelet and none of them can be used, or if a
+/// descriptor can't be moved to another number.
 pub(crate) fn take_over(sharing: Sharing) -> io::Result<Inherited> {
     let Some(count) = announced(env::var_os("LISTEN_FDS"), env::var_os("LISTEN_PID")) else {
         return Ok(Inherited::default());
@@ -130,15 +133,17 @@ pub(crate) fn take_over(sharing: Sharing) -> io::Result<Inherited> {
     Ok(inherited)
 }
 
-/// Returns the announced number of descriptors. A missing LISTEN_PID is accepted: a parent can't
-/// know the pid before it has forked. Returns `None` if LISTEN_PID names another process.
+/// Returns the number of inherited descriptors, from the values of LISTEN_FDS and LISTEN_PID.
+/// Returns `None` if LISTEN_PID names another process. Accepts a missing LISTEN_PID: a parent can't
+/// know the pid before it has forked.
 fn announced(count: Option<OsString>, pid: Option<OsString>) -> Option<i32> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     let count = count?.to_str()?.parse::<i32>().ok()?;
     (is_for_us && count > 0).then(|| count.min(MOST))
 }
 
-/// Returns the announced descriptors with their names, which LISTEN_FDNAMES separates by colons.
+/// Returns `count` inherited descriptors with their names. `names` is the value of LISTEN_FDNAMES,
+/// which separates names by colons.
 fn descriptors(count: i32, names: Option<&OsStr>) -> Vec<Descriptor> {
     let names = names.map(OsStr::as_bytes);
     let mut names = names
@@ -153,7 +158,7 @@ fn descriptors(count: i32, names: Option<&OsStr>) -> Vec<Descriptor> {
         .collect()
 }
 
-/// Returns an inherited descriptor as an owned one.
+/// Takes ownership of the inherited descriptor `number`. Must be called once for each number.
 #[allow(unsafe_code, reason = "a descriptor that is known by its number")]
 fn claim(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD only reads a flag of the descriptor, if it is open.
@@ -165,8 +170,8 @@ fn claim(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Returns a listener for a socket of livelet's, under a number from `free_from` on. The numbers
-/// below are the worker's.
+/// Returns a listener for an inherited socket of livelet. Its descriptor gets a number of at least
+/// `free_from`, because the worker's sockets need the lower numbers.
 fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     let is_internet =
         [AddressFamily::INET, AddressFamily::INET6].contains(&sockopt::socket_domain(socket)?);
@@ -181,8 +186,9 @@ fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Moves the worker's descriptors to the numbers from 3 on, in their order. livelet's own ones have
-/// other numbers by then. So the next number is free, or is the descriptor's own.
+/// Moves the worker's descriptors to the numbers from 3 on, in their order. Must be called after
+/// livelet's own sockets have got other numbers: then each number is free, or is already that of
+/// the descriptor itself.
 fn pass_on(workers: Vec<Descriptor>, has_names: bool) -> io::Result<PassedOn> {
     let mut sockets = Vec::new();
     let mut names = Vec::new();

@@ -1,6 +1,6 @@
 //! Listening sockets: bound, inherited, or taken over from another livelet.
 //!
-//! SO_REUSEADDR is always set. On Linux it lets a bind ignore connections in TIME_WAIT, but not a
+//! SO_REUSEADDR is always set. On Linux it lets bind(2) ignore connections in TIME_WAIT, but not a
 //! socket that listens (socket(7)). So a restart does not fail, and two livelets do not share a
 //! port by accident.
 
@@ -23,21 +23,22 @@ use port_owner::{HoldingSocket, Owner};
 pub(crate) use inherited::{Inherited, PassedOn, Sharing, take_over as take_inherited};
 pub(crate) use wait::{Found, Wait, find};
 
-/// Most connections that the kernel queues until they are accepted. The kernel uses the lesser of
-/// this and net.core.somaxconn (listen(2)).
+/// Maximum number of connections that the kernel queues for livelet to accept. The kernel uses
+/// net.core.somaxconn instead if that is less (listen(2)).
 const BACKLOG: i32 = 1024;
 
-/// Address to listen on, as `--listen` names it.
+/// Address to listen on, from the option `--listen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listen {
-    /// Every address of the machine, IPv6 and IPv4 on one socket. IPv4 alone if there is no IPv6.
+    /// This port on every address of the machine, IPv6 and IPv4 on one socket. IPv4 alone if the
+    /// machine has no IPv6.
     Port(u16),
-    /// One address. `[::]` accepts IPv4 too.
+    /// One address and port. `[::]` accepts IPv4 connections as well.
     Address(SocketAddr),
 }
 
 impl Listen {
-    /// Returns the port. 0 stands for a free one.
+    /// Returns the port. 0 lets the kernel choose a free port.
     #[must_use]
     pub fn port(&self) -> u16 {
         match self {
@@ -46,7 +47,7 @@ impl Listen {
         }
     }
 
-    /// Returns `true` if sockets for both addresses can't be bound at the same time.
+    /// Returns `true` if `self` and `other` can't be listened on at the same time.
     pub(crate) fn overlaps(&self, other: &Listen) -> bool {
         let address = |listen: &Listen| match *listen {
             Listen::Port(port) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
@@ -67,7 +68,7 @@ fn covers(ip: IpAddr, other: IpAddr) -> bool {
 impl FromStr for Listen {
     type Err = ();
 
-    /// Parses `9090`, `:9090`, `127.0.0.1:9090` or `[::1]:9090`.
+    /// Parses an address in one of the forms `9090`, `:9090`, `127.0.0.1:9090` and `[::1]:9090`.
     fn from_str(text: &str) -> Result<Listen, ()> {
         let port = text.strip_prefix(':').unwrap_or(text);
         if port.bytes().all(|b| b.is_ascii_digit()) {
@@ -77,7 +78,7 @@ impl FromStr for Listen {
     }
 }
 
-/// Reason why an address could not be listened on.
+/// Reason why livelet could not listen on an address.
 #[derive(Debug)]
 pub struct ListenError {
     address: SocketAddr,
@@ -85,15 +86,15 @@ pub struct ListenError {
     held_by: HeldBy,
 }
 
-/// Holder of an address.
+/// Holder of an address: the process or socket that already uses it.
 #[derive(Debug)]
 enum HeldBy {
-    /// Unknown holder: /proc was not read, or shows no socket there.
+    /// The holder is not known: /proc can't be read, or shows no socket with the address.
     Unknown,
-    /// A livelet that serves, with its command line.
+    /// The holder is a livelet that has replied. `command` is its command line.
     Livelet { livelet: Livelet, command: String },
-    /// A socket of another program, or of a livelet that did not reply. Has the process if /proc
-    /// shows it.
+    /// The holder is a socket of another program, or of a livelet that did not reply. `owner` is
+    /// its process, or `None` if /proc does not show it.
     Socket {
         socket: Box<HoldingSocket>,
         owner: Option<Owner>,
@@ -101,7 +102,7 @@ enum HeldBy {
 }
 
 impl ListenError {
-    /// Returns `true` if another socket has the address.
+    /// Returns `true` if another socket already uses the address (EADDRINUSE).
     fn is_held(&self) -> bool {
         Errno::from_io_error(&self.cause) == Some(Errno::ADDRINUSE)
     }
@@ -160,11 +161,11 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// Binds an address and listens there. With `reuse_port` other sockets that also set SO_REUSEPORT
-/// may share the port.
+/// Binds an address and listens on it. If `reuse_port` is `true`, other sockets that also set
+/// SO_REUSEPORT may share the port.
 ///
 /// # Errors
-/// Returns the error of socket(2), bind(2) or listen(2), and the address.
+/// Returns the error of socket(2), bind(2) or listen(2), together with the address.
 fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> {
     let open = |address: SocketAddr| {
         socket(address, reuse_port).map_err(|cause| ListenError {
@@ -182,8 +183,8 @@ fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> 
     }
 }
 
-/// Returns `true` if the error means that there is no IPv6. The kernel may lack the address family,
-/// or a sandbox may have it without an address.
+/// Returns `true` if `error` means that the machine has no IPv6. The kernel may lack the address
+/// family, or a sandbox may have the family without an address.
 fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

@@ -1,12 +1,12 @@
-//! Finds the socket that holds an address, and its process, in /proc (proc(5)).
+//! Finds the socket that uses an address, and its process, in /proc (proc(5)).
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::worker;
 
-/// Returns the command line of a process, with spaces between the arguments. Returns the name of
-/// the process if it hides the command line, and `?` if it has gone.
+/// Returns the command line of the process `pid`, with spaces between the arguments. Returns the
+/// name of the process if the command line is empty, and `?` if the process has ended.
 pub(super) fn command(pid: i32) -> String {
     let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let text = |bytes: Vec<u8>| {
@@ -19,27 +19,27 @@ pub(super) fn command(pid: i32) -> String {
     named.unwrap_or_else(|| "?".to_string())
 }
 
-/// A socket that listens, or one with a connection.
+/// A socket that uses an address: it listens there, or has a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HoldingSocket {
     pub(super) address: SocketAddr,
-    /// Other end of the connection. `None` if the socket listens.
+    /// Address at the other end of the connection. `None` if the socket listens.
     pub(super) peer: Option<SocketAddr>,
     pub(super) uid: u32,
-    /// Number of the socket in /proc. 0 if no process has the socket open.
+    /// Inode number of the socket in /proc. 0 if no process has the socket open.
     pub(super) inode: u64,
 }
 
-/// A process that has a socket open.
+/// A process that has the socket open, and its command line.
 #[derive(Debug)]
 pub(super) struct Owner {
     pub(super) pid: i32,
     pub(super) command: String,
 }
 
-/// Returns the socket that holds this address: one that listens, else one with the address as the
-/// local port of its connection (ip(7), ip_local_port_range). Returns `None` if /proc shows no such
-/// socket.
+/// Returns the socket that uses `address`. Prefers a socket that listens over one with a connection
+/// whose local port is that of the address (ip(7), ip_local_port_range). Returns `None` if /proc
+/// shows no such socket.
 pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
         .map(|path| fs::read_to_string(path).unwrap_or_default());
@@ -65,12 +65,12 @@ pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
         })
 }
 
-/// Parses a row of /proc/net/tcp or tcp6. Returns `None` for the title, and in states that keep no
-/// address.
+/// Parses a row of /proc/net/tcp or /proc/net/tcp6. Returns `None` for the title row, and for a
+/// socket in a state that does not block the address.
 fn parse_row(row: &str) -> Option<HoldingSocket> {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
-    /// State of a connection that has not been accepted. The listening socket has its own row.
+    /// State of a connection that has not been accepted. Its listening socket has a row of its own.
     const NEW_SYN_RECV: &str = "0C";
     let mut fields = row.split_ascii_whitespace();
     let address = parse_address(fields.nth(1)?, u32::to_ne_bytes)?;
@@ -88,7 +88,7 @@ fn parse_row(row: &str) -> Option<HoldingSocket> {
 }
 
 /// Parses an address and a port, both in hexadecimal digits. The kernel prints each 32 bits of an
-/// address as one number of its own byte order; `bytes` turns that number back into bytes in
+/// address as one number in its own byte order. `bytes` turns such a number back into bytes in
 /// network order.
 fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
@@ -107,7 +107,7 @@ fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
 }
 
 /// Returns a process that has the socket open. Root can find every such process, other users only
-/// their own. Returns `None` if there is none.
+/// their own. Returns `None` if no process is found.
 pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
     let link = format!("socket:[{}]", socket.inode);
     let has_it = |pid: &i32| {

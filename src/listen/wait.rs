@@ -1,7 +1,7 @@
-//! Gets a listening socket for every address, also from the process that has it now.
+//! Gets a listening socket for every address, if need be from the process that has it now.
 //!
-//! A free address is released while another one is waited for. Otherwise connections would queue at
-//! a livelet that may still give up.
+//! While livelet waits for one address, it releases those that it has bound already. Otherwise
+//! connections would queue at a livelet that may still give up.
 
 use std::iter::once;
 use std::net::{SocketAddr, TcpListener};
@@ -17,49 +17,52 @@ use crate::handover::{self, Contact, Conversation, Livelet, Offer, REPLY_LIMIT, 
 use crate::log;
 use crate::runtime::Timer;
 
-/// Time between two tries to bind a held port. The port is bound within twice this time after it
-/// has become free.
+/// Time between two tries to bind a port that another process holds. livelet binds the port within
+/// twice this time after the port has become free.
 const RETRY: Duration = Duration::from_millis(10);
-/// Time until a livelet that has refused is asked again. It may have handed the socket over, and
-/// its successor is there soon.
+/// Time after which livelet asks a livelet that has refused again. The one that refused may have
+/// handed its socket over, and then its successor will soon answer.
 const ASK_SOON: Duration = Duration::from_millis(20);
-/// Number of refusals after which the time is [`ASK_LATER`].
+/// Number of refusals after which livelet waits [`ASK_LATER`] and not [`ASK_SOON`].
 const SOON_REFUSALS: u32 = 10;
-/// Time until the livelet is asked again after many refusals.
+/// Time after which livelet asks again after many refusals.
 const ASK_LATER: Duration = Duration::from_secs(1);
 
-/// Settings of the wait for an address that another process holds.
+/// Settings for the wait for an address that another process holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
-    /// Time limit of the wait.
+    /// Maximum time to wait.
     pub(crate) limit: Duration,
-    /// `true` if a healthy livelet is to be replaced.
+    /// `true` if livelet asks to replace a healthy livelet (`--takeover`).
     pub(crate) takeover: bool,
-    /// `true` if the port is shared on purpose. No other process is asked to release it then.
+    /// `true` if livelet shares the port on purpose (SO_REUSEPORT). It then asks no other process
+    /// to release the port.
     pub(crate) reuse_port: bool,
 }
 
-/// A listening socket that was found.
+/// A listening socket for an address, or the offer of one.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// The port was free.
+    /// livelet has bound the address itself.
     Bound(TcpListener),
-    /// Another livelet offers its own socket. It withdraws the offer unless that is accepted at
+    /// Another livelet offers its own socket. The offer is withdrawn unless livelet accepts it at
     /// once.
     Offered(Offer),
 }
 
-/// Holder of the address, as the log has named it.
+/// Kind of program that holds the address, as the log has named it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Announced {
     Livelet,
     OtherProgram,
 }
 
-/// Gets a listening socket for each address, in the order of `addresses`.
+/// Gets a listening socket for each address, in the order of `addresses`. Waits for an address that
+/// another process holds.
 ///
 /// # Errors
-/// Returns an error if an address can't be listened on, or was held until the wait was over.
+/// Returns an error if livelet can't listen on an address, or if an address is still held when the
+/// wait is over.
 pub(crate) async fn find(
     addresses: &[Listen],
     wait: Wait,
@@ -93,15 +96,15 @@ pub(crate) async fn find(
     }
 }
 
-/// State of being in line: the conversation with the livelet that holds an address.
+/// Conversation with the livelet that holds an address, in which livelet waits for the socket.
 struct InLine {
     conversation: Conversation,
     since: Instant,
-    /// Description of that livelet. `None` until it has replied.
+    /// Description of the livelet that holds the address. `None` until it has replied.
     livelet: Option<Livelet>,
 }
 
-/// State of the search for sockets.
+/// State of the search for listening sockets.
 struct Search {
     wait: Wait,
     closer: Rc<Closer>,
@@ -110,8 +113,8 @@ struct Search {
 }
 
 impl Search {
-    /// Gets a socket for one address. With `waits`, waits for a held address until the deadline.
-    /// Otherwise gives its holder only the time to reply.
+    /// Gets a socket for one address. If `waits` is `true`, waits until the deadline for an address
+    /// that is held. Otherwise waits only for the reply of its holder.
     async fn find_one(&mut self, address: Listen, waits: bool) -> Result<Found, ListenError> {
         let mut line: Option<InLine> = None;
         let mut ask_at = Instant::now();
@@ -159,10 +162,11 @@ impl Search {
         }
     }
 
-    /// Logs the wait and its reason, unless they are logged already.
+    /// Logs that livelet waits for the address, and why, unless that has been logged.
     ///
     /// # Errors
-    /// Returns an error if the wait is over. The error has the holder of the address.
+    /// Returns an error, which names the holder of the address, if `is_late` is `true`: the wait is
+    /// over.
     fn announce(
         &mut self,
         mut error: ListenError,
@@ -200,13 +204,13 @@ impl InLine {
         }
     }
 
-    /// Returns `true` while the holder has not replied and may still do so. After [`REPLY_LIMIT`]
-    /// it counts as another program.
+    /// Returns `true` while the holder has not replied and still has time to reply. After
+    /// [`REPLY_LIMIT`] the holder counts as another program.
     fn may_still_reply(&self, now: Instant) -> bool {
         self.livelet.is_none() && now < self.since + REPLY_LIMIT
     }
 
-    /// Waits for the next reply. Returns `None` when it is time to try the port again.
+    /// Waits for the next reply of the holder. Returns `None` if it is time to try the port again.
     async fn reply(&self) -> Option<Reply> {
         let reply = async { Some(self.conversation.reply().await) };
         let retry = async {
@@ -217,7 +221,8 @@ impl InLine {
     }
 }
 
-/// Returns the holder of an address: the livelet that has replied, or a process that /proc shows.
+/// Returns the holder of an address: the `livelet` that has replied, or else the socket and process
+/// that /proc shows.
 fn held_by(address: SocketAddr, livelet: Option<Livelet>) -> HeldBy {
     if let Some(livelet) = livelet {
         return HeldBy::Livelet {

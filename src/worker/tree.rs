@@ -220,8 +220,8 @@ impl Tree {
         }
     }
 
-    /// Returns `true` if livelet had children before its exec and no other descendant is left. Also
-    /// returns `true` if livelet has sent KILL and can't find those that are left.
+    /// Returns `true` if all children that are left are from before livelet's exec. After KILL,
+    /// also returns `true` if /proc can't be read, unless livelet is PID 1.
     fn only_earlier_are_left(&self) -> bool {
         if !self.has_earlier && !self.has_killed {
             return false;
@@ -348,9 +348,9 @@ impl Tree {
         self.asked.iter().any(|asked| asked.is_same(process))
     }
 
-    /// Sends the orphan `pid` a stop signal, unless it has had one. If the orphan ignores INT or
-    /// QUIT, also sends TERM: a shell makes processes after `&` ignore both, so that Ctrl-C and
-    /// Ctrl-\ do not affect them (POSIX, 2.12).
+    /// Sends the orphan `pid` a stop signal, unless it has had one. If the signal is INT or QUIT
+    /// and the orphan ignores it, also sends TERM. A shell makes processes after `&` ignore both,
+    /// so that Ctrl-C and Ctrl-\ do not affect them (POSIX, 2.12).
     fn stop_leftover(&self, pid: i32, signal: i32) {
         if self.has_had(pid, signal) {
             return;
