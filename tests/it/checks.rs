@@ -273,7 +273,7 @@ fn an_http_check_judges_the_status_alone() {
 }
 
 #[test]
-fn a_verdict_does_not_wait_for_a_stream_of_events() {
+fn an_http_check_passes_before_an_event_stream_ends() {
     let (addr, count) = server(|stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\n");
         let _ = stream.read_to_end(&mut Vec::new());
@@ -289,7 +289,7 @@ fn a_verdict_does_not_wait_for_a_stream_of_events() {
 }
 
 #[test]
-fn a_server_is_not_reset_while_it_answers() {
+fn an_http_check_does_not_reset_a_server_that_still_sends_its_body() {
     const ANSWERS: usize = 50;
     let finished = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&finished);
@@ -320,7 +320,7 @@ fn a_server_is_not_reset_while_it_answers() {
 }
 
 #[test]
-fn http_checks_send_the_host_that_is_given() {
+fn http_checks_send_the_host_of_check_host() {
     let (addr, _) = server(|stream| {
         let mut request = [0; 4096];
         let length = uninterrupted(|| stream.read(&mut request)).unwrap_or(0);
@@ -347,7 +347,7 @@ fn http_checks_send_the_host_that_is_given() {
 }
 
 #[test]
-fn reads_a_bounded_part_of_an_endless_answer() {
+fn an_http_check_of_an_endless_answer_reads_a_bounded_part() {
     // An endless head, an endless body, a byte at a time, nothing at all.
     let (head, _) = server(|stream| while stream.write_all(b"X: y\r\n").is_ok() {});
     let (fields, _) = server(|stream| {
@@ -387,7 +387,7 @@ fn reads_a_bounded_part_of_an_endless_answer() {
 }
 
 #[test]
-fn a_burst_shares_one_run_and_a_hanging_check_blocks_no_other() {
+fn a_burst_of_probes_shares_one_run_and_a_hanging_check_blocks_no_other() {
     let (addr, count) = server(|stream| drop(stream.read_to_end(&mut Vec::new())));
     let hangs = format!("http://{addr}/");
     let livelet = Livelet::start(&[
@@ -418,7 +418,7 @@ fn a_burst_shares_one_run_and_a_hanging_check_blocks_no_other() {
 }
 
 #[test]
-fn more_probes_than_connections_are_all_answered() {
+fn probes_beyond_max_connections_are_all_answered() {
     // A run takes 300 ms, and a busy machine may accept the burst over several of them: what counts
     // is that most share one.
     let (addr, count) = server(|stream| {
@@ -514,7 +514,7 @@ fn ask(livelet: &Livelet, target: &str, accept: &str) -> Response {
 }
 
 #[test]
-fn answers_in_json_when_asked() {
+fn format_or_accept_selects_a_json_answer() {
     let livelet = Livelet::start(&["--live", "file:/", "--live", "db=file:/\"nope\""]);
     let json = "application/health+json";
     for (target, accept, is_json) in [
@@ -555,7 +555,7 @@ fn answers_in_json_when_asked() {
 }
 
 #[test]
-fn metrics_show_every_check() {
+fn the_metrics_show_every_check() {
     let livelet = Livelet::start(&["--live", "file:/nope", "--ready", "db=file:/"]);
     let response = probe(livelet.addr(), "/metrics");
     assert_eq!(response.status, 200);
@@ -581,7 +581,7 @@ fn metrics_show_every_check() {
 }
 
 #[test]
-fn startup_holds_after_readiness_has_held() {
+fn startupz_stays_200_once_readiness_has_held() {
     let directory = Directory::new();
     let path = directory.path("up");
     let livelet = Livelet::start(&["--ready", &format!("file:{path}")]);
@@ -626,7 +626,7 @@ fn each_change_of_health_is_logged_once() {
 }
 
 #[test]
-fn stops_a_worker_that_stays_unhealthy() {
+fn exit_on_unhealthy_stops_a_worker_that_stays_unhealthy() {
     let directory = Directory::new();
     let path = directory.path("beat");
     let check = format!("heartbeat:{path}:1s");
@@ -677,7 +677,7 @@ fn stops_a_worker_that_stays_unhealthy() {
 }
 
 #[test]
-fn the_exit_code_of_a_program_is_its_verdict() {
+fn the_exit_code_of_the_program_decides_an_exec_check() {
     let directory = Directory::new();
     let script = |name: &str, body: &str| -> String {
         let path = directory.path(name);
@@ -725,7 +725,7 @@ fn the_exit_code_of_a_program_is_its_verdict() {
 }
 
 #[test]
-fn the_first_line_of_a_program_is_the_reason() {
+fn the_first_line_that_an_exec_check_prints_is_its_reason() {
     for (script, reason) in [
         (
             "echo; echo '  disk full'; echo more; exit 3",
@@ -750,7 +750,7 @@ fn the_first_line_of_a_program_is_the_reason() {
 }
 
 #[test]
-fn a_late_program_is_killed_with_its_sessions() {
+fn an_exec_check_that_times_out_is_killed_with_its_descendants() {
     let script = "(setsid sleep 1000 &); setsid sleep 1000 & exec sleep 1000";
     let check = format!("exec:/bin/sh -c '{script}'");
     let livelet = Livelet::start(&["--check-timeout", "1s", "--live", &check]);
@@ -764,7 +764,7 @@ fn a_late_program_is_killed_with_its_sessions() {
 }
 
 #[test]
-fn the_failure_of_a_program_counts_for_a_second() {
+fn the_failure_of_an_exec_check_is_cached_for_one_second() {
     let directory = Directory::new();
     let (up, count) = (directory.path("up"), directory.path("count"));
     let check = format!("exec:/bin/sh -c 'echo x >>{count}; test -e {up}'");

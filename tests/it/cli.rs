@@ -160,7 +160,7 @@ const BAD_STOP_SIGNAL: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn tinis_single_option_names_the_one_in_its_place() {
+fn an_option_of_tini_is_refused_with_the_option_that_replaces_it() {
     assert_args_refused(&["--single", "--", "true"], &["--single", "--group"]);
 }
 
@@ -225,7 +225,7 @@ fn bad_flags_are_refused() {
 }
 
 #[test]
-fn quiet_and_verbose_exclude_each_other() {
+fn quiet_and_verbose_together_are_refused() {
     for args in [&["-q", "-v"][..], &["--verbose", "--quiet"], &["-qv"]] {
         assert_args_refused(args, &[]);
         // Which of the two the line blames is its own choice.
@@ -330,7 +330,7 @@ fn a_value_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn a_bad_value_is_reported_before_a_held_port() {
+fn a_bad_value_is_reported_even_if_the_port_is_held() {
     // The address is held, so an earlier bind would fail with another message.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap().to_string();
@@ -388,7 +388,7 @@ fn assert_serves(command: &mut Command, bound: &str, reachable: &[&str]) {
 }
 
 #[test]
-fn every_address_is_served() {
+fn every_listen_option_is_served() {
     let repeated = ["--listen", "127.0.0.1:0", "-l", "127.0.0.2:0"];
     let listed = ("LIVELET_LISTEN", "127.0.0.1:0 127.0.0.2:0");
     for command in [
@@ -466,7 +466,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn durations_within_the_drain_limit_are_accepted() {
+fn each_form_of_a_duration_up_to_the_drain_limit_is_accepted() {
     for value in ["0s", "0ms", "0m", "0h", "250ms", "5s", "5000ms"] {
         Livelet::start(&["--drain", value]);
         Livelet::start(&[&format!("--drain={value}")]);
@@ -631,7 +631,7 @@ fn help_names_every_option_check_and_path() {
 }
 
 #[test]
-fn each_command_has_a_page_of_its_own() {
+fn help_of_each_command_is_a_page_of_its_own() {
     let mut pages = Vec::new();
     for (command, named) in [
         ("probe", "--timeout DUR"),
@@ -737,7 +737,7 @@ fn a_missing_command_is_reported_with_its_probable_reason() {
 }
 
 #[test]
-fn version_is_one_line() {
+fn version_prints_one_line() {
     let version = printed(&["--version"]);
     assert_eq!(printed(&["-V"]), version);
     assert_eq!(printed(&["version"]), version);

@@ -39,7 +39,7 @@ fn probe_uses_the_port_in_the_platforms_variable() {
 }
 
 #[test]
-fn probe_asks_the_livelet_of_the_same_machine() {
+fn probe_asks_the_livelet_on_the_same_machine() {
     let directory = scratch_directory();
     let path = directory.join("ready").to_str().unwrap().to_string();
     let livelet = Livelet::start_on(&["0.0.0.0:0"], &["--ready", &format!("file:{path}")]);
@@ -81,7 +81,7 @@ fn probe_asks_the_livelet_of_the_same_machine() {
 }
 
 #[test]
-fn probe_makes_a_check_of_its_own() {
+fn probe_with_a_check_runs_that_check_itself() {
     let directory = scratch_directory();
     let at = |name: &str| directory.join(name).to_str().unwrap().to_string();
     let tcp = TcpListener::bind("127.0.0.4:0").unwrap();
@@ -137,7 +137,7 @@ fn stalling(said: Vec<u8>) -> String {
 }
 
 #[test]
-fn probe_is_bounded_in_time_and_output() {
+fn probe_ends_at_its_timeout_and_prints_a_bounded_answer() {
     // The queue is full and never accepted from: a handshake gets no answer.
     let full = TcpListener::bind("127.0.0.4:0").unwrap();
     let _ = rustix::net::listen(&full, 0);
@@ -170,7 +170,7 @@ fn probe_is_bounded_in_time_and_output() {
 }
 
 #[test]
-fn probe_waits_until_its_question_holds() {
+fn probe_with_wait_asks_until_the_endpoint_or_check_holds() {
     let directory = scratch_directory();
     let path = directory.join("up").to_str().unwrap().to_string();
     let late = TcpListener::bind("127.0.0.4:0").unwrap();
@@ -231,7 +231,7 @@ fn on_a_terminal(args: &[&str], listen: &str, variables: &[(&str, &str)]) -> Str
 }
 
 #[test]
-fn probe_has_colours_on_a_terminal_alone() {
+fn probe_prints_colours_only_on_a_terminal() {
     let directory = scratch_directory();
     let path = directory.join("up").to_str().unwrap().to_string();
     let (file, check) = (format!("file:{path}"), format!("a=file:{path}"));
@@ -294,7 +294,7 @@ fn a_bad_command_line_exits_with_125() {
 }
 
 #[test]
-fn notify_sends_its_arguments() {
+fn notify_sends_its_arguments_to_the_notify_socket() {
     let directory = scratch_directory();
     let path = directory.join("notify");
     let name = format!("livelet-test-{}", std::process::id());
@@ -427,7 +427,7 @@ fn install_writes_into_a_directory_and_through_symlinks() {
 }
 
 #[test]
-fn install_without_proc_names_proc() {
+fn install_without_proc_fails_and_names_proc() {
     let mut command = support::command("unshare");
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");

@@ -55,17 +55,17 @@ fn probes_are_answered_over(sent: &[u8]) {
 }
 
 #[test]
-fn probes_are_answered_over_silent_connections() {
+fn probes_are_answered_when_silent_connections_reach_the_limit() {
     probes_are_answered_over(b"");
 }
 
 #[test]
-fn probes_are_answered_over_half_sent_heads() {
+fn probes_are_answered_when_half_sent_heads_reach_the_limit() {
     probes_are_answered_over(b"GET /livez HTTP/1.1\r\nHo");
 }
 
 #[test]
-fn probes_are_answered_over_answered_connections() {
+fn probes_are_answered_when_idle_connections_reach_the_limit() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "64"]);
     let mut streams = Vec::new();
@@ -79,7 +79,7 @@ fn probes_are_answered_over_answered_connections() {
 
 /// Many connections are registered with epoll. A request on the last one of them wakes livelet.
 #[test]
-fn one_of_many_clients_is_answered_each_time() {
+fn a_request_on_one_of_many_idle_connections_wakes_livelet() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "400"]);
     let mut clients: Vec<_> = (0..300).map(|_| idle(&livelet, b"")).collect();
@@ -106,7 +106,7 @@ fn a_connection_with_recent_requests_is_not_evicted() {
 }
 
 #[test]
-fn evicts_the_connection_that_waited_longest() {
+fn at_the_limit_the_connection_that_waited_longest_is_evicted() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "4"]);
     let mut streams: Vec<_> = (0..4)
@@ -135,7 +135,7 @@ fn evicts_the_connection_that_waited_longest() {
 }
 
 #[test]
-fn as_many_connections_as_allowed_stay_open() {
+fn connections_up_to_the_limit_stay_open() {
     let _turn = in_turn();
     for limit in [1, 2, 16] {
         let livelet = Livelet::start(&["--max-connections", &limit.to_string()]);
@@ -231,7 +231,7 @@ fn pipeline(addr: SocketAddr, count: usize, is_over: &AtomicBool) {
 }
 
 #[test]
-fn clients_that_pipeline_do_not_keep_a_probe_from_its_answer() {
+fn clients_that_pipeline_up_to_the_limit_do_not_delay_a_probe() {
     let _turn = in_turn();
     for count in [256, 600] {
         // A check that takes a thread: each answer has to wait for an outcome.

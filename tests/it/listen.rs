@@ -64,7 +64,7 @@ fn a_connection_that_holds_the_port_is_named_with_its_peer() {
 }
 
 #[test]
-fn a_signal_ends_the_wait() {
+fn a_signal_ends_the_wait_for_a_held_port() {
     let other = TcpListener::bind(ADDR).unwrap();
     let addr = other.local_addr().unwrap().to_string();
     for (signal, command, code) in [
@@ -175,7 +175,7 @@ fn each_kind_of_address_is_handed_over() {
 }
 
 #[test]
-fn waits_for_held_addresses_among_several() {
+fn a_takeover_of_some_addresses_binds_the_free_ones_as_well() {
     let mut old = Livelet::start_on(&[ADDR, ADDR, ADDR], &[]);
     let [a, b, c] = [0, 1, 2].map(|index| old.addrs[index].to_string());
     // Two of its three, and one that is free.
@@ -218,7 +218,7 @@ fn listening() -> (TcpListener, SocketAddr) {
 }
 
 #[test]
-fn inherited_sockets_serve_what_was_queued_before() {
+fn connections_queued_on_an_inherited_socket_are_answered() {
     for variables in ["LISTEN_FDS=1", "LISTEN_FDS=1 LISTEN_PID=$$"] {
         let (socket, addr) = listening();
         let mut queued = connect(addr);
@@ -237,7 +237,7 @@ fn inherited_sockets_serve_what_was_queued_before() {
 }
 
 #[test]
-fn sockets_for_another_process_are_left_alone() {
+fn inherited_sockets_for_another_pid_are_ignored() {
     let (socket, addr) = listening();
     let variables = "LISTEN_FDS=1 LISTEN_PID=1";
     let mut command = with_inherited(socket.into(), variables, "--listen 127.0.0.6:0");
@@ -269,7 +269,7 @@ fn inherited_descriptors_that_do_not_listen_are_refused() {
 }
 
 #[test]
-fn no_descriptor_of_livelets_reaches_the_worker() {
+fn the_worker_inherits_no_descriptor_of_livelet() {
     let (socket, _) = listening();
     let script = "-- sh -c 'ls /proc/self/fd >&2; env | grep ^LISTEN >&2; echo end >&2; sleep 100'";
     let variables = "LISTEN_FDS=1 LISTEN_FDNAMES=livelet";
@@ -299,7 +299,7 @@ const SHOW_INHERITED: &str = "[ \\$LISTEN_PID = \\$\\$ ] && own=own || own=other
     3=\\$(readlink /proc/\\$\\$/fd/3) 4=\\$(readlink /proc/\\$\\$/fd/4) >&2; exec sleep 100";
 
 #[test]
-fn sockets_of_other_names_are_the_workers() {
+fn inherited_sockets_with_other_names_are_passed_to_the_worker() {
     for (names, expected) in [
         (
             "livelet:one:two",
@@ -327,7 +327,7 @@ fn sockets_of_other_names_are_the_workers() {
 }
 
 #[test]
-fn all_sockets_are_the_workers_with_an_option_listen() {
+fn with_a_listen_option_all_inherited_sockets_are_passed_to_the_worker() {
     let (socket, addr) = listening();
     let inode = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap();
     let script = format!("--listen 127.0.0.1:0 -- sh -c \"{SHOW_INHERITED}\"");

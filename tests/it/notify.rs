@@ -177,7 +177,7 @@ fn receive(socket: &UnixDatagram) -> String {
 }
 
 #[test]
-fn a_supervisor_gets_whole_messages_but_for_processes_and_descriptors() {
+fn a_supervisor_gets_messages_without_fields_about_processes_and_descriptors() {
     let (socket, above) = supervisor("worker");
     let worker = Worker::start("above", &["--ready", "notify"], Some(&above));
     worker.say(
@@ -191,7 +191,7 @@ fn a_supervisor_gets_whole_messages_but_for_processes_and_descriptors() {
 }
 
 #[test]
-fn livelet_alone_feeds_the_watchdog_while_liveness_passes() {
+fn without_a_worker_livelet_feeds_the_watchdog_while_liveness_holds() {
     let (socket, above) = supervisor("watchdog");
     let file = scratch("alive");
     std::fs::write(&file, "").unwrap();
@@ -219,7 +219,7 @@ fn livelet_alone_feeds_the_watchdog_while_liveness_passes() {
 }
 
 #[test]
-fn livelet_sends_ready_unless_the_worker_does() {
+fn livelet_sends_ready_to_the_supervisor_unless_the_worker_does() {
     let (socket, above) = supervisor("self");
     for args in [&[][..], &["--", "sleep", "1000"]] {
         let mut command = livelet();
@@ -256,7 +256,7 @@ fn notify_socket(livelet: &Livelet) -> SocketAddr {
 }
 
 #[test]
-fn a_supervisor_that_does_not_read_stops_nothing() {
+fn a_supervisor_that_does_not_read_blocks_no_message_of_the_worker() {
     let (_socket, above) = supervisor("deaf");
     let mut command = livelet();
     command.args(["-v", "-l", "127.0.0.1:0", "--ready", "notify"]);
@@ -276,7 +276,7 @@ fn a_supervisor_that_does_not_read_stops_nothing() {
 }
 
 #[test]
-fn an_empty_notify_socket_is_none() {
+fn an_empty_notify_socket_variable_counts_as_unset() {
     let mut command = livelet();
     command.args(["-l", "127.0.0.1:0", "--", "sh", "-c", "exit 0"]);
     let mut livelet = Livelet::start_command(command.env("NOTIFY_SOCKET", ""), 1);
@@ -320,7 +320,7 @@ fn send_with(address: &SocketAddr, message: &[u8], descriptors: &[BorrowedFd<'_>
 }
 
 #[test]
-fn a_barrier_ends_when_the_messages_before_it_are_read() {
+fn a_barrier_is_closed_after_the_messages_before_it_are_read() {
     let worker = Worker::start("barrier", &["--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
     let (reader, writer) = pipe().unwrap();
@@ -346,7 +346,7 @@ fn lingering() -> (TcpListener, Socket) {
 }
 
 #[test]
-fn descriptors_that_hang_in_close_block_nothing() {
+fn received_descriptors_that_hang_in_close_block_nothing() {
     let mut worker = Worker::start("linger", &["--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
     // livelet must be the last to close them.
@@ -391,7 +391,7 @@ impl RuntimeDirectory {
 }
 
 #[test]
-fn the_directory_of_the_socket_is_removed_at_the_end() {
+fn the_directory_of_the_notify_socket_is_removed_at_the_exit() {
     let directory = RuntimeDirectory::new();
     let mut livelet = directory.start();
     let address = notify_socket(&livelet);
@@ -438,7 +438,7 @@ fn the_directory_of_a_crashed_livelet_is_removed_by_the_next_start() {
 }
 
 #[test]
-fn without_a_check_or_a_supervisor_there_is_no_directory() {
+fn without_a_notify_check_or_a_supervisor_no_directory_is_made() {
     let directory = RuntimeDirectory::new();
     let mut command = livelet();
     command.args(["-l", "127.0.0.1:0", "--", "sleep", "1000"]);
@@ -454,7 +454,7 @@ fn open_descriptors(livelet: &Livelet) -> usize {
 }
 
 #[test]
-fn descriptors_of_all_kinds_are_closed() {
+fn received_descriptors_of_all_kinds_are_closed() {
     let worker = Worker::start("kinds", &["--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
     worker.await_status("/readyz", 503);

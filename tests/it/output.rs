@@ -35,7 +35,7 @@ fn wait(child: &mut Child) -> Option<i32> {
 }
 
 #[test]
-fn a_terminal_without_a_reader_blocks_nothing() {
+fn a_stderr_terminal_that_is_not_read_blocks_nothing() {
     let (emulator, line) = terminal();
     let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
     assert_not_held(livelet, "not read");
@@ -53,7 +53,7 @@ fn a_terminal_without_a_reader_blocks_nothing() {
 }
 
 #[test]
-fn a_pipe_or_socket_without_a_reader_blocks_nothing() {
+fn a_stderr_pipe_or_socket_that_is_not_read_blocks_nothing() {
     let (_reader, writer) = rustix::pipe::pipe().unwrap();
     let livelet = KillOnDrop(verbose().stderr(writer).spawn().unwrap());
     assert_not_held(livelet, "pipe");
@@ -66,7 +66,7 @@ fn a_pipe_or_socket_without_a_reader_blocks_nothing() {
 /// O_NONBLOCK is a flag of the open file description, which livelet shares with the worker and the
 /// shell.
 #[test]
-fn the_flags_of_stderr_are_not_changed() {
+fn the_file_status_flags_of_stderr_are_not_changed() {
     let (_emulator, line) = terminal();
     let (_reader, writer) = rustix::pipe::pipe().unwrap();
     for stderr in [std::os::fd::OwnedFd::from(line), writer] {

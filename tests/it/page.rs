@@ -23,7 +23,7 @@ fn get(livelet: &Livelet, target: &str, accept: &str) -> Response {
 }
 
 #[test]
-fn a_browser_gets_a_page_on_the_root_alone() {
+fn a_browser_gets_the_status_page_only_at_the_root_path() {
     let livelet = Livelet::start(&[]);
     let page = get(&livelet, "/", BROWSER);
     assert_eq!(page.status, 200);
@@ -85,7 +85,7 @@ fn a_browser_gets_a_page_on_the_root_alone() {
 }
 
 #[test]
-fn has_the_status_of_liveness_and_shows_how_long_a_check_fails() {
+fn the_status_page_has_the_status_of_liveness_and_shows_how_long_a_check_fails() {
     let path = scratch("up");
     let check = format!("up=file:{}", path.display());
     let livelet = Livelet::start(&["--ready", &check]);
@@ -116,7 +116,7 @@ fn has_the_status_of_liveness_and_shows_how_long_a_check_fails() {
 }
 
 #[test]
-fn names_the_worker_and_the_age_of_its_heartbeat() {
+fn the_status_page_names_the_worker_and_the_age_of_its_heartbeat() {
     let mut command = livelet();
     let beat = scratch("beat");
     File::create(&beat).unwrap();
@@ -144,7 +144,7 @@ fn names_the_worker_and_the_age_of_its_heartbeat() {
 }
 
 #[test]
-fn shows_a_failing_readiness_check_before_passing_ones() {
+fn the_status_page_shows_a_failing_readiness_check_before_passing_ones() {
     let livelet = Livelet::start(&["--ready", "db=file:/nowhere"]);
     let page = get(&livelet, "/", BROWSER).body;
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();

@@ -310,7 +310,7 @@ impl Simulated {
 }
 
 #[test]
-fn every_sequence_of_events_reaches_the_exit() {
+fn every_sequence_of_lifecycle_events_reaches_the_exit() {
     let mut random = Random::new();
     for _ in 0..ROUNDS {
         let plan = random.plan();
@@ -381,7 +381,7 @@ fn a_drain_does_not_outlive_its_deadline() {
 
 /// The status is that of the lines, the body is short, and no reason starts another line.
 #[test]
-fn the_status_of_an_answer_agrees_with_its_lines() {
+fn the_status_of_a_health_answer_agrees_with_its_lines() {
     let mut random = Random::new();
     const FRAGMENTS: [&str; 8] = [
         "a",

@@ -10,7 +10,7 @@ use crate::support::{Livelet, SOON, Socket, finish, livelet, probe, read_respons
 const ADDR: &str = "127.0.0.7:0";
 
 #[test]
-fn two_hundred_restarts_never_fail_on_the_port() {
+fn two_hundred_restarts_on_one_port_all_succeed() {
     let mut livelet = Livelet::start_on(&[ADDR], &[]);
     let addr = livelet.addr();
     let listen = addr.to_string();
@@ -44,7 +44,7 @@ fn two_hundred_restarts_never_fail_on_the_port() {
 }
 
 #[test]
-fn restarts_over_connections_that_were_cut() {
+fn a_restart_after_connections_were_cut_succeeds() {
     let mut livelet = Livelet::start_on(&[ADDR], &["--drain", "0s"]);
     let listen = livelet.addr().to_string();
     for round in 0..20 {
@@ -58,7 +58,7 @@ fn restarts_over_connections_that_were_cut() {
 }
 
 #[test]
-fn restarts_after_a_kill() {
+fn a_restart_after_a_kill_succeeds() {
     let mut livelet = Livelet::start_on(&[ADDR], &[]);
     let listen = livelet.addr().to_string();
     for round in 0..20 {
@@ -85,7 +85,7 @@ fn a_second_livelet_on_a_held_port_fails_and_the_first_serves_on() {
 }
 
 #[test]
-fn fails_on_a_port_of_another_program() {
+fn a_start_on_a_port_of_another_program_fails() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap().to_string();
     assert_held(&["--listen", &addr], &addr);
@@ -106,7 +106,7 @@ fn assert_held(args: &[&str], addr: &str) {
 }
 
 #[test]
-fn two_livelets_share_a_port_on_purpose() {
+fn two_livelets_with_reuse_port_share_a_port() {
     let mut first = Livelet::start(&["--reuse-port"]);
     let addr = first.addr().to_string();
     let second = Livelet::start_on(&[&addr], &["--reuse-port"]);

@@ -47,7 +47,7 @@ fn each_stop_signal_ends_an_idle_livelet_with_0() {
 }
 
 #[test]
-fn a_request_that_was_half_sent_is_answered() {
+fn a_request_half_sent_when_the_drain_begins_is_answered() {
     for cut in [1, 10, HALF.len(), REQUEST.len() - 1] {
         for earlier_request in [false, true] {
             let case = format!("cut at {cut}, a request before it: {earlier_request}");
@@ -74,7 +74,7 @@ fn a_request_that_was_half_sent_is_answered() {
 }
 
 #[test]
-fn a_client_that_never_finishes_is_cut_at_the_deadline() {
+fn a_client_that_never_finishes_its_request_is_cut_at_the_drain_deadline() {
     let table: [(&[&str], Duration); 5] = [
         (&[], ms(5000)),
         (&["--drain", "5s"], ms(5000)),
@@ -107,7 +107,7 @@ fn a_client_that_never_finishes_is_cut_at_the_deadline() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_at_once() {
+fn a_stop_closes_an_idle_connection_at_once() {
     let mut livelet = Livelet::start(&[]);
     let mut stream = asked_once(&livelet);
     let from = Instant::now();
@@ -119,7 +119,7 @@ fn an_idle_connection_is_closed_at_once() {
 }
 
 #[test]
-fn many_idle_connections_are_closed_at_once() {
+fn a_stop_closes_many_idle_connections_at_once() {
     let mut livelet = Livelet::start(&[]);
     let mut streams = Vec::new();
     for _ in 0..10 {
@@ -139,7 +139,7 @@ fn many_idle_connections_are_closed_at_once() {
 }
 
 #[test]
-fn idle_connections_are_closed_while_another_is_waited_for() {
+fn a_stop_closes_idle_connections_while_a_half_sent_request_is_waited_for() {
     let mut livelet = Livelet::start(&[]);
     let mut idle = asked_once(&livelet);
     let mut busy = half_asked(&livelet);
@@ -192,7 +192,7 @@ fn a_second_hup_or_usr2_does_not_end_the_drain() {
 }
 
 #[test]
-fn new_connections_get_one_answer_as_long_as_the_drain_waits_for_older_ones() {
+fn a_connection_made_while_the_drain_waits_gets_one_answer() {
     let mut livelet = Livelet::start(&[]);
     let mut waited_for = half_asked(&livelet);
     livelet.signal("TERM");
@@ -213,7 +213,7 @@ fn new_connections_get_one_answer_as_long_as_the_drain_waits_for_older_ones() {
 }
 
 #[test]
-fn queued_connections_are_answered() {
+fn connections_queued_before_a_stop_are_answered() {
     let mut livelet = Livelet::start(&[]);
     livelet.freeze();
     let paths = ["/livez", "/livez", "/livez", "/livez", "/readyz"];
@@ -281,7 +281,7 @@ fn pipeline_over_a_stop(mut livelet: Livelet, mut stream: TcpStream) {
 }
 
 #[test]
-fn pipelined_requests_of_a_queued_connection_are_answered() {
+fn pipelined_requests_on_a_connection_queued_before_a_stop_are_answered() {
     let livelet = Livelet::start(&[]);
     livelet.freeze();
     let stream = livelet.connect();
@@ -289,7 +289,7 @@ fn pipelined_requests_of_a_queued_connection_are_answered() {
 }
 
 #[test]
-fn pipelined_requests_of_an_idle_connection_are_answered() {
+fn pipelined_requests_on_an_idle_connection_before_a_stop_are_answered() {
     let livelet = Livelet::start(&[]);
     let stream = asked_once(&livelet);
     livelet.freeze();
@@ -297,7 +297,7 @@ fn pipelined_requests_of_an_idle_connection_are_answered() {
 }
 
 #[test]
-fn a_closed_stderr_stops_nothing() {
+fn livelet_serves_after_its_stderr_is_closed() {
     for args in [&[][..], &["-v"]] {
         let mut child = KillOnDrop(
             livelet()

@@ -29,7 +29,7 @@ fn successor(addr: SocketAddr, args: &[&str]) -> Livelet {
 type Steps<'s> = &'s [(&'s str, &'s dyn Fn(&Peer))];
 
 #[test]
-fn a_successor_that_dies_or_hangs_before_taken_leaves_the_socket() {
+fn the_holder_serves_on_if_a_successor_dies_or_hangs_before_taken() {
     let steps: Steps<'_> = &[
         ("connected", &|_| ()),
         ("asked", &|peer| peer.ask(false)),
@@ -61,7 +61,7 @@ fn a_successor_that_dies_or_hangs_before_taken_leaves_the_socket() {
 }
 
 #[test]
-fn a_successor_that_dies_in_line_does_not_delay_the_exit() {
+fn a_waiting_successor_that_dies_or_hangs_does_not_delay_the_holders_exit() {
     for dies in [true, false] {
         let mut holder = Livelet::start_on(&[ADDR], &[]);
         let peer = Peer::connect(holder.addr());
@@ -78,7 +78,7 @@ fn a_successor_that_dies_in_line_does_not_delay_the_exit() {
 }
 
 #[test]
-fn a_successor_owns_the_socket_after_taken() {
+fn the_holder_exits_when_the_successor_has_sent_taken() {
     let mut holder = Livelet::start_on(&[ADDR], &[]);
     let addr = holder.addr();
     let peer = Peer::connect(addr);
@@ -124,7 +124,7 @@ fn rejects_malformed_or_spoofed_handover_requests() {
 
 /// A later version asks, with words that this version does not know.
 #[test]
-fn a_request_of_a_later_version_is_answered() {
+fn a_handover_request_of_a_later_version_is_answered() {
     let holder = Livelet::start_on(&[ADDR], &[]);
     let peer = Peer::connect(holder.addr());
     let pid = std::process::id();
@@ -140,7 +140,7 @@ fn played_holder() -> (TcpListener, SocketAddr, Rendezvous) {
 }
 
 #[test]
-fn a_successor_serves_whenever_the_holder_dies() {
+fn a_successor_serves_at_whichever_step_the_holder_dies() {
     let own = std::process::id();
     let steps: Steps<'_> = &[
         ("accepted", &|_| ()),
@@ -166,7 +166,7 @@ fn a_successor_serves_whenever_the_holder_dies() {
 }
 
 #[test]
-fn a_holder_that_dies_after_its_offer_leaves_the_socket_and_its_queue() {
+fn a_successor_serves_the_queue_of_a_holder_that_died_after_its_offer() {
     let own = std::process::id();
     for says_healthy_first in [false, true] {
         let (socket, addr, rendezvous) = played_holder();
@@ -193,7 +193,7 @@ fn a_holder_that_dies_after_its_offer_leaves_the_socket_and_its_queue() {
 }
 
 #[test]
-fn a_withdrawn_offer_is_not_used() {
+fn a_successor_does_not_use_an_offer_that_was_withdrawn() {
     let own = std::process::id();
     let (socket, addr, rendezvous) = played_holder();
     let mut new = successor(addr, &[]);
@@ -217,7 +217,7 @@ fn a_withdrawn_offer_is_not_used() {
 }
 
 #[test]
-fn a_worker_that_was_started_for_a_lapsed_offer_is_stopped_like_any_other() {
+fn a_worker_started_for_an_offer_that_was_withdrawn_is_stopped_like_any_other() {
     let own = std::process::id();
     let script =
         "trap 'echo told >&2; sleep 0.2; exit 9' TERM; echo go >&2; while :; do sleep 0.01; done";

@@ -8,7 +8,7 @@ use super::messages::*;
 use crate::support::Livelet;
 
 #[test]
-fn bodies_are_never_requests() {
+fn no_byte_of_a_body_is_taken_for_a_request() {
     const INNER: &[u8] = b"GET /readyz HTTP/1.1\r\nHost: h\r\n\r\n";
     // Request line, further fields, whether chunked, how often the inner request is repeated, pause
     // before the body in ms, status.
@@ -98,7 +98,7 @@ fn bodies_are_never_requests() {
 }
 
 #[test]
-fn expect_is_answered_by_the_final_status_before_the_body() {
+fn expect_100_continue_gets_the_final_status_before_the_body_is_sent() {
     #[rustfmt::skip]
     const ROWS: &[(&str, u16)] = &[
         ("GET /livez HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n", 200),

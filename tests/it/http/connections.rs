@@ -154,7 +154,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn empty_lines_between_requests_are_ignored() {
+fn two_empty_lines_between_requests_get_400() {
     let livelet = Livelet::start(&[]);
     let mut client = Client::open(livelet.addr());
     client.send(&spell("geeg")).unwrap();
@@ -204,7 +204,7 @@ fn a_request_split_at_any_byte_is_answered() {
 }
 
 #[test]
-fn a_half_closed_connection_gets_its_answers() {
+fn requests_before_a_half_close_are_answered() {
     // Each often, for what is buffered when the end of the stream is seen depends on the moment.
     #[rustfmt::skip]
     const ROWS: &[(&str, usize)] = &[
@@ -234,7 +234,7 @@ fn a_half_closed_connection_gets_its_answers() {
 }
 
 #[test]
-fn a_half_close_within_a_request_closes() {
+fn a_half_close_within_a_request_closes_the_connection() {
     // Bytes sent first, and the number of their answers with 200. Then the connection ends with a
     // 4xx at most.
     #[rustfmt::skip]
@@ -276,7 +276,7 @@ fn a_half_close_within_a_request_closes() {
 }
 
 #[test]
-fn a_half_close_after_the_answer_closes() {
+fn a_half_close_after_the_answer_closes_the_connection() {
     #[rustfmt::skip]
     const ROWS: &[(&str, usize)] = &[
         ("g", 1),
@@ -311,7 +311,7 @@ fn a_half_close_after_the_answer_closes() {
 
 /// A read(2) ends at urgent data (tcp(7)), although more bytes have arrived.
 #[test]
-fn urgent_data_within_a_head_loses_nothing_behind_it() {
+fn urgent_data_within_a_head_does_not_lose_the_bytes_after_it() {
     use rustix::net::{SendFlags, send};
     let livelet = Livelet::start(&[]);
     for pause in [true, false] {

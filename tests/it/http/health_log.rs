@@ -13,7 +13,7 @@ fn health_lines(log: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_worker_that_never_sends_ready_has_the_reason_in_the_log() {
+fn if_a_worker_never_sends_ready_the_log_gives_the_reason() {
     let mut livelet = Livelet::start(&["--ready", "notify", "--", "sleep", "1000"]);
     // The kubelet sends a startup probe again and again, then TERM.
     for _ in 0..5 {
@@ -30,7 +30,7 @@ fn a_worker_that_never_sends_ready_has_the_reason_in_the_log() {
 }
 
 #[test]
-fn each_change_of_the_failing_set_is_a_line_with_all_names() {
+fn each_change_of_the_failing_checks_is_logged_with_all_their_names() {
     let directory = scratch_directory();
     let [db, queue] = ["db", "queue"].map(|name| directory.join(name));
     let check = |path: &PathBuf| {

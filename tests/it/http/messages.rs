@@ -88,7 +88,7 @@ pub(crate) fn run_cases(args: &[&str], cases: &[Case]) {
 pub(crate) const GOOD: &[u8] = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n";
 
 #[test]
-fn each_path_has_its_answer() {
+fn each_path_gets_its_answer() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"/livez", 200),
@@ -155,7 +155,7 @@ fn each_path_has_its_answer() {
 }
 
 #[test]
-fn a_200_has_its_fields() {
+fn a_200_has_all_its_header_fields() {
     #[rustfmt::skip]
     const ROWS: &[(&str, Option<&str>)] = &[
         ("content-type", Some("text/plain; charset=utf-8")),
@@ -179,7 +179,7 @@ fn a_200_has_its_fields() {
 }
 
 #[test]
-fn each_method_has_its_status() {
+fn each_method_gets_its_status() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], &[u8], u16, After)] = &[
         (b"GET /livez HTTP/1.1", b"Host: h\r\n", 200, Open),
@@ -228,7 +228,7 @@ fn each_method_has_its_status() {
 }
 
 #[test]
-fn each_host_field_has_its_status() {
+fn each_host_field_gets_its_status() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"Host: h\r\n", 200),
@@ -341,7 +341,7 @@ fn each_host_field_has_its_status() {
 }
 
 #[test]
-fn each_target_has_its_status() {
+fn each_request_target_gets_its_status() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         // Absolute form (RFC 9112 §3.2.2).
@@ -461,7 +461,7 @@ fn each_target_has_its_status() {
 }
 
 #[test]
-fn each_version_has_its_status() {
+fn each_http_version_gets_its_status() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"GET /livez HTTP/1.1", 200),
@@ -636,7 +636,7 @@ fn each_malformed_line_or_field_is_rejected() {
 }
 
 #[test]
-fn each_message_length_has_its_status() {
+fn each_content_length_and_transfer_coding_gets_its_status() {
     // The fields that follow Host, what follows the head, and the answer.
     #[rustfmt::skip]
     const ROWS: &[(&[u8], &[u8], u16, After)] = &[
@@ -774,7 +774,7 @@ pub(crate) fn many_fields(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn each_limit_has_its_status() {
+fn each_exceeded_limit_gets_its_status() {
     #[rustfmt::skip]
     let rows = [
         (long_target(2047), 404),
@@ -811,7 +811,7 @@ fn each_limit_has_its_status() {
 }
 
 #[test]
-fn keep_alive_follows_version_and_fields() {
+fn keep_alive_follows_the_http_version_and_the_connection_field() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], &[u8], After)] = &[
         (b"HTTP/1.1", b"Host: h\r\n", Open),

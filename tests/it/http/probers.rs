@@ -161,7 +161,7 @@ fn failing() -> Livelet {
 }
 
 #[test]
-fn each_prober_gets_the_answer_that_it_wants() {
+fn each_prober_gets_the_answer_that_it_expects() {
     let livelets = [Livelet::start(&[]), failing()];
     for prober in PROBERS {
         for (livelet, status) in livelets.iter().zip([prober.passing, prober.failing]) {
@@ -254,7 +254,7 @@ fn scanners_get_405_for_a_known_method_and_501_for_another() {
 }
 
 #[test]
-fn a_prober_with_a_fixed_path_gets_it_by_option() {
+fn the_path_option_answers_a_prober_with_a_fixed_path() {
     let listen = ["--listen", "127.0.0.1:0"];
     let mut by_variable = livelet();
     by_variable
@@ -301,7 +301,7 @@ fn options_status(status: u16) -> u16 {
 }
 
 #[test]
-fn the_port_can_be_the_one_that_a_platform_gives() {
+fn listen_env_port_uses_the_port_that_the_platform_gives() {
     // The port is held, so that no other program can take it before livelet does.
     let held = std::net::TcpListener::bind("[::]:0").unwrap();
     let port = held.local_addr().unwrap().port();
@@ -380,7 +380,7 @@ fn an_empty_line_on_a_kept_connection_does_not_delay_a_stop() {
 }
 
 #[test]
-fn empty_lines_after_a_kept_request_are_ignored() {
+fn two_empty_lines_after_a_request_get_400() {
     let livelet = Livelet::start(&[]);
     let mut stream = livelet.connect();
     stream

@@ -65,7 +65,7 @@ fn an_unfinished_head_gets_408_after_five_seconds() {
 }
 
 #[test]
-fn an_unread_response_is_closed_after_five_seconds() {
+fn a_connection_whose_response_is_unread_is_closed_after_five_seconds() {
     let livelet = Livelet::start(&[]);
     // Little room here, so that the server's side is full soon.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -108,7 +108,7 @@ fn an_unread_response_is_closed_after_five_seconds() {
 
 /// A check sets a deadline 15 s away. Once its client has gone, no wake-up is left.
 #[test]
-fn an_idle_livelet_sleeps() {
+fn an_idle_livelet_does_not_wake_up() {
     let livelet = Livelet::start(&[]);
     let mut client = Client::open(livelet.addr());
     wait_until_sleeping(livelet.pid());

@@ -291,7 +291,7 @@ fn alone(test: &str) -> Command {
 
 #[test]
 #[ignore = "never ends; the tests below run it"]
-fn waits_for_a_process_that_does_not_end() {
+fn fixture_that_waits_for_a_process_that_does_not_end() {
     let directory = scratch_directory();
     // One descendant is in another session, one has lost its parent.
     let script = "setsid sleep 1000 & (sleep 1000 &); echo \"$0\"; exec sleep 1000";
@@ -303,7 +303,7 @@ fn waits_for_a_process_that_does_not_end() {
 #[test]
 fn a_killed_test_process_leaves_no_process_and_no_file() {
     let mut tests = KillOnDrop(
-        alone("waits_for_a_process_that_does_not_end")
+        alone("fixture_that_waits_for_a_process_that_does_not_end")
             .spawn()
             .unwrap(),
     );
@@ -323,7 +323,7 @@ fn a_killed_test_process_leaves_no_process_and_no_file() {
 
 #[test]
 fn a_test_that_times_out_fails_alone() {
-    let mut tests = alone("waits_for_a_process_that_does_not_end");
+    let mut tests = alone("fixture_that_waits_for_a_process_that_does_not_end");
     let output = finish(tests.env(LIMIT_VARIABLE, "1"), SOON);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("does_not_end: killed after 1s"), "{said}");

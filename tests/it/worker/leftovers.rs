@@ -24,7 +24,7 @@ fn start(place: Place, args: &[&str], script: &str) -> Livelet {
 }
 
 #[test]
-fn leftovers_of_a_stop_are_waited_for_as_the_worker_is() {
+fn after_a_stop_leftovers_get_the_signal_and_are_waited_for() {
     for place in PLACES {
         let lines = Lines::new("waits");
         let script = format!(
@@ -70,7 +70,7 @@ fn leftovers_of_a_worker_that_ended_by_itself_are_killed_after_five_seconds() {
 }
 
 #[test]
-fn kill_reaches_processes_that_fork_away_from_it() {
+fn the_kill_reaches_leftovers_that_keep_forking() {
     for place in PLACES {
         // Each generation lives for some milliseconds and starts the next one, in its own session.
         // All end when the file is removed.
@@ -103,7 +103,7 @@ fn kill_reaches_processes_that_fork_away_from_it() {
 }
 
 #[test]
-fn a_leftover_that_ignores_int_gets_term() {
+fn a_leftover_that_ignores_int_or_quit_gets_term() {
     // A shell has what it starts with `&` ignore INT and QUIT.
     for place in PLACES {
         for signal in ["INT", "QUIT"] {
@@ -119,7 +119,7 @@ fn a_leftover_that_ignores_int_gets_term() {
 }
 
 #[test]
-fn children_from_before_exec_read_the_output_to_its_end() {
+fn children_older_than_livelets_exec_read_the_output_to_its_end() {
     let script = r#"
         "$BIN" -l 127.0.0.1:0 -- sh -c 'i=0; while [ $i -lt 300 ]; do echo line; i=$((i + 1)); done; echo last; exit 5'"#;
     let entrypoints = [
@@ -150,7 +150,7 @@ fn children_from_before_exec_read_the_output_to_its_end() {
 }
 
 #[test]
-fn children_from_before_exec_get_no_signal() {
+fn children_older_than_livelets_exec_get_no_signal() {
     for place in PLACES {
         let lines = Lines::new("before");
         let entrypoint = r#"
@@ -174,7 +174,7 @@ fn children_from_before_exec_get_no_signal() {
 }
 
 #[test]
-fn readers_of_the_output_that_do_not_end_have_five_seconds() {
+fn children_older_than_livelets_exec_delay_the_exit_by_five_seconds_at_most() {
     let entrypoint = r#"sleep 1000 & exec "$BIN" -l 127.0.0.1:0 -- sh -c 'trap "exit 3" TERM; echo go >&2; while :; do sleep 0.01; done'"#;
     let mut command = Place::Subreaper.command("sh");
     command.args(["-c", entrypoint]).env("BIN", binary());
@@ -222,7 +222,7 @@ fn without_cap_kill(place: Place, args: &[&str]) -> Command {
 }
 
 #[test]
-fn a_signal_that_cannot_be_sent_is_logged() {
+fn a_signal_that_livelet_may_not_send_is_logged() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -278,7 +278,7 @@ fn a_worker_of_another_user_is_signalled_with_cap_kill() {
 }
 
 #[test]
-fn signals_no_process_if_proc_shows_another_namespace() {
+fn leftovers_get_no_signal_if_proc_belongs_to_another_pid_namespace() {
     // Without a new /proc, its numbers are those of the outer namespace.
     let script = r#"
         for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done
@@ -297,7 +297,7 @@ fn signals_no_process_if_proc_shows_another_namespace() {
 }
 
 #[test]
-fn a_new_pid_namespace_without_a_fork_has_the_worker_as_its_pid_1() {
+fn after_unshare_pid_without_fork_the_worker_is_pid_1() {
     let mut command = support::command("unshare");
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
@@ -318,7 +318,7 @@ fn a_new_pid_namespace_without_a_fork_has_the_worker_as_its_pid_1() {
 }
 
 #[test]
-fn a_stop_signal_of_the_image_has_lame_duck_and_grace() {
+fn lame_duck_and_grace_apply_to_a_signal_of_stop_signal() {
     for place in PLACES {
         let script = "trap 'echo told >&2' QUIT; trap 'exit 0' USR1; echo go >&2; while :; do sleep 0.01; done";
         let options = [
@@ -343,7 +343,7 @@ fn a_stop_signal_of_the_image_has_lame_duck_and_grace() {
 }
 
 #[test]
-fn a_takeover_and_an_unhealthy_worker_are_rewritten_like_a_signal() {
+fn the_stop_of_a_takeover_or_of_an_unhealthy_worker_is_rewritten_by_signal() {
     let script = "trap 'echo got QUIT >&2; exit 0' QUIT; echo go >&2; while :; do sleep 0.01; done";
     let mut old = start(Place::Subreaper, &["--signal", "TERM=QUIT"], script);
     old.wait_until_ready(1);
@@ -378,7 +378,7 @@ fn a_takeover_and_an_unhealthy_worker_are_rewritten_like_a_signal() {
 }
 
 #[test]
-fn signals_of_the_terminal_are_not_logged() {
+fn window_and_job_control_signals_are_not_logged() {
     let mut livelet = start(Place::Subreaper, &[], "echo go >&2; exec sleep 1000");
     livelet.wait_until_ready(1);
     until_said(&mut livelet, "go\n");
@@ -391,7 +391,7 @@ fn signals_of_the_terminal_are_not_logged() {
 }
 
 #[test]
-fn the_worker_alone_is_signalled_when_it_has_left_its_group() {
+fn a_worker_that_left_its_process_group_is_signalled_alone() {
     // The worker goes into a group of its child's.
     let code = r"my $child = fork;
         if ($child == 0) { setpgrp(0, 0); sleep 1000; exit; }

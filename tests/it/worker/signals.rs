@@ -88,7 +88,7 @@ fn catchable() -> impl Iterator<Item = i32> {
 }
 
 #[test]
-fn with_group_each_signal_reaches_the_whole_group() {
+fn with_the_group_option_each_signal_reaches_the_whole_group() {
     let mut livelet = start(&["--group"]);
     for number in catchable() {
         livelet.said.clear();
@@ -103,7 +103,7 @@ fn with_group_each_signal_reaches_the_whole_group() {
 }
 
 #[test]
-fn each_signal_reaches_the_worker_alone() {
+fn without_the_group_option_each_signal_reaches_only_the_worker() {
     let mut livelet = start(&[]);
     // CONT follows Ctrl-Z, which stops the whole group.
     for number in catchable().filter(|&number| number != libc::SIGCONT) {
@@ -124,7 +124,7 @@ fn each_signal_reaches_the_worker_alone() {
 }
 
 #[test]
-fn signals_are_rewritten_and_dropped() {
+fn the_signal_option_rewrites_and_drops_signals() {
     let mut livelet = start(&[
         "--signal",
         "TERM=QUIT",
@@ -171,7 +171,7 @@ fn a_signal_that_comes_twice_is_forwarded_twice() {
 }
 
 #[test]
-fn a_signal_during_the_start_is_not_lost() {
+fn a_signal_during_livelets_start_is_not_lost() {
     for round in 0..100u64 {
         let mut command = livelet();
         command.args(["--listen", "127.0.0.1:0", "--", "sleep", "1000"]);
@@ -190,7 +190,7 @@ fn a_signal_during_the_start_is_not_lost() {
 }
 
 #[test]
-fn signals_of_livelets_own_faults_are_not_forwarded() {
+fn a_sigpipe_that_livelet_causes_is_not_forwarded() {
     // Its stderr is closed: each line that livelet says is a SIGPIPE.
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0", "--", "sleep", "1000"]);
@@ -214,7 +214,7 @@ fn signals_of_livelets_own_faults_are_not_forwarded() {
 }
 
 #[test]
-fn a_flood_of_signals_and_of_orphans_keeps_no_probe_waiting() {
+fn a_flood_of_signals_and_orphans_delays_no_probe() {
     let script = "trap '' 35; echo go >&2; while :; do (sh -c : &); done";
     let mut command = livelet();
     command.args(["-q", "-l", "127.0.0.1:0", "--", "bash", "-c", script]);

@@ -21,7 +21,7 @@ fn sh(script: &str) -> [&OsStr; 3] {
 }
 
 #[test]
-fn the_exit_code_is_the_workers() {
+fn livelet_exits_with_the_workers_code() {
     let table: [(&str, i32); 9] = [
         ("exit 0", 0),
         ("exit 1", 1),
@@ -46,7 +46,7 @@ fn the_exit_code_is_the_workers() {
 }
 
 #[test]
-fn a_command_that_can_not_start_has_its_code_and_reason() {
+fn a_command_that_cannot_start_exits_with_its_code_and_reason() {
     for (program, code) in [
         ("/no/such/program", 127),
         ("no-such-program", 127),
@@ -78,7 +78,7 @@ fn arguments_reach_the_worker_unchanged() {
 /// A shell runs such a script, as with tini: execvp(3) does it, whichever C library livelet is
 /// built with.
 #[test]
-fn a_script_without_interpreter_runs_in_the_shell() {
+fn a_script_without_an_interpreter_line_runs_in_the_shell() {
     let script = scratch("script");
     std::fs::write(&script, "printf '%s|' \"$0\" \"$@\"; exit 3\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -92,7 +92,7 @@ fn a_script_without_interpreter_runs_in_the_shell() {
 }
 
 #[test]
-fn dispositions_are_the_defaults_but_for_an_ignored_hangup() {
+fn the_worker_starts_with_default_signal_dispositions_except_for_an_ignored_hup() {
     for (ignored, raised, code) in [
         ("", "HUP", 129),
         ("HUP", "HUP", 0),
@@ -110,7 +110,7 @@ fn dispositions_are_the_defaults_but_for_an_ignored_hangup() {
 }
 
 #[test]
-fn serves_for_a_worker_that_closes_stdio_or_executes_another() {
+fn livelet_serves_when_the_worker_closes_stdio_or_executes_another_program() {
     for (script, code) in [
         ("exec <&- >&- 2>&-; sleep 0.1; exit 3", 3),
         ("exec sh -c 'exit 4'", 4),
@@ -128,7 +128,7 @@ fn serves_for_a_worker_that_closes_stdio_or_executes_another() {
 }
 
 #[test]
-fn a_worker_that_fills_stderr_does_not_stop_the_answers() {
+fn a_worker_that_fills_stderr_does_not_block_answers() {
     // The worker fills stderr only after USR1, when the ready line is there.
     let script = "trap 'exec yes >&2' USR1; echo go >&2; while :; do sleep 0.01; done";
     let mut command = livelet();
@@ -154,7 +154,7 @@ fn a_worker_that_fills_stderr_does_not_stop_the_answers() {
 }
 
 #[test]
-fn the_worker_dies_with_livelet() {
+fn the_worker_dies_when_livelet_is_killed() {
     let mut livelet = Livelet::start(&[
         "--",
         "sh",
@@ -168,7 +168,7 @@ fn the_worker_dies_with_livelet() {
 }
 
 #[test]
-fn answers_until_the_worker_has_ended() {
+fn all_endpoints_hold_while_the_worker_runs_and_its_end_is_logged() {
     let script = "trap 'exit 7' TERM; echo go >&2; while :; do sleep 0.01; done";
     let mut livelet = Livelet::start(&["--", "sh", "-c", script]);
     livelet.wait_until_said("go\n");
@@ -184,7 +184,7 @@ fn answers_until_the_worker_has_ended() {
 }
 
 #[test]
-fn livelet_moves_to_the_root_and_the_worker_keeps_the_directory() {
+fn livelet_without_an_exec_check_moves_to_the_root_directory_and_the_worker_does_not() {
     for (check, moves) in [(&[][..], true), (&["--live", "exec:/bin/true"], false)] {
         let directory = std::fs::canonicalize(std::env::temp_dir()).unwrap();
         let mut command = livelet();
