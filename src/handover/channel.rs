@@ -1,5 +1,5 @@
-//! Unix sockets between two livelets: the rendezvous, and the channel of one conversation
-//! (unix(7)).
+//! Unix sockets between two livelets (unix(7)): the rendezvous, to which successors connect, and
+//! the channel for each conversation.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,12 +16,12 @@ use super::message::{self, Message};
 use crate::peer::Peer;
 use crate::runtime::Source;
 
-/// Most peers that the kernel queues until the holder accepts them. A flood of strangers fills any
-/// backlog. This one has space for several processes that restart at once.
+/// Maximum number of peers that the kernel queues for the holder to accept. Large enough for
+/// several processes that restart at once. A flood of strangers would fill any queue.
 const BACKLOG: i32 = 128;
 
-/// Socket option by which a socket refuses descriptors (Linux 6.16). The C libraries don't have it
-/// yet.
+/// Number of the option that makes a socket refuse descriptors (Linux 6.16). The C libraries do not
+/// define it yet.
 const SO_PASSRIGHTS: i32 = 83;
 
 fn socket() -> io::Result<OwnedFd> {
@@ -30,23 +30,23 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Returns the abstract name of the rendezvous of an address.
+/// Returns the abstract name of the rendezvous for a listening address.
 fn name(address: SocketAddr) -> io::Result<SocketAddrUnix> {
     let name = format!("livelet/{address}");
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
 
-/// The socket to which successors connect.
+/// Socket to which the successors for one listening address connect.
 #[derive(Debug)]
 pub(super) struct Rendezvous {
     socket: Source<OwnedFd>,
-    /// The kernel can't refuse descriptors (before Linux 6.16), so the queue of a channel may hold
-    /// some.
+    /// `true` if the kernel can't refuse descriptors (before Linux 6.16). The queue of a channel
+    /// may then hold descriptors that a peer has sent.
     pub(super) takes_descriptors: bool,
 }
 
 impl Rendezvous {
-    /// Binds the rendezvous of an address and listens there.
+    /// Binds the rendezvous for a listening address, and listens on it.
     ///
     /// # Errors
     /// Returns the error of socket(2), bind(2) or listen(2).
@@ -62,7 +62,7 @@ impl Rendezvous {
         })
     }
 
-    /// Waits until a peer may have connected. Yields to other tasks at least once.
+    /// Waits until a peer may have connected. Lets other tasks run at least once.
     ///
     /// # Errors
     /// Returns the error of epoll_ctl(2).
@@ -70,33 +70,34 @@ impl Rendezvous {
         self.socket.readable().await
     }
 
-    /// Accepts the next peer.
+    /// Accepts the next peer. Returns the channel to it.
     ///
     /// # Errors
-    /// Returns the error of accept4(2), of kind `WouldBlock` if there is no peer.
+    /// Returns the error of accept4(2). Its kind is `WouldBlock` if no peer has connected.
     pub(super) fn accept(&self) -> io::Result<Channel> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         Ok(Channel::new(accept_with(self.socket.get_ref(), flags)?))
     }
 
-    /// Returns the socket, to be closed.
+    /// Returns the socket, so that the caller can close it.
     pub(super) fn into_socket(self) -> OwnedFd {
         self.socket.into_inner()
     }
 }
 
-/// A message, and the descriptor that came with it.
+/// A message, and the descriptor that came with it, if any.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) message: Message,
     pub(super) descriptor: Option<OwnedFd>,
 }
 
-/// One end of a conversation.
+/// One end of the unix socket connection between a holder and a successor.
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: Source<OwnedFd>,
-    /// Process at the other end, as it was when it connected or listened.
+    /// Process at the other end, as of the time when it connected or listened. `None` if the kernel
+    /// does not report it.
     peer: Option<Peer>,
 }
 
@@ -108,10 +109,11 @@ impl Channel {
         }
     }
 
-    /// Connects to the rendezvous of an address.
+    /// Connects to the rendezvous for a listening address.
     ///
     /// # Errors
-    /// Returns the error of socket(2) or connect(2), of kind `WouldBlock` if the backlog is full.
+    /// Returns the error of socket(2) or connect(2). Its kind is `WouldBlock` if the backlog is
+    /// full.
     pub(super) fn connect(address: SocketAddr) -> io::Result<Channel> {
         let socket = socket()?;
         connect(&socket, &name(address)?)?;
@@ -119,24 +121,25 @@ impl Channel {
     }
 
     /// Returns `true` if the peer has livelet's own uid and pid namespace, as far as the kernel and
-    /// /proc show it.
+    /// /proc show them.
     pub(super) fn is_trusted(&self) -> bool {
         let is_trusted = |peer: Peer| peer.is_of_own_user() && peer.shares_pid_namespace();
         self.peer.is_some_and(is_trusted)
     }
 
-    /// Returns `true` if the kernel reports the same pid for the peer as the peer itself. They
-    /// differ if the peer is in another pid namespace.
+    /// Returns `true` if the kernel reports `pid`, which the peer has sent, as the peer's pid. The
+    /// two differ if the peer is in another pid namespace.
     pub(super) fn confirms(&self, pid: i32) -> bool {
         self.peer.is_some_and(|peer| peer.pid == pid)
     }
 
-    /// Returns the socket, to be closed.
+    /// Returns the socket, so that the caller can close it.
     pub(super) fn into_socket(self) -> OwnedFd {
         self.socket.into_inner()
     }
 
-    /// Sends a message. Never waits: a peer with a full queue does not follow the protocol.
+    /// Sends a message, with a descriptor if there is one. Never waits: a full queue is an error,
+    /// because a peer that follows the protocol does not cause it.
     ///
     /// # Errors
     /// Returns the error of sendmsg(2).
@@ -158,13 +161,13 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for the next message. Returns `None` at the end of the channel, and for bytes that are
-    /// no message.
+    /// Waits for the next message. Returns `None` if the channel is closed or the bytes are not a
+    /// message.
     pub(super) async fn receive(&self) -> Option<Received> {
         self.socket.read_with(receive).await.ok().flatten()
     }
 
-    /// Returns the message that has arrived already. Returns `None` if there is none.
+    /// Returns a message that has already arrived. Returns `None` if there is none.
     pub(super) fn received(&self) -> Option<Received> {
         // The first call may report that the peer has closed before it returns what the peer had
         // sent.
@@ -172,7 +175,8 @@ impl Channel {
         receive(socket).or_else(|_| receive(socket)).ok().flatten()
     }
 
-    /// Shuts the receiving side down, so that the peer can't send any more.
+    /// Shuts down the receiving side of the socket, so that the peer can't send anything from then
+    /// on.
     pub(super) fn stop_receiving(&self) {
         // This fails only if the peer has gone.
         let _ = shutdown(self.socket.get_ref(), Shutdown::Read);
@@ -199,8 +203,8 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
     }))
 }
 
-/// Makes the kernel refuse descriptors for this socket and those accepted from it. Returns `false`
-/// if the kernel can't.
+/// Makes the kernel refuse descriptors that are sent to `socket` or to sockets accepted from it.
+/// Returns `false` if the kernel can't do so.
 #[allow(unsafe_code, reason = "rustix does not have SO_PASSRIGHTS")]
 #[allow(clippy::cast_possible_truncation, reason = "the size of an integer")]
 fn refuse_descriptors(socket: &OwnedFd) -> bool {
@@ -219,8 +223,8 @@ fn refuse_descriptors(socket: &OwnedFd) -> bool {
     outcome == 0
 }
 
-/// Returns the process at the other end, as it was when it connected or listened. Returns `None` if
-/// the kernel does not tell.
+/// Returns the process at the other end, as of the time when it connected or listened. Returns
+/// `None` if the kernel does not report it.
 #[allow(unsafe_code, reason = "rustix can't represent pid 0")]
 #[allow(
     clippy::cast_possible_truncation,

@@ -1,4 +1,4 @@
-//! The holder's side of a handover: the livelet that has the socket.
+//! The holder's side of a handover. The holder is the livelet that has the listening socket.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
@@ -19,34 +19,34 @@ use crate::close::Closer;
 use crate::log;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Most conversations with peers at once.
+/// Maximum number of peers that are in conversation with the holder at the same time.
 const PEERS: usize = 8;
-/// Most peers that are accepted between two waits, so that a flood of them does not stop other
-/// work.
+/// Maximum number of peers that are accepted before other tasks run. A limit is needed so that a
+/// flood of peers does not delay other work.
 const ACCEPTED: usize = 16;
-/// Time for which accepting pauses after an error of accept4(2).
+/// Time for which livelet accepts no peer after an error of accept4(2).
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Number of quick tries to bind the rendezvous: the kernel may keep a predecessor's name for a
-/// moment.
+/// Number of tries to bind the rendezvous at short intervals. The kernel may keep the name of a
+/// predecessor for a moment.
 const QUICK_TRIES: u32 = 50;
-/// Time between two quick tries.
+/// Time between two tries to bind the rendezvous, for the first [`QUICK_TRIES`].
 const QUICK_RETRY: Duration = Duration::from_millis(10);
-/// Time between two later tries, when another process has the name.
+/// Time between two later tries to bind the rendezvous, whose name another process then has.
 const SLOW_RETRY: Duration = Duration::from_secs(5);
 
-/// A listening socket, which a successor may take.
+/// A listening socket that a successor may take.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: Source<TcpListener>,
     address: SocketAddr,
     has_rendezvous: Cell<bool>,
-    /// `true` while a peer has an offer and has not answered it.
+    /// `true` while the socket is offered to a peer and the peer has not replied.
     is_offered: Cell<bool>,
     is_taken: Cell<bool>,
 }
 
 impl Listener {
-    /// Returns a listener without a rendezvous: no successor can ask for it.
+    /// Creates a listener without a rendezvous, so that no successor can ask for its socket.
     ///
     /// # Errors
     /// Returns the error of getsockname(2).
@@ -60,8 +60,8 @@ impl Listener {
         }))
     }
 
-    /// Returns `true` once a successor has taken the socket: from then on only the successor
-    /// accepts.
+    /// Returns `true` once a successor has taken the socket. From then on only the successor
+    /// accepts connections.
     pub(crate) fn is_taken(&self) -> bool {
         self.is_taken.get()
     }
@@ -72,36 +72,36 @@ impl Listener {
 pub(crate) struct Taken {
     pub(crate) address: SocketAddr,
     pub(crate) pid: i32,
-    /// The successor asked to replace a healthy livelet.
+    /// `true` if the successor asked to replace a healthy livelet (`--takeover`).
     pub(crate) by_takeover: bool,
 }
 
-/// Outcome of waiting for a peer's message.
+/// Outcome of the wait for a message from a peer.
 enum Reply {
     Message(Message),
-    /// The channel was closed, or the peer sent bytes that are no message.
+    /// The channel was closed, or the peer sent bytes that are not a message.
     End,
     Silence,
 }
 
-/// Answers successors that ask for the listening sockets.
+/// Lets successors that ask for the listening sockets of livelet have them.
 #[derive(Debug)]
 pub(crate) struct Holder {
     executor: Rc<LocalExecutor<'static>>,
     closer: Rc<Closer>,
     since: Instant,
     is_stopping: Cell<bool>,
-    /// Number of conversations with peers.
+    /// Number of peers that are in conversation with the holder.
     peers: Cell<usize>,
     has_handed_over: Cell<bool>,
-    /// Sockets that [`Holder::taken`] has not returned yet.
+    /// Sockets that successors have taken and [`Holder::taken`] has not returned yet.
     taken: RefCell<Vec<Taken>>,
-    /// Reports changes of the fields above, and of those of a listener.
+    /// Condition that wakes tasks when a field of the holder or of a listener has changed.
     state: Condition,
 }
 
 impl Holder {
-    /// Returns a holder of no socket.
+    /// Creates a holder without sockets.
     pub(crate) fn new(executor: Rc<LocalExecutor<'static>>) -> Rc<Holder> {
         Rc::new(Holder {
             closer: Closer::new(Rc::clone(&executor)),
@@ -115,13 +115,13 @@ impl Holder {
         })
     }
 
-    /// Returns the closer for the channels of strangers.
+    /// Returns the closer, which closes channels of strangers on another thread.
     pub(crate) fn closer(&self) -> &Rc<Closer> {
         &self.closer
     }
 
-    /// Answers successors that ask for this socket. Begins when the predecessor has released the
-    /// rendezvous.
+    /// Starts a task that replies to successors that ask for the socket of `listener`. If there is
+    /// a `predecessor`, the task first waits until it has released the rendezvous.
     pub(crate) fn answer_for(
         self: &Rc<Holder>,
         listener: &Rc<Listener>,
@@ -151,7 +151,7 @@ impl Holder {
         });
     }
 
-    /// Records that a stop has begun: from now on a successor gets the sockets without
+    /// Records that a stop has begun. From then on a successor may take the sockets without
     /// `--takeover`.
     pub(crate) fn stop(&self) {
         if !self.is_stopping.replace(true) {
@@ -159,24 +159,26 @@ impl Holder {
         }
     }
 
-    /// Returns `true` if a successor is asking for a socket, or has taken one.
+    /// Returns `true` if a peer is in conversation with the holder, or a successor has taken a
+    /// socket.
     pub(crate) fn has_successor(&self) -> bool {
         self.peers.get() > 0 || self.has_handed_over.get()
     }
 
-    /// Waits until sockets have been taken, and returns them.
+    /// Waits until a successor has taken a socket. Returns all sockets taken since the last call.
     pub(crate) async fn taken(&self) -> Vec<Taken> {
         self.state.until(|| !self.taken.borrow().is_empty()).await;
         self.taken.take()
     }
 
-    /// Waits until no conversation is left. Once a stop has begun, that takes at most
-    /// [`REPLY_LIMIT`] for each peer in line.
+    /// Waits until no peer is in conversation with the holder. After the beginning of a stop this
+    /// takes at most [`REPLY_LIMIT`] for each peer.
     pub(crate) async fn alone(&self) {
         self.state.until(|| self.peers.get() == 0).await;
     }
 
-    /// Tries to bind the rendezvous until that succeeds. Returns `None` once the listener is gone.
+    /// Tries to bind the rendezvous until that succeeds. Returns `None` if the listener has been
+    /// dropped.
     async fn bind_rendezvous(&self, listener: &Weak<Listener>) -> Option<Rendezvous> {
         let mut tries = 0;
         loop {
@@ -212,7 +214,8 @@ impl Holder {
         }
     }
 
-    /// Accepts peers until the socket is taken or closed.
+    /// Accepts peers at the rendezvous until a successor has taken the socket or livelet has closed
+    /// it.
     async fn accept_peers(self: &Rc<Holder>, listener: &Weak<Listener>, rendezvous: &Rendezvous) {
         let is_over = || {
             let listener = listener.upgrade();
@@ -245,9 +248,10 @@ impl Holder {
         }
     }
 
-    /// Begins a conversation with a peer, unless it is a stranger or there are too many. A stranger
-    /// is told nothing and does not count, because any process of the network namespace can connect
-    /// to an abstract name.
+    /// Begins a conversation with a peer, unless it is a stranger or [`PEERS`] others are in
+    /// conversation. A stranger gets no message and does not count, because any process of the
+    /// network namespace can connect to an abstract name. `may_hold` is `true` if the channel may
+    /// hold descriptors.
     fn accept(self: &Rc<Holder>, listener: &Weak<Listener>, channel: Channel, may_hold: bool) {
         if !channel.is_trusted() {
             log::detail(format_args!(
@@ -264,8 +268,8 @@ impl Holder {
         }
     }
 
-    /// Closes the rendezvous. The closer does that if channels in the queue may hold descriptors of
-    /// strangers.
+    /// Closes the rendezvous. The [`Closer`] closes it on another thread if its queue may hold
+    /// descriptors that strangers have sent.
     fn close_rendezvous(&self, listener: &Weak<Listener>, rendezvous: Rendezvous) {
         if rendezvous.takes_descriptors {
             self.closer.close(vec![rendezvous.into_socket()]);
@@ -278,7 +282,8 @@ impl Holder {
         self.state.changed();
     }
 
-    /// Converses with a peer until the peer has taken the socket, has been refused or has gone.
+    /// Talks to a peer until the peer has taken the socket, has been refused or has closed the
+    /// channel.
     async fn converse(&self, listener: &Weak<Listener>, channel: &Channel) {
         let Reply::Message(Message::Ask { pid, takeover }) = reply(channel).await else {
             return log::detail(format_args!("handover: peer sent no valid request"));
@@ -337,8 +342,8 @@ impl Holder {
         channel.send(healthy, None)
     }
 
-    /// Offers the socket to a peer. Returns `true` if the peer has taken it: the commit point, see
-    /// the module above.
+    /// Offers the socket to a peer. Returns `true` if the peer has taken it. The peer's message is
+    /// the commit point (see [`crate::handover`]).
     async fn is_taken_by(&self, channel: &Channel, listener: &Listener) -> bool {
         let pid = getpid().as_raw_pid();
         let socket = listener.socket.get_ref().as_fd();
@@ -363,7 +368,7 @@ impl Holder {
     }
 }
 
-/// Waits for the next message of a peer, for at most [`REPLY_LIMIT`].
+/// Waits for the next message from a peer, for at most [`REPLY_LIMIT`].
 async fn reply(channel: &Channel) -> Reply {
     let message = async {
         match channel.receive().await {
@@ -378,7 +383,7 @@ async fn reply(channel: &Channel) -> Reply {
     or(message, silence).await
 }
 
-/// Entry in the count of conversations, removed on drop.
+/// Guard that counts a conversation in [`Holder`] until it is dropped.
 #[derive(Debug)]
 struct Conversing(Rc<Holder>);
 

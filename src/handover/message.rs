@@ -1,42 +1,42 @@
-//! Messages of a handover, parsed from bytes and written to text. Pure.
+//! The messages of a handover: parses them from bytes and formats them as text. Pure.
 //!
-//! Text: `livelet VERSION WORD KEY=VALUE...`. A later version may add words and keys. The reader of
-//! an unknown word closes the channel; unknown keys are ignored. A holder replies in the lesser of
-//! its own version and the successor's.
+//! A message is the text `livelet VERSION WORD KEY=VALUE...`. Later versions may add words and
+//! keys. A receiver closes the channel at an unknown word, and ignores unknown keys. A holder
+//! replies in the lesser of its own version and the successor's.
 
 use std::fmt;
 
-/// Version of the messages that this livelet sends.
+/// Version of the protocol that this livelet sends in its messages.
 pub const VERSION: u32 = 1;
-/// Most bytes of a message.
+/// Maximum length of a message in bytes.
 pub const MAX: usize = 512;
 
-/// One message. A pid is the sender's own, as the sender sees it. If the kernel reports another
-/// one, the sender is in another pid namespace.
+/// A message between a holder and a successor. `pid` is the sender's pid in its own pid namespace.
+/// If the kernel reports another pid, the sender is in another pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// Successor: asks for the socket.
+    /// The successor asks for the socket.
     Ask {
         /// Pid of the successor.
         pid: i32,
-        /// A healthy holder is to be replaced.
+        /// `true` if the successor also wants to replace a healthy holder.
         takeover: bool,
     },
-    /// Holder: keeps the socket for now.
+    /// The holder is healthy and keeps the socket for now.
     Healthy {
         /// Pid of the holder.
         pid: i32,
         /// Seconds since the holder began to serve.
         seconds: u64,
     },
-    /// Holder: the socket comes with this message.
+    /// The holder offers the socket, which comes with this message.
     Offer {
         /// Pid of the holder.
         pid: i32,
     },
-    /// Successor: has taken the socket.
+    /// The successor has taken the socket.
     Taken,
-    /// Holder: withdraws the offer.
+    /// The holder withdraws its offer.
     Withdrawn,
 }
 
@@ -55,7 +55,8 @@ impl fmt::Display for Message {
     }
 }
 
-/// Parses a message of any version. Returns `None` if its form or its word is unknown.
+/// Parses a message of any version. Returns `None` if the message is malformed or its word is
+/// unknown.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<Message> {
     let text = std::str::from_utf8(bytes).ok()?;

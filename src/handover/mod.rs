@@ -1,5 +1,5 @@
-//! The handover of a listening socket from one livelet to the next. Connections are accepted at
-//! every moment.
+//! The handover of a listening socket from one livelet to the next. At every moment one of them
+//! accepts connections.
 //!
 //! The livelet that listens on an address is the holder. It also listens on an abstract unix socket
 //! named after the address: the rendezvous (unix(7)). A livelet that finds the address in use is
@@ -50,5 +50,5 @@ pub(crate) use successor::{
     Contact, Conversation, Livelet, Offer, Predecessor, Reply, TakenOver, ask,
 };
 
-/// Time for which each side waits for a message that the other side has to send.
+/// Maximum time for which each side waits for a message that the other side must send.
 pub(crate) const REPLY_LIMIT: Duration = Duration::from_millis(500);

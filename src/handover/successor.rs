@@ -1,4 +1,5 @@
-//! The successor's side of a handover: the livelet that wants the socket.
+//! The successor's side of a handover. The successor is the livelet that wants the listening
+//! socket.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -12,36 +13,37 @@ use super::channel::{Channel, Received};
 use super::message::Message;
 use crate::close::Closer;
 
-/// Result of a connection to the rendezvous of an address.
+/// Result of an attempt to ask the holder of an address.
 #[derive(Debug)]
 pub(crate) enum Contact {
-    /// No process listens at the rendezvous.
+    /// No process can be asked: none listens at the rendezvous, or its queue is full.
     Absent,
-    /// A process of another user or pid namespace listens there. It gets no message.
+    /// A process that is not trusted listens at the rendezvous, or too many descriptors wait to be
+    /// closed. No message was sent.
     Stranger,
-    /// A livelet listens there, and has been asked for the socket.
+    /// A livelet listens at the rendezvous, and has been asked for the socket.
     Asked(Conversation),
 }
 
-/// A conversation with the holder of an address.
+/// A conversation with the livelet that holds `address`.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     channel: Channel,
     address: SocketAddr,
 }
 
-/// Reply of the holder.
+/// Reply from the holder.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// The holder keeps the socket for now, and puts the successor in line.
+    /// The holder keeps the socket for now. The successor may wait in line for it.
     Healthy(Livelet),
-    /// The holder offers the socket.
+    /// The holder offers its listening socket.
     Offered(OfferedSocket),
     /// The holder has closed the channel, or does not follow the protocol.
     Refused,
 }
 
-/// A livelet that serves, as it describes itself.
+/// A livelet that holds a socket, as it describes itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Livelet {
     pub(crate) pid: i32,
@@ -49,14 +51,15 @@ pub(crate) struct Livelet {
     pub(crate) seconds: u64,
 }
 
-/// A socket that the livelet with this pid offers.
+/// A listening socket that the livelet `pid` offers.
 #[derive(Debug)]
 pub(crate) struct OfferedSocket {
     socket: OwnedFd,
     pid: i32,
 }
 
-/// Asks the holder of an address for its socket.
+/// Asks the livelet that holds `address` for its listening socket. `takeover` also asks a healthy
+/// holder to stop. `closer` closes the channel of a process that is not trusted.
 pub(crate) fn ask(address: SocketAddr, takeover: bool, closer: &Rc<Closer>) -> Contact {
     if !closer.is_below_limit() {
         return Contact::Stranger;
@@ -76,7 +79,7 @@ pub(crate) fn ask(address: SocketAddr, takeover: bool, closer: &Rc<Closer>) -> C
 }
 
 impl Conversation {
-    /// Waits for the next reply of the holder.
+    /// Waits for the next reply from the holder.
     pub(crate) async fn reply(&self) -> Reply {
         let Some(Received {
             message,
@@ -98,7 +101,7 @@ impl Conversation {
         }
     }
 
-    /// Returns the offer that ends the conversation.
+    /// Ends the conversation and returns the holder's offer, which can then be accepted.
     pub(crate) fn into_offer(self, offered: OfferedSocket) -> Offer {
         Offer {
             channel: self.channel,
@@ -107,21 +110,21 @@ impl Conversation {
     }
 }
 
-/// An offer of the holder, which the successor may accept.
+/// An offer of the holder's listening socket, which the successor may accept.
 #[derive(Debug)]
 pub(crate) struct Offer {
     channel: Channel,
     offered: OfferedSocket,
 }
 
-/// A socket that the successor has taken, and its predecessor.
+/// A listening socket that the successor has taken, and the livelet that had it before.
 #[derive(Debug)]
 pub(crate) struct TakenOver {
     pub(crate) socket: TcpListener,
     pub(crate) from: Predecessor,
 }
 
-/// The livelet that had the socket. It may still have the rendezvous.
+/// The livelet that had the socket before. It may still have the rendezvous.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     pub(crate) pid: i32,
@@ -149,15 +152,15 @@ impl Offer {
 }
 
 impl Predecessor {
-    /// Waits until the predecessor has released the rendezvous. It then closes the channel, and
-    /// sends nothing before.
+    /// Waits until the predecessor has released the rendezvous. The predecessor then closes the
+    /// channel, and sends nothing before.
     pub(super) async fn gone(self) {
         self.channel.receive().await;
     }
 }
 
-/// Returns `true` if `socket` is a listening TCP socket of the address, and sets it to non-blocking
-/// mode.
+/// Returns `true` if `socket` is a TCP socket that listens on `address`. Also sets it to
+/// non-blocking mode.
 fn listens_on(socket: &OwnedFd, address: SocketAddr) -> bool {
     let socket = SockRef::from(socket);
     let local = socket.local_addr();
