@@ -103,8 +103,8 @@ impl Observer {
     }
 
     /// Returns the outcome of the check `index` for a probe that arrived at `since`, and the event
-    /// that tells how long this outcome has lasted. If the last outcome is too old for this probe,
-    /// starts the check unless it runs already, and returns `None`.
+    /// from which the outcome's age counts. If the last outcome is too old for this probe, starts
+    /// the check unless it runs already, and returns `None`.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,

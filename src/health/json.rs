@@ -1,12 +1,12 @@
-//! Health as JSON, in the form of application/health+json (draft-inadarei-api-health-check).
+//! Health as a JSON document of type application/health+json (draft-inadarei-api-health-check).
 
 use std::fmt::Write as _;
 
 use super::text::{Form, show};
 use super::{Facts, Report};
 
-/// Returns the document, at most `most` bytes. Checks beyond that are left out, and the document
-/// says so.
+/// Returns the JSON document for `report`, at most `most` bytes long. If not all checks fit, leaves
+/// the last ones out, and says so in the document.
 pub(super) fn document(report: &Report<'_>, facts: &Facts<'_>, most: usize) -> String {
     let mut text = format!(
         "{{\"status\":\"{}\",\"version\":\"{}\",\"pid\":{},\"uptime\":{}",
@@ -48,7 +48,7 @@ fn verdict(holds: bool) -> &'static str {
     if holds { "pass" } else { "fail" }
 }
 
-/// Appends a JSON string (RFC 8259 section 7).
+/// Appends `text` to `document` as a JSON string (RFC 8259 section 7).
 fn push(document: &mut String, text: &str) {
     document.push('"');
     show(document, text, Form::Json);

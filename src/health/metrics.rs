@@ -1,10 +1,11 @@
-//! Health in Prometheus' text format 0.0.4.
+//! Health as metrics, in Prometheus' text format 0.0.4.
 
 use std::fmt::Write as _;
 
 use super::{Facts, Report};
 
-/// Returns every metric, at most `most` bytes. Checks beyond that are left out.
+/// Returns the text of all metrics, at most `most` bytes long. If not all checks fit, leaves the
+/// metrics of some checks out.
 pub(super) fn exposition(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> String {
     // Writing to a String cannot fail.
     let mut out = String::new();

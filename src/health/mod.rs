@@ -1,7 +1,8 @@
-//! Health: the endpoints, the verdicts on them, and their rendering.
+//! Health: the endpoints, the verdicts on them, and the rendering of both.
 //!
 //! Pure: a request, the state of the process and the outcomes of checks come in; a response comes
-//! out. [`crate::check`] runs the checks, [`crate::responder`] brings the two together.
+//! out. [`crate::check`] runs the checks, and [`crate::responder`] passes their outcomes to this
+//! module.
 
 mod json;
 mod metrics;
@@ -18,40 +19,41 @@ use crate::http::{Content, Response, Status};
 pub use route::{Alias, Question, Route, View, route};
 pub use verdict::{Change, Verdicts};
 
-/// Longest content of a response, in bytes, the line end after it included.
+/// Maximum length, in bytes, of the content of a response, its line end included.
 const MAX_BODY: usize = 4096;
 
-/// Names of livelet's own checks, which no other check can have.
+/// Names of livelet's own checks. No check of a user can have such a name.
 pub const OWN_NAMES: [&str; 3] = ["worker", "livelet", "shutdown"];
 
-/// State of the process that answers depend on.
+/// State of livelet and its worker that responses depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Snapshot {
-    /// livelet has a command to run.
+    /// `true` if livelet runs a worker.
     pub has_worker: bool,
-    /// A stop has begun: readiness fails, liveness does not.
+    /// `true` once a stop has begun. Readiness then fails, and liveness does not.
     pub is_stopping: bool,
-    /// The worker has ended, and no stop was asked for.
+    /// `true` if the worker has ended before any stop was asked for.
     pub has_worker_failed: bool,
-    /// The worker's program has not been executed in time, as below a mount that hangs.
+    /// `true` if the worker's program could not be executed in time, such as one below a mount that
+    /// hangs.
     pub is_worker_late: bool,
-    /// Process id of the worker, or of livelet if it has none.
+    /// Process id of the worker. If livelet runs no worker, its own process id.
     pub pid: u32,
 }
 
-/// Endpoint: a question that a prober asks.
+/// Endpoint: one of the three questions about health that a prober can ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Liveness: the worker is alive.
+    /// Liveness: is the worker alive?
     Live,
-    /// Readiness: the worker can take work.
+    /// Readiness: can the worker take work?
     Ready,
-    /// Startup: the worker has been ready once.
+    /// Startup: has the worker been ready once?
     Startup,
 }
 
 impl Endpoint {
-    /// Returns the name of the endpoint in answers and in the log.
+    /// Returns the name of the endpoint in responses and in the log.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -62,22 +64,22 @@ impl Endpoint {
     }
 }
 
-/// Outcome of one check.
+/// Name and outcome of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult<'a> {
     /// Name of the check.
     pub name: &'a str,
-    /// `Err` with the reason if the check failed.
+    /// Outcome of the check: `Err` with the reason if the check failed.
     pub outcome: Result<(), Cow<'a, str>>,
-    /// Event that the status page shows beside the outcome. `None` for livelet's own checks.
+    /// Event from which the status page counts the outcome's age. `None` for livelet's own checks.
     pub event: Option<Event>,
 }
 
-/// Event that tells how long an outcome has lasted.
+/// Event from which the age of a check's outcome counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// The event is the last heartbeat of the worker. Otherwise it is the first observation of the
-    /// outcome, which may itself be older.
+    /// `true` if the event is the worker's last heartbeat. `false` if it is livelet's first
+    /// observation of the outcome, which may itself be older.
     pub is_beat: bool,
     /// Time since the event.
     pub age: Duration,
@@ -86,14 +88,15 @@ pub struct Event {
 /// Outcomes of the checks of one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report<'a> {
-    /// The endpoint.
+    /// Endpoint that the checks belong to.
     pub endpoint: Endpoint,
-    /// Checks that the request is about, livelet's own first.
+    /// Checks that the request asks for, livelet's own first.
     pub checks: Vec<CheckResult<'a>>,
 }
 
 impl<'a> Report<'a> {
-    /// Returns the report of livelet's own checks of an endpoint.
+    /// Returns a report with only livelet's own checks of `endpoint`, whose outcomes follow from
+    /// `snapshot`.
     #[must_use]
     pub fn own(endpoint: Endpoint, snapshot: Snapshot) -> Report<'a> {
         let own = |name, failure: Option<&'static str>| CheckResult {
@@ -121,13 +124,13 @@ impl<'a> Report<'a> {
         Report { endpoint, checks }
     }
 
-    /// Returns `true` if no check of the report failed.
+    /// Returns `true` if every check of the report passed.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.failures().next().is_none()
     }
 
-    /// Returns the names of the failed checks and their reasons.
+    /// Returns the name and the reason of each failed check.
     fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
         self.checks.iter().filter_map(|check| {
             let reason = check.outcome.as_ref().err()?;
@@ -136,27 +139,28 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Facts that answers show beside the checks.
+/// Facts about livelet and its worker that responses show beside the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts<'a> {
     /// Process id of livelet.
     pub pid: u32,
-    /// Process id of the worker, or of livelet if it has none.
+    /// Process id of the worker. If livelet runs no worker, its own process id.
     pub worker_pid: u32,
-    /// Command of the worker, or name of the host if there is no worker.
+    /// Command of the worker, shortened. If livelet runs no worker, the name of the host.
     pub owner: &'a str,
-    /// Time since livelet began to serve.
+    /// Time since livelet started to serve.
     pub uptime: Duration,
-    /// Last STATUS of the worker.
+    /// Text of the worker's last STATUS message. `None` if the worker has sent none.
     pub status: Option<&'a str>,
-    /// Number of open connections.
+    /// Number of open HTTP connections.
     pub connections: usize,
-    /// Number of answered requests.
+    /// Number of HTTP requests that livelet has answered.
     pub requests: u64,
 }
 
-/// Returns the answer to a question from the reports on its endpoints. For a filtered question,
-/// `names` are the names of all checks of the endpoint.
+/// Returns the response to `question`. `reports` are the reports on the endpoints of the question,
+/// in the same order. `names` are the names of all checks of the endpoint; only a filtered question
+/// needs them.
 #[must_use]
 pub fn respond(
     question: &Question,
@@ -237,7 +241,8 @@ mod tests {
         route(&request, &[])
     }
 
-    /// Returns the answer to a target while the check `heartbeat` fails.
+    /// Returns status and content of the response to a GET of `target`, while the check `heartbeat`
+    /// fails.
     fn answer(target: &str) -> (Status, String) {
         let response = match question(target) {
             Route::Fixed(response) => response,

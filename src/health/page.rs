@@ -1,5 +1,5 @@
-//! Health as a page for a person who opens `/` in a browser: no script, one answer, reloaded every
-//! few seconds.
+//! Health as a status page for a person who opens `/` in a browser. The page needs no script and no
+//! second request, and reloads itself every few seconds.
 
 use std::fmt::Write as _;
 
@@ -7,8 +7,8 @@ use super::text::{Form, show};
 use super::{Endpoint, Facts, Report};
 use crate::duration::Human;
 
-/// Beginning of every page. Its colours stand out on light and on dark backgrounds, which the
-/// browser chooses.
+/// Beginning of every status page. Its colours can be read on light and on dark backgrounds,
+/// because the browser chooses the background.
 const HEAD: &str = "<!doctype html><html lang=en><meta charset=utf-8>\
 <meta name=viewport content=width=device-width><meta http-equiv=refresh content=5>\
 <link rel=icon href=data:,><style>\
@@ -23,13 +23,13 @@ const FOOT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", refreshed every 5 s, last at "
 );
-/// Space, in bytes, for what follows the last check that fits: a sentence, the foot and the date of
+/// Space, in bytes, that is reserved after the last check: for a sentence, the foot and the date of
 /// the response.
 const TAIL: usize = 64 + FOOT.len();
 
-/// Returns the page of two reports, on liveness and on readiness, at most `most` bytes. Failing
-/// checks come first. Checks beyond `most` bytes are left out, and the page says so. The encoder
-/// appends the date of the response.
+/// Returns the status page, at most `most` bytes long. `reports` are the report on liveness and the
+/// report on readiness. Failing checks come first. If not all checks fit, the page leaves the last
+/// ones out, and says so. The page ends where the encoder appends the date of the response.
 pub(super) fn page(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> String {
     let mut holds = reports.iter().map(Report::holds);
     let [live, ready] = [(); 2].map(|()| holds.next() == Some(true));
@@ -99,7 +99,7 @@ mod tests {
     use crate::health::testing::{FACTS, failed, passed};
     use crate::health::{CheckResult, Event};
 
-    /// Returns the page of a worker whose liveness has these checks beside livelet's own.
+    /// Returns the status page while liveness has livelet's own check and these `checks`.
     fn page_of(checks: Vec<CheckResult<'_>>, status: Option<&str>) -> String {
         let facts = Facts {
             worker_pid: 7,
@@ -115,7 +115,7 @@ mod tests {
         page(&reports, &facts, 4095)
     }
 
-    /// Returns what follows the style.
+    /// Returns the part of a status page that follows its style.
     fn body(page: &str) -> &str {
         page.split_once("</style>").unwrap().1
     }

@@ -1,4 +1,5 @@
-//! Routes: turn the method, path, query and Accept field of a request into a question.
+//! Routing: turns a request's method, path, query and Accept field into a question or a fixed
+//! response.
 
 use super::Endpoint;
 use crate::http::{Method, Request, Response, Status};
@@ -17,59 +18,60 @@ const NOT_ALLOWED: Response = Response::fixed(
 );
 const NOT_IMPLEMENTED: Response = Response::fixed(Status::NotImplemented, "unknown method");
 
-/// Format of an answer.
+/// Format of a response's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
-    /// `ok`, or one line for each check if one fails.
+    /// Text that is `ok` if all checks pass, else one line for each check.
     Plain,
-    /// One line for each check, also if all pass.
+    /// Text with one line for each check, even if all checks pass.
     Verbose,
-    /// The health+json draft.
+    /// JSON of the health+json draft.
     Json,
-    /// HTML.
+    /// HTML status page.
     Page,
-    /// Prometheus text.
+    /// Metrics in Prometheus' text format.
     Metrics,
 }
 
-/// Additional path of an endpoint, from `--path`.
+/// Additional path for an endpoint, which `--path` gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
-    /// The path, which begins with a slash and does not end with one.
+    /// Path, which begins with a slash. It ends with a slash only if it is `/` itself.
     pub path: String,
     /// Endpoint that the path stands for.
     pub endpoint: Endpoint,
 }
 
-/// Question that a request asks, parsed once.
+/// Question that a request asks, parsed from its path, its query and its Accept field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Endpoint that decides the status of the answer.
+    /// Endpoint whose verdict is the status of the response.
     pub endpoint: Endpoint,
-    /// Format of the answer.
+    /// Format of the response's content.
     pub view: View,
-    /// Name of the only check that the answer depends on. `None` for all checks.
+    /// Name of the only check that the response depends on. `None` if it depends on all checks.
     only: Option<String>,
-    /// Names of the checks that the answer does not depend on.
+    /// Names of the checks that the response does not depend on.
     excluded: Vec<String>,
-    /// The method is OPTIONS: the answer has no content if the endpoint passes.
+    /// `true` if the method is OPTIONS. The response then has no content if the endpoint passes.
     pub(super) is_options: bool,
 }
 
-/// Route of a request: how its answer is made.
+/// Way in which a request is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
-    /// This response is the answer, whatever the state.
+    /// This response answers the request, whatever the state of livelet and its worker is.
     Fixed(Response),
-    /// The answer depends on the state.
+    /// The response depends on the outcomes of the checks that this question is about.
     Ask(Question),
 }
 
-/// Returns the route of a request. A method that is not served is refused, whatever the path. A
-/// trailing slash makes no difference.
+/// Returns the route of a request. `aliases` are the additional paths of the endpoints. A method
+/// that livelet does not serve is refused on every path. A trailing slash of the path makes no
+/// difference.
 ///
-/// OPTIONS of an endpoint has the status that GET has, because HAProxy's `option httpchk` asks that
-/// way.
+/// OPTIONS of an endpoint gets a status that tells the verdict, as GET does, because HAProxy's
+/// `option httpchk` asks that way.
 #[must_use]
 pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
     let is_options = match request.method {
@@ -97,10 +99,10 @@ pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
     }
 }
 
-/// Target of a path.
+/// Endpoint, or single check of an endpoint, that a path asks for.
 struct Target<'r> {
     endpoint: Endpoint,
-    /// Name of one check.
+    /// Name of the single check. `None` for the whole endpoint.
     only: Option<&'r str>,
 }
 
@@ -113,7 +115,7 @@ impl Alias {
     }
 }
 
-/// Returns the target of a path without a trailing slash. `/health/...` are the paths of
+/// Returns the target of a path that has no trailing slash. The paths below `/health/` are those of
 /// MicroProfile Health. Returns `None` for an unknown path.
 fn target(path: &str) -> Option<Target<'_>> {
     let endpoint = match path {
@@ -138,8 +140,9 @@ fn target(path: &str) -> Option<Target<'_>> {
     })
 }
 
-/// Returns the view that the Accept field prefers. The page is for `/` alone, without a query. The
-/// page has the status of liveness. So there is no page if an alias makes `/` another endpoint.
+/// Returns the format that the request's Accept field prefers. The status page is only for `/`
+/// without a query, and only if `endpoint` is liveness, because the page has the status of
+/// liveness.
 fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
     let has_page = request.path == "/" && request.query.is_empty() && endpoint == Endpoint::Live;
     let [json, html, text] = weights(request.accept);
@@ -153,7 +156,7 @@ fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
 }
 
 impl Question {
-    /// Returns the question about an endpoint as a whole.
+    /// Creates a question about all checks of an endpoint.
     #[must_use]
     pub fn new(endpoint: Endpoint, view: View) -> Question {
         Question {
@@ -165,7 +168,8 @@ impl Question {
         }
     }
 
-    /// Reads `verbose`, `format=json` and `exclude=NAME` in a query.
+    /// Applies the parameters `verbose`, `format=json` and `exclude=NAME` of a query, and ignores
+    /// others.
     fn read(&mut self, query: &str) {
         for pair in query.split('&') {
             match pair.split_once('=').unwrap_or((pair, "")) {
@@ -177,7 +181,7 @@ impl Question {
         }
     }
 
-    /// Returns the endpoints that the answer shows.
+    /// Returns the endpoints whose checks the response shows.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         match self.view {
@@ -186,7 +190,7 @@ impl Question {
         }
     }
 
-    /// Returns `true` if the answer does not depend on every check of its endpoints.
+    /// Returns `true` if the question leaves out some checks of its endpoint.
     #[must_use]
     pub fn is_filtered(&self) -> bool {
         self.only.is_some() || !self.excluded.is_empty()
@@ -199,23 +203,22 @@ impl Question {
             && !self.excluded.iter().any(|excluded| excluded == name)
     }
 
-    /// Returns `false` if the question is about one check only, and `names` does not have that
-    /// check.
+    /// Returns `true` if the question is about a check in `names`, or about more than one check.
     pub(super) fn is_about_one_of(&self, names: &[&str]) -> bool {
         self.only
             .as_ref()
             .is_none_or(|only| names.contains(&only.as_str()))
     }
 
-    /// Returns the excluded names that are not among `names`.
+    /// Returns the names that the question excludes although they are not in `names`.
     pub(super) fn unknown_exclusions(&self, names: &[&str]) -> impl Iterator<Item = &str> {
         let excluded = self.excluded.iter().map(String::as_str);
         excluded.filter(|name| !names.contains(name))
     }
 }
 
-/// Returns the weights that an Accept field gives to JSON, to HTML and to plain text (RFC 9110
-/// §12.5.1). JSON and HTML have a weight only if the field names them.
+/// Returns the weights of JSON, HTML and plain text in an Accept field, in thousandths (RFC 9110
+/// §12.5.1). The weight of JSON or HTML is 0 unless the field names that type.
 fn weights(accept: &str) -> [u32; 3] {
     let [mut json, mut html, mut text] = [0; 3];
     if accept.is_empty() || accept == "*/*" {
@@ -243,7 +246,7 @@ fn weights(accept: &str) -> [u32; 3] {
     [json, html, text]
 }
 
-/// Parses a weight, `0.85` or `1`, into thousandths.
+/// Returns a weight such as `0.85` or `1` in thousandths. A malformed fraction counts as 0.
 fn thousandths(weight: &str) -> u32 {
     match weight.split_once('.').unwrap_or((weight, "")) {
         ("0", digits) => format!("{digits:0<3}")

@@ -1,4 +1,4 @@
-//! Health as text, a line a check. Also makes text of other programs safe to show.
+//! Health as text, with one line for each check. Escapes text of other programs for every format.
 
 use std::fmt::Write as _;
 
@@ -6,15 +6,16 @@ use super::route::{Question, View};
 use super::{Facts, Report};
 use crate::http::{Response, Status};
 
-/// Answer if all checks pass and the request asks for no more.
+/// Response if all checks pass and the request asks for no details.
 pub(super) const OK: Response = Response::fixed(Status::Ok, "ok");
-/// Longest reason that is shown, in bytes.
+/// Maximum length, in bytes, of text from another program, such as the reason of a failure.
 const MAX_REASON: usize = 256;
-/// Space, in bytes, for the lines after those of the checks: a STATUS of [`MAX_REASON`] bytes,
-/// excluded names and the verdict.
+/// Space, in bytes, that is reserved for the lines after those of the checks: a STATUS of
+/// [`MAX_REASON`] bytes, unknown excluded names and the verdict.
 const TAIL: usize = 511;
 
-/// Returns the content of an answer, at most `most` bytes. Returns `None` if the answer is [`OK`].
+/// Returns the text that answers `question`, at most `most` bytes long. `names` are the names of
+/// all checks of the endpoint. Returns `None` if the response is [`OK`].
 pub(super) fn body(
     question: &Question,
     report: &Report<'_>,
@@ -70,17 +71,17 @@ pub(super) fn body(
     Some(body)
 }
 
-/// Format that a text becomes part of.
+/// Format into which text from another program is inserted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
-    /// A string, RFC 8259 §7.
+    /// JSON string (RFC 8259 §7).
     Json,
     Html,
 }
 
-/// Appends a text of another program: on one line, at most [`MAX_REASON`] bytes, and without any
-/// character that has a meaning in the format.
+/// Appends text from another program to `out` on one line, and cuts it after about [`MAX_REASON`]
+/// bytes. Escapes each character that has a meaning of its own in `form`.
 pub(super) fn show(out: &mut String, text: &str, form: Form) {
     let start = out.len();
     for c in text.chars() {

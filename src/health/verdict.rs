@@ -1,5 +1,5 @@
-//! Verdicts on the endpoints over time: their changes, whether the worker has started, and the time
-//! since which it is unhealthy.
+//! Verdicts on the endpoints over time: when a verdict changes, whether the worker has started, and
+//! since when liveness fails.
 //!
 //! Pure: reports and `now` come in, changes come out.
 
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::{Endpoint, Report};
 use crate::duration::Human;
 
-/// Space for the reasons of one change, in bytes. A line of the log holds 2048 bytes, and every
-/// name has to be on it.
+/// Maximum length, in bytes, of all reasons in one change of health. It leaves space for the name
+/// of every check in a log line, which is at most 2048 bytes long.
 const REASONS: usize = 1024;
 
-/// The last verdict on each endpoint.
+/// Last verdict on each endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdicts {
     live: Option<Verdict>,
@@ -25,26 +25,28 @@ pub struct Verdicts {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Verdict {
-    /// Names of the failing checks; none if the endpoint passes.
+    /// Names of the failing checks. Empty if the endpoint passes.
     failing: Vec<String>,
-    /// Time since which the endpoint passes or fails.
+    /// Time at which the endpoint last changed from passing to failing or back, or of the first
+    /// report.
     since: Instant,
 }
 
-/// A change of health. Its text is a line of the log.
+/// Change of an endpoint's health. Its text is a line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     endpoint: Endpoint,
-    /// Failing checks with their reasons; empty if the endpoint passes.
+    /// Text of the failing checks with their reasons. Empty if the endpoint passes.
     failures: String,
-    /// Verdict before this change, and the time for which that verdict held. `None` if only the set
-    /// of failing checks has changed, or if this is the first verdict.
+    /// Verdict before this change, `true` for a pass, and how long that verdict lasted. `None` if
+    /// only the set of failing checks has changed, or if the endpoint had no verdict before.
     before: Option<(bool, Duration)>,
 }
 
 impl Verdicts {
-    /// Records the report on all checks of an endpoint. Returns the change if the set of failing
-    /// checks differs from that of the last report. Returns `None` for a first report that passes.
+    /// Records a report on all checks of an endpoint. Returns the change if the failing checks are
+    /// not the same as in the last report. Returns `None` if they are the same, or if a first
+    /// report passes.
     pub fn judge(&mut self, report: &Report<'_>, now: Instant) -> Option<Change> {
         let holds = report.holds();
         self.has_lived |= holds && report.endpoint == Endpoint::Live;
@@ -90,14 +92,14 @@ impl Verdicts {
         })
     }
 
-    /// Returns `true` once readiness or startup has passed.
+    /// Returns `true` once a report on readiness or on startup has passed.
     #[must_use]
     pub fn has_started(&self) -> bool {
         self.has_started
     }
 
-    /// Returns the time since which liveness fails. Returns `None` if liveness passes, or has never
-    /// passed.
+    /// Returns the time since which liveness has failed without a break. Returns `None` if liveness
+    /// passes, or has never passed.
     #[must_use]
     pub fn unhealthy_since(&self) -> Option<Instant> {
         let live = self.live.as_ref().filter(|_| self.has_lived)?;
@@ -105,7 +107,8 @@ impl Verdicts {
     }
 }
 
-/// Returns the beginning of a text, at most `most` bytes, cut between two characters.
+/// Returns the longest beginning of `text` that has at most `most` bytes and ends between two
+/// characters.
 fn shortened(text: &str, most: usize) -> &str {
     let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
     let end = ends.take_while(|&end| end <= most).last();
