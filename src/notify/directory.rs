@@ -1,9 +1,9 @@
-//! The directory of the notify socket: private, because many libraries do not support abstract
-//! names.
+//! The private directory with the notify socket. A path is used because many libraries do not
+//! support abstract names of sockets.
 //!
-//! A worker that drops its uid can reach the socket, but no other process can find it. The
-//! directory can be searched and not listed, and the socket's name is random. /proc/net/unix shows
-//! the name under which a socket was bound, so the file is renamed after that.
+//! A worker that drops its uid can reach the socket, but an unrelated process can't find it. The
+//! directory can be searched and not listed, and the name of the socket is random. /proc/net/unix
+//! shows the name under which a socket was bound, so the file is renamed after bind(2).
 
 use std::env;
 use std::fs::{self, DirBuilder, DirEntry, Permissions};
@@ -19,22 +19,22 @@ use std::path::{Path, PathBuf};
 use rustix::net::{SocketAddrUnix, bind};
 use rustix::process::geteuid;
 
-/// Prefix of the names of all directories.
+/// Prefix of the names of all notify directories.
 const PREFIX: &str = "livelet-notify-";
-/// Most directories that are tried below one parent: a cleaner can remove one before its socket is
-/// bound.
+/// Maximum number of tries to make a directory below one parent. A cleaner can remove a new
+/// directory before its socket is bound.
 const TRIES: usize = 3;
 
-/// A directory with the notify socket in it. Both are removed on drop.
+/// A directory with the notify socket in it. Both are removed when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
     directory: PathBuf,
-    /// Path of the socket.
+    /// Path of the socket, as the worker gets it.
     pub(super) socket: PathBuf,
 }
 
 impl Directory {
-    /// Binds the socket to a path in a new directory. Returns `None` if no directory can be made.
+    /// Binds `socket` to a path in a new directory. Returns `None` if no parent allows that.
     pub(super) fn bind(socket: &OwnedFd) -> Option<Directory> {
         places().iter().find_map(|place| {
             remove_leftovers(place);
@@ -70,7 +70,8 @@ impl Drop for Directory {
     }
 }
 
-/// Returns the parents in which the directory can be made: `$XDG_RUNTIME_DIR`, `/run` and `/tmp`.
+/// Returns the parents that are tried for a notify directory: `$XDG_RUNTIME_DIR`, `/run` and
+/// `/tmp`. Leaves out those that the worker can't reach.
 fn places() -> Vec<PathBuf> {
     let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let all = own.into_iter().chain(["/run".into(), "/tmp".into()]);
@@ -78,8 +79,8 @@ fn places() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns `true` if a worker can reach files in `place`. A worker that root starts may drop root's
-/// rights.
+/// Returns `true` if the worker can reach files in the directory `place`. If livelet runs as root,
+/// other users must be able to reach them, because the worker may drop root's rights.
 fn is_reachable(place: &Path) -> bool {
     let is_searchable = |mode: u32| mode & 0o001 != 0;
     fs::metadata(place)
@@ -92,7 +93,7 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Removes the directories that crashed livelets of this user have left.
+/// Removes the notify directories in `place` that crashed livelets of the same user have left.
 fn remove_leftovers(place: &Path) {
     for entry in entries(place) {
         let name = entry.file_name();
@@ -106,7 +107,7 @@ fn remove_leftovers(place: &Path) {
     }
 }
 
-/// Returns the entries of a directory, as far as it can be read.
+/// Returns the entries of a directory. Returns none if the directory can't be read.
 fn entries(directory: &Path) -> Vec<DirEntry> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.flatten().collect()
@@ -119,15 +120,16 @@ fn sockets(directory: &Path) -> Vec<PathBuf> {
     found.iter().map(DirEntry::path).collect()
 }
 
-/// Returns `true` if no process holds the socket. connect(2) is refused then, whatever pid
-/// namespace the holder was in.
+/// Returns `true` if no process has the socket open. connect(2) is refused in this case, in
+/// whichever pid namespace its process was.
 fn is_dead(socket: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|client| client.connect(socket));
     connected.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Removes the unused sockets in a directory, and the directory if it is empty then. Each socket is
-/// checked: a directory that can't be read, for lack of descriptors, may hold a socket in use.
+/// Removes the sockets in `directory` for which `is_unused` returns `true`, then the directory if
+/// it is empty. Each socket is checked, because a directory that could not be read may have a
+/// socket in use.
 fn remove(directory: &Path, is_unused: fn(&Path) -> bool) {
     for socket in sockets(directory) {
         if is_unused(&socket) {

@@ -1,11 +1,11 @@
-//! Messages of sd_notify(3): lines, each with one assignment. Pure.
+//! Messages of sd_notify(3). A message has lines, each with one assignment. Pure.
 
 use std::time::Duration;
 
-/// Longest message that is read, in bytes: as long as systemd's.
+/// Maximum length, in bytes, of an sd_notify message. The same as in systemd.
 pub(super) const MAX: usize = 4096;
-/// Assignments that are not relayed to livelet's supervisor: its main process is livelet, and no
-/// descriptors are relayed.
+/// Names of assignments that are not relayed to livelet's own supervisor. Its main process is
+/// livelet and not the worker, and livelet relays no descriptors.
 const NOT_RELAYED: [&[u8]; 9] = [
     b"MAINPID",
     b"MAINPIDFD",
@@ -18,7 +18,7 @@ const NOT_RELAYED: [&[u8]; 9] = [
     b"BARRIER",
 ];
 
-/// A well-formed message.
+/// An sd_notify message without zero bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'m>(&'m [u8]);
 
@@ -32,21 +32,21 @@ pub(super) enum Field {
     Watchdog,
     WatchdogTrigger,
     WatchdogUsec(Duration),
-    /// Time, from the message on, in which the watchdog does not fail.
+    /// Time from this message on during which the watchdog check does not fail.
     ExtendTimeout(Duration),
 }
 
 impl<'m> Message<'m> {
-    /// Returns the message in a datagram. A zero byte at the end is dropped, as it ends a C string.
-    /// Returns `None` if there is a zero byte elsewhere.
+    /// Parses a datagram as a message. Drops a zero byte at the end, which ends a C string. Returns
+    /// `None` if there is a zero byte elsewhere.
     #[must_use]
     pub fn parse(datagram: &'m [u8]) -> Option<Message<'m>> {
         let text = datagram.strip_suffix(b"\0").unwrap_or(datagram);
         (!text.contains(&0)).then_some(Message(text))
     }
 
-    /// Returns the lines. A line ends at CR too, as for systemd: a supervisor must not see a line
-    /// that livelet did not.
+    /// Returns the lines of the message that are not empty. A CR ends a line as well, as in
+    /// systemd. Otherwise a supervisor could see a line that livelet does not.
     fn lines(self) -> impl Iterator<Item = &'m [u8]> {
         let lines = self.0.split(|b| b"\n\r".contains(b));
         lines.filter(|line| !line.is_empty())
@@ -56,7 +56,8 @@ impl<'m> Message<'m> {
         self.lines().filter_map(field)
     }
 
-    /// Returns the message to relay, without the assignments in [`NOT_RELAYED`].
+    /// Returns the message for livelet's own supervisor, without the assignments in
+    /// [`NOT_RELAYED`].
     #[must_use]
     pub fn relayed(self) -> Vec<u8> {
         let is_relayed = |line: &&[u8]| {
@@ -84,8 +85,8 @@ fn field(line: &[u8]) -> Option<Field> {
     })
 }
 
-/// Parses a number of microseconds. Returns `None` for zero, and for the number that systemd uses
-/// as infinity.
+/// Parses a number of microseconds. Returns `None` if `text` is not a number, is zero, or is the
+/// number that systemd uses for infinity.
 pub(super) fn microseconds(text: &str) -> Option<Duration> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let usec: u64 = text.parse().ok().filter(|_| digits)?;

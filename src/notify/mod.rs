@@ -1,4 +1,4 @@
-//! sd_notify(3): the messages of the worker to livelet, and those of livelet to its own supervisor.
+//! sd_notify(3): messages from the worker to livelet, and from livelet to its own supervisor.
 
 mod directory;
 mod message;

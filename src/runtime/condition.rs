@@ -1,4 +1,4 @@
-//! Conditions: tasks of one thread wait for changes of state.
+//! Conditions: a task waits for a change of state that another task of the same thread makes.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -12,7 +12,7 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// Waits until `holds` returns `true`. Calls it again after each change.
+    /// Waits until `holds` returns `true`. Calls `holds` again after each [`Condition::changed`].
     pub(crate) async fn until(&self, holds: impl Fn() -> bool) {
         poll_fn(|cx| {
             if holds() {
@@ -24,7 +24,7 @@ impl Condition {
         .await;
     }
 
-    /// Registers the task of `cx` to be woken by the next change.
+    /// Registers the task of `cx` to be woken by the next [`Condition::changed`].
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -32,7 +32,7 @@ impl Condition {
         }
     }
 
-    /// Wakes all tasks that wait.
+    /// Wakes all tasks that wait for a change of state.
     pub(crate) fn changed(&self) {
         self.waiting.take().into_iter().for_each(Waker::wake);
     }

@@ -1,4 +1,4 @@
-//! The runtime: one thread, one wait, and smol's executor for the tasks.
+//! The runtime: one thread that waits in one place, and smol's executor, which runs the tasks.
 //!
 //! The core waits with an epoll of its own ([`reactor`]) and not with async-io, smol's reactor, for
 //! two reasons:
@@ -9,12 +9,12 @@
 //!   with async-io and 6 here. The CPU time of such a probe, one in 100 ms, is 1.4 times that of
 //!   nginx with async-io and 0.8 times here.
 //!
-//! `tests/bench/runtime` measures both. Connections of checks and `livelet probe` go through
-//! async-net. Calls that may block have threads of their own (`crate::close`, `crate::check`):
-//! `smol::unblock` spins while the system refuses a thread.
+//! `tests/bench/runtime` measures both. Connections of checks and of `livelet probe` go through
+//! async-net. Calls that may block run on threads of their own (`crate::close`, `crate::check`),
+//! and not through `smol::unblock`: it spins while the system refuses a thread.
 //!
-//! Sources and timers belong to the thread that calls [`block_on`]. Other threads only wake its
-//! tasks.
+//! Sources and timers belong to the thread that calls [`block_on`]. Other threads only wake tasks
+//! of that thread.
 
 mod condition;
 mod reactor;
@@ -37,11 +37,11 @@ pub(crate) use condition::Condition;
 pub(crate) use reactor::Source;
 pub(crate) use timer::Timer;
 
-/// Most tasks that run between two waits, so that tasks which always have more to do don't keep
-/// events from others.
+/// Maximum number of tasks that run before livelet looks for events. A limit is needed because
+/// tasks that always have more to do would delay the events for others.
 const TASKS: usize = 256;
 
-/// Runs `future` to its end, and the tasks of `executor` meanwhile.
+/// Runs `future` to its end and returns its output. Runs the tasks of `executor` meanwhile.
 ///
 /// # Errors
 /// Returns the error of epoll_create1(2), eventfd(2), epoll_ctl(2) or epoll_wait(2).
@@ -90,7 +90,8 @@ pub(crate) fn block_on<T>(
     }
 }
 
-/// Ends the wait of [`block_on`] by an eventfd(2) if a wait is going on.
+/// Wakes the thread of [`block_on`] through an eventfd(2) if the thread is waiting in
+/// epoll_wait(2).
 #[derive(Debug)]
 struct Alarm {
     event: OwnedFd,
@@ -109,7 +110,7 @@ impl Alarm {
     }
 }
 
-/// Waker of [`block_on`]'s future, or of its next task.
+/// Source of a waker that marks the future of [`block_on`], or its next task, as due.
 #[derive(Debug)]
 struct Wakeup {
     alarm: Arc<Alarm>,
@@ -117,7 +118,7 @@ struct Wakeup {
 }
 
 impl Wakeup {
-    /// Returns a wakeup that is due, so that the first round of the loop polls.
+    /// Creates a wakeup that is due, so that [`block_on`] polls in its first round.
     fn new(alarm: &Arc<Alarm>) -> Arc<Wakeup> {
         Arc::new(Wakeup {
             alarm: Arc::clone(alarm),

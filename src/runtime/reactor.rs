@@ -1,7 +1,9 @@
-//! The one wait: an edge-triggered epoll(7) that every descriptor of the core is registered with.
+//! The only place where livelet waits: an edge-triggered epoll(7) with every descriptor except
+//! those of async-net.
 //!
-//! A call is tried first. If it would block, the source is registered once and keeps the waker of
-//! its task. Any change wakes that task, and the call is tried again. This order has two effects:
+//! A system call is tried first. If it would block, the source is registered once and keeps the
+//! waker of its task. Any change of the descriptor wakes the task, which tries the call again. This
+//! order has two effects:
 //!
 //! - An event for a call that has succeeded meanwhile makes a task try in vain, and does no harm.
 //!   So keys are used again without a generation. A source is never removed by EPOLL_CTL_DEL: the
@@ -9,8 +11,8 @@
 //! - EPOLL_CTL_ADD and EPOLL_CTL_MOD report a source that is ready already. So no change is lost
 //!   between the call that would have blocked and the registration.
 //!
-//! Soundness needs nothing of this: `epoll_ctl` borrows the descriptor from the source that owns
-//! it.
+//! Memory safety does not depend on this order: `epoll_ctl` borrows the descriptor from the source
+//! that owns it.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -26,15 +28,16 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use slab::Slab;
 
-/// Changes that a call may wait for, each reported once (edge-triggered).
+/// Any change of a descriptor that a system call may wait for, reported once (edge-triggered).
 const ANY_CHANGE: EventFlags = READABLE.union(EventFlags::OUT);
-/// Bytes to read, connections to accept, or their end, reported once (edge-triggered).
+/// Changes that end a wait for reading: bytes, connections or the end of the stream. Reported once
+/// (edge-triggered).
 const READABLE: EventFlags = EventFlags::IN
     .union(EventFlags::RDHUP)
     .union(EventFlags::ET);
-/// Most events that one epoll_wait(2) returns. The next call returns further ones.
+/// Maximum number of events that one epoll_wait(2) returns. The next call returns further events.
 pub(super) const EVENTS: usize = 64;
-/// Longest timeout of one epoll_wait(2), in seconds. The kernel counts milliseconds in an `int`.
+/// Maximum timeout of one epoll_wait(2), in seconds. The kernel counts milliseconds in an `int`.
 const MAX_TIMEOUT: i64 = 24 * 60 * 60;
 
 thread_local! {
@@ -43,15 +46,16 @@ thread_local! {
     };
 }
 
-/// The epoll of this thread, and the tasks that wait for its sources.
+/// The epoll of this thread, and the wakers of the tasks that wait for its sources.
 #[derive(Debug)]
 struct Reactor {
     epoll: Option<OwnedFd>,
-    /// Waker of the task that waits for a source, by the source's key.
+    /// Waker of the task that waits for each source. The key is that of the source.
     wakers: Slab<Waker>,
 }
 
-/// Opens the epoll of this thread. Each write to `alarm`, an eventfd(2), ends a wait.
+/// Opens the epoll of this thread. Each write to `alarm`, an eventfd(2), ends the call of [`wait`]
+/// that is going on.
 ///
 /// # Errors
 /// Returns the error of epoll_create1(2) or epoll_ctl(2).
@@ -63,11 +67,10 @@ pub(super) fn open(alarm: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until a source has changed or `timeout` has passed, and fills `events` up to their
-/// capacity.
+/// Waits until a descriptor has changed or `timeout` has passed. Fills `events` up to its capacity.
 ///
 /// # Errors
-/// Returns the error of epoll_wait(2), unless a signal interrupted the wait.
+/// Returns the error of epoll_wait(2). A wait that a signal interrupts is no error.
 pub(super) fn wait(events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
     events.clear();
     let timeout = timeout.map(|timeout| Timespec {
@@ -84,7 +87,7 @@ pub(super) fn wait(events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Re
     }
 }
 
-/// Wakes the task that waits for the source of an event.
+/// Wakes the task that waits for the source to which `event` belongs.
 pub(super) fn wake(event: &Event) {
     let key = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
     let waker = REACTOR.with_borrow(|reactor| reactor.wakers.get(key).cloned());
@@ -94,7 +97,8 @@ pub(super) fn wake(event: &Event) {
     }
 }
 
-/// A descriptor in non-blocking mode that tasks of this thread wait for, one task at a time.
+/// A descriptor in non-blocking mode that a task of this thread can wait for. Only one task may
+/// wait at a time.
 #[derive(Debug)]
 pub(crate) struct Source<T> {
     io: T,
@@ -115,18 +119,18 @@ impl<T: AsFd> Source<T> {
         &self.io
     }
 
-    /// Returns the wrapped descriptor, which stays registered until it is closed.
+    /// Returns the wrapped descriptor. It stays registered with epoll until it is closed.
     pub(crate) fn into_inner(self) -> T {
         self.io
     }
 
-    /// Returns the wrapped descriptor for a call that changes it.
+    /// Returns the wrapped descriptor for calls that need it as mutable.
     pub(crate) fn get_mut(&mut self) -> &mut T {
         &mut self.io
     }
 
-    /// Calls `operation`, and again after each change of the descriptor, until the call would not
-    /// block.
+    /// Calls `operation` until it does not return `WouldBlock`, and waits for a change of the
+    /// descriptor between two calls.
     ///
     /// # Errors
     /// Returns the error of `operation`, or of epoll_ctl(2).
@@ -137,7 +141,8 @@ impl<T: AsFd> Source<T> {
         poll_fn(|cx| self.poll_with(cx, &mut operation)).await
     }
 
-    /// Calls `operation`. If the call would block, registers `cx` to be woken by the next change.
+    /// Calls `operation`. If that returns `WouldBlock`, returns `Poll::Pending` and registers `cx`
+    /// to be woken by the next change of the descriptor.
     pub(crate) fn poll_with<R>(
         &self,
         cx: &Context<'_>,
@@ -156,12 +161,12 @@ impl<T: AsFd> Source<T> {
         }
     }
 
-    /// Asks epoll to report the descriptor again, and waits for that report or for another wake of
-    /// the task.
+    /// Waits until the descriptor is readable, or until the task is woken for another reason. Makes
+    /// epoll report a descriptor that is readable already.
     ///
-    /// A loop that handles one item after each wait can't hold the thread, whatever its peers send.
-    /// This is also cheaper than a second call that finds the queue empty: epoll_ctl(2) takes 0.4
-    /// us, accept4(2) 4.2 us.
+    /// A loop that handles one item after each wait lets other tasks run, whatever its peers send.
+    /// The wait is also cheaper than a second call that finds the queue empty: epoll_ctl(2) takes
+    /// 0.4 us, accept4(2) takes 4.2 us.
     ///
     /// # Errors
     /// Returns the error of epoll_ctl(2).
@@ -181,25 +186,26 @@ impl<T: AsFd> Source<T> {
     }
 }
 
-/// The registration of a source with the reactor of this thread.
+/// Registration of a source with the reactor of this thread.
 #[derive(Debug, Default)]
 struct Registration {
-    /// `None` until the source waits for the first time.
+    /// Key and interest of the source. `None` until a task waits for the source for the first time.
     registered: Cell<Option<Registered>>,
     of_this_thread: PhantomData<*const ()>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Registered {
-    /// Key of the waker in the reactor's table.
+    /// Key of the waker in [`Reactor::wakers`].
     key: usize,
-    /// `true` if epoll reports any change, and not only those after which the source is readable.
+    /// `true` if epoll reports any change of the descriptor. `false` if it reports only that the
+    /// descriptor is readable.
     is_for_any: bool,
 }
 
 impl Registration {
-    /// Registers `io` for any change, unless that is done already. Keeps the waker for the next
-    /// report.
+    /// Registers `io` for any change, unless that has been done. Keeps `waker`, which the next
+    /// change wakes.
     fn keep(&self, io: BorrowedFd<'_>, waker: &Waker) -> io::Result<()> {
         match self.registered.get() {
             Some(registered) if registered.is_for_any => {
@@ -210,8 +216,8 @@ impl Registration {
         }
     }
 
-    /// Asks epoll to report `changes` from the present state on, and keeps the waker for their next
-    /// report.
+    /// Makes epoll report `changes` of `io`, those of its present state included. Keeps `waker`,
+    /// which the next report wakes.
     fn ask(&self, io: BorrowedFd<'_>, changes: EventFlags, waker: &Waker) -> io::Result<()> {
         let data = |key| EventData::new_u64(key as u64);
         let key = REACTOR.with_borrow_mut(|reactor| {
@@ -241,7 +247,7 @@ impl Drop for Registration {
     }
 }
 
-/// Keeps the waker for the next report of the source with this key.
+/// Keeps `waker`, which the next report for the source with this key wakes.
 fn keep(key: usize, waker: &Waker) {
     let replaced = REACTOR.with_borrow_mut(|reactor| match reactor.wakers.get_mut(key) {
         Some(kept) if !kept.will_wake(waker) => Some(std::mem::replace(kept, waker.clone())),

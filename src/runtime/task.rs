@@ -1,10 +1,10 @@
-//! Tasks whose end no other task waits for.
+//! Tasks that run in the background: no other task waits for their end.
 
 use smol::LocalExecutor;
 use smol::future::FutureExt as _;
 
-/// Starts a task that runs a future to its end. All tasks have one type, so that the code of a task
-/// is compiled once and not for each future.
+/// Starts a task that runs `future` to its end. Boxes the future, so that all tasks have one type
+/// and their code is compiled once.
 pub(crate) fn spawn(executor: &LocalExecutor<'static>, future: impl Future<Output = ()> + 'static) {
     executor.spawn(future.boxed_local()).detach();
 }

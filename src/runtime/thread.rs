@@ -1,16 +1,16 @@
-//! Threads for calls that may not return.
+//! Threads for system calls that may never return.
 
 use std::io;
 use std::thread;
 
 use crate::signal::Mask;
 
-/// Starts a thread that makes one call and ends. The thread runs no signal handlers. The mask is
-/// set again afterwards, because musl unblocks its own signals when the first thread of a process
-/// is made.
+/// Starts a thread with a stack of `stack` bytes, which makes one call and ends. The thread blocks
+/// all signals. The caller's signal mask is restored afterwards, because musl unblocks its own
+/// signals when a process starts its first thread.
 ///
 /// # Errors
-/// Returns the error of pthread_create(3). The call is not made then.
+/// Returns the error of pthread_create(3). In this case the call is not made.
 pub(crate) fn start(stack: usize, call: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     let mask = Mask::all().set();
     let started = thread::Builder::new().stack_size(stack).spawn(call);

@@ -1,4 +1,4 @@
-//! Timers of the tasks of this thread.
+//! Timers for the tasks of one thread.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Key of a timer: its deadline, and a number that differs from those of other timers. async-io has
-/// the same type of key, so that the code of the map is in the binary once.
+/// Key of a timer: its deadline, and a number that no other timer has. async-io uses the same type,
+/// so that the binary has the code of the map only once.
 type Key = (Instant, usize);
 
 thread_local! {
@@ -17,20 +17,20 @@ thread_local! {
     };
 }
 
-/// Timers that tasks wait for, the earliest first.
+/// Timers that tasks wait for, ordered by deadline.
 #[derive(Debug)]
 struct Timers {
     wakers: BTreeMap<Key, Waker>,
     next_number: usize,
 }
 
-/// Returns the time until the next deadline. Returns `None` if no task waits for one.
+/// Returns the time until the earliest deadline. Returns `None` if no task waits for a timer.
 pub(super) fn next() -> Option<Duration> {
     let next = TIMERS.with_borrow(|timers| timers.wakers.keys().next().copied());
     next.map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// Wakes each task whose deadline has passed.
+/// Wakes each task that waits for a timer whose deadline has passed.
 pub(super) fn wake_expired() {
     let now = Instant::now();
     while let Some(waker) = TIMERS.with_borrow_mut(|timers| {
@@ -42,17 +42,17 @@ pub(super) fn wake_expired() {
     }
 }
 
-/// A future that ends at its deadline.
+/// A future that completes at its deadline.
 #[derive(Debug)]
 pub(crate) struct Timer {
     deadline: Option<Instant>,
-    /// Number of the timer. `None` while no task waits for it.
+    /// Number of the timer in the map of timers. `None` while no task waits for the timer.
     number: Option<usize>,
     of_this_thread: PhantomData<*const ()>,
 }
 
 impl Timer {
-    /// Returns a timer without a deadline: it never ends.
+    /// Creates a timer that never completes.
     pub(crate) fn never() -> Timer {
         Timer {
             deadline: None,
@@ -61,7 +61,7 @@ impl Timer {
         }
     }
 
-    /// Returns a timer that ends at `deadline`.
+    /// Creates a timer that completes at `deadline`.
     pub(crate) fn at(deadline: Instant) -> Timer {
         Timer {
             deadline: Some(deadline),
@@ -69,7 +69,8 @@ impl Timer {
         }
     }
 
-    /// Returns a timer that ends after `duration`. It never ends if the clock can't count that far.
+    /// Creates a timer that completes after `duration`. The timer never completes if the clock
+    /// can't count that far.
     pub(crate) fn after(duration: Duration) -> Timer {
         Timer {
             deadline: Instant::now().checked_add(duration),
@@ -77,7 +78,7 @@ impl Timer {
         }
     }
 
-    /// Replaces the deadline. The task is woken at the new one after the next poll.
+    /// Replaces the deadline. The caller must poll the timer again to be woken at the new deadline.
     pub(crate) fn set(&mut self, deadline: Instant) {
         if self.deadline != Some(deadline) {
             self.forget();
@@ -85,7 +86,7 @@ impl Timer {
         }
     }
 
-    /// Removes the timer from the map.
+    /// Removes the timer from the map of timers, so that it wakes no task.
     fn forget(&mut self) {
         if let (Some(deadline), Some(number)) = (self.deadline, self.number.take()) {
             let key = (deadline, number);
