@@ -38,7 +38,7 @@ pub enum View {
 pub struct Alias {
     /// Path, which begins with a slash. It ends with a slash only if it is `/` itself.
     pub path: String,
-    /// Endpoint that the path stands for.
+    /// Endpoint that a request for the path asks for.
     pub endpoint: Endpoint,
 }
 

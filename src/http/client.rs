@@ -1,18 +1,19 @@
-//! The client's side of HTTP/1: builds the request of a check, and reads the head of a response.
-//! Pure.
+//! Client side of HTTP/1: builds the request of a check, and parses the head of the response. Pure.
 //!
-//! A check needs the status, the end of the head and Content-Length. So this code reads the lines
-//! itself, as curl and the kubelet do. httparse limits the number of fields and refuses obs-fold
-//! (RFC 9112 section 5.2). It would also parse a head again with each part that arrives.
+//! A check needs only the status, the end of the head and Content-Length. So this module parses the
+//! lines itself, and accepts what curl and the kubelet accept. httparse limits the number of
+//! fields, refuses obs-fold (RFC 9112 section 5.2), and would parse the whole head again for each
+//! part that arrives.
 
 use std::fmt;
 
-/// Most bytes of the head of a response, those of interim responses included.
+/// Maximum length, in bytes, of the head of a response, with the interim responses before it.
 const MAX_HEAD: usize = 64 * 1024;
-/// Most bytes of a peer's text in a message.
+/// Maximum number of bytes that an error message quotes from a peer.
 const MAX_QUOTED: usize = 32;
 
-/// Returns the request for a path and query.
+/// Returns the bytes of a GET request for `target`, a path with its query. `host` is the value of
+/// the Host field.
 #[must_use]
 pub fn get(target: &str, host: &str) -> String {
     [
@@ -26,14 +27,14 @@ pub fn get(target: &str, host: &str) -> String {
     .concat()
 }
 
-/// Reason why bytes are no response.
+/// Reason why bytes from a peer are not an HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Malformed {
-    /// There is no status line. Holds the beginning of the line.
+    /// The first line is not a status line. The field is the beginning of that line.
     NotHttp(Vec<u8>),
-    /// A line of the head has no colon. Holds its beginning.
+    /// A line of the head has no colon. The field is the beginning of that line.
     NoField(Vec<u8>),
-    /// The head is longer than [`MAX_HEAD`].
+    /// The head is longer than [`MAX_HEAD`] bytes.
     TooLong,
 }
 
@@ -50,26 +51,26 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
-/// Parser of the head of a response, fed with bytes as they arrive. It skips interim responses
-/// before the head (RFC 9110 section 15.2).
+/// Parser of the head of a response, which takes bytes as they arrive. The parser skips interim
+/// responses, which may come before the final one (RFC 9110 section 15.2).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// Status code. 0 until the status line has arrived.
+    /// Status code of the response. 0 until the status line has arrived.
     pub status: u16,
-    /// Length of the content, if the head tells one.
+    /// Length of the content in bytes, from Content-Length. `None` if the head gives no length.
     pub content_length: Option<usize>,
-    /// Beginning of a line whose end has not arrived.
+    /// Beginning of the line whose end has not arrived.
     line: Vec<u8>,
-    /// Number of bytes parsed.
+    /// Number of bytes that have been parsed.
     length: usize,
 }
 
 impl ResponseHead {
-    /// Parses further bytes. Returns the bytes after the head. Returns `None` if the head is not
-    /// complete yet.
+    /// Parses the next bytes of the response. Returns the bytes that follow the head, or `None` if
+    /// the end of the head has not arrived.
     ///
     /// # Errors
-    /// Returns an error if the bytes are no head of a response.
+    /// Returns an error if the bytes can't be the head of a response.
     pub fn push<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>, Malformed> {
         const START: &[u8] = b"HTTP/1.";
         for (index, &byte) in bytes.iter().enumerate() {
@@ -112,8 +113,8 @@ fn quoted(line: &[u8]) -> Vec<u8> {
     line.iter().copied().take(MAX_QUOTED).collect()
 }
 
-/// Returns the status code of a status line. A reason after the code may be missing (RFC 9112
-/// section 4). Returns `None` if the line is malformed.
+/// Returns the status code in a status line. The reason phrase after the code may be missing (RFC
+/// 9112 section 4). Returns `None` if the line is malformed.
 fn status(line: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(line.get(..line.len().min(MAX_QUOTED))?).ok()?;
     let minor = line.strip_prefix("HTTP/1.")?;
@@ -126,7 +127,8 @@ fn status(line: &[u8]) -> Option<u16> {
     code.parse().ok().filter(|&code| is_code && code > 99)
 }
 
-/// Returns the value of a Content-Length field. Returns `None` for another or a malformed field.
+/// Returns the value of the Content-Length field in `line`. Returns `None` if the line is another
+/// field or has no valid length.
 fn content_length(line: &[u8]) -> Option<usize> {
     let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
     let is_length = name.trim_ascii_end().eq_ignore_ascii_case("content-length");
@@ -137,7 +139,8 @@ fn content_length(line: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Returns the status of a response, parsed in parts of a size.
+    /// Parses a response in parts of `size` bytes. Returns its status, or `None` if the head is
+    /// incomplete.
     fn parse(text: &[u8], size: usize) -> Result<Option<u16>, Malformed> {
         let mut head = ResponseHead::default();
         for part in text.chunks(size) {

@@ -1,15 +1,15 @@
-//! The protocol of one connection: decides when to read, what to answer and when to close.
+//! The server's protocol on one connection: decides when to read, what to send and when to close.
 //!
-//! Pure: bytes, answers and `now` come in; requests, the next [`Step`] and the deadline come out.
+//! Pure: bytes, responses and `now` come in; requests, the next [`Step`] and the deadline come out.
 //! [`super::server`] does the I/O. A connection keeps the bytes of an unfinished head and of unsent
-//! answers, and no buffer while it is idle.
+//! answers, and no buffer while it is idle. An answer here is a response in its encoded form.
 //!
 //! Invariants:
 //!
-//! - Answers leave in the order of their requests.
-//! - No byte is parsed after the request that closes the connection.
-//! - While an answer is unsent nothing is read. So a client that does not read its answers costs at
-//!   most [`MAX_BATCH`] bytes, one answer and [`MAX_READ`] bytes of requests.
+//! - Answers are sent in the order of their requests.
+//! - No byte is parsed after the request whose answer closes the connection.
+//! - While an answer is unsent, nothing is read. So a client that does not read its answers costs
+//!   at most [`MAX_BATCH`] bytes, one answer and [`MAX_READ`] bytes of requests.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -19,129 +19,141 @@ use super::{
     encode, parse,
 };
 
-/// Time limit from the first byte of a head to its last.
+/// Time limit from the first byte of a request's head to its last byte.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
-/// Time limit between two requests, and before the first: longer than any usual period of asking.
+/// Time limit for an idle connection, before its first request and between two requests. It is
+/// longer than the usual period of a prober.
 const IDLE_LIMIT: Duration = Duration::from_secs(75);
-/// Time limit from an answer to the moment when the client's kernel has taken its last byte.
+/// Time limit from the encoding of an answer until the client's kernel has taken its last byte.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
-/// Time for which a lingering close discards what the client still sends.
+/// Time for which a lingering close discards the bytes that the client still sends.
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
-/// Time limit for an answer. The checks have limits of their own, well below.
+/// Time limit from a request to its answer. The checks have limits of their own, which are well
+/// below this one.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-/// Time for which a drain waits for the first request of a connection: that request may be one
-/// round trip behind.
+/// Time for which a drain waits for the first request of a connection, which may arrive one round
+/// trip after the connection.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 /// Size, in bytes, from which a batch of answers to pipelined requests is sent before the next
 /// request is answered.
 const MAX_BATCH: usize = 1024;
-/// Most bytes of requests that are kept: a head, and the empty line that may come before it.
+/// Maximum number of bytes that are kept of requests without an answer: one head, and the empty
+/// line that may come before it.
 const MAX_INBOX: usize = MAX_HEAD + 2;
-/// Most bytes that are read at once. Any probe's request fits. Further pipelined requests stay in
-/// the kernel.
+/// Maximum number of bytes that are read at once. A probe's request fits. Further pipelined
+/// requests stay in the kernel's buffer.
 pub const MAX_READ: usize = 2 * 1024;
 
-/// Next message of a client: a request, or bytes that are none.
+/// Next message of a client: a request, or bytes that are not a valid request.
 #[derive(Debug)]
 pub enum Incoming<'c> {
-    /// A request. The connection waits for its answer.
+    /// A valid request. The connection waits for its answer.
     Request(Request<'c>),
-    /// Bytes that are no request. The connection waits for an answer with the reason, and closes
-    /// after it.
+    /// Reason why bytes are not a valid request. The connection waits for an answer with this
+    /// reason, and closes after that answer.
     Rejection(Rejection),
 }
 
-/// Next action of the caller.
+/// Next action that the caller of the connection has to do.
 #[derive(Debug)]
 pub enum Step<'c> {
-    /// Read at most this many bytes, then call [`Connection::received`].
+    /// Read at most this number of bytes, then call [`Connection::received`].
     Read(usize),
-    /// Wait for the answer to the last [`Incoming`].
+    /// Wait until the last [`Incoming`] can be answered, then call [`Connection::answer`].
     Wait,
-    /// Send from these bytes, then call [`Connection::sent`].
+    /// Send a part or all of these bytes, then call [`Connection::sent`].
     Send(&'c [u8]),
-    /// Shut the sending side down.
+    /// Shut down the sending side of the socket.
     ShutDown,
     /// Close the socket.
     Close,
 }
 
-/// Phase of a connection. The phases are in order: a connection never returns to an earlier one.
+/// Phase of a connection. A connection goes from one phase to any later one, never to an earlier
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Requests are answered as long as the client sends them.
+    /// Phase in which the connection stays open as long as the client sends requests.
     Serving,
-    /// The answer to the last request that has arrived says `Connection: close`.
+    /// Phase once a stop has begun: the answer to the last request that has arrived says
+    /// `Connection: close`.
     Stopping,
-    /// Like `Stopping`, but an idle connection is closed at this time. Until then its client may
-    /// not know of the drain, and a request on its way would be lost.
+    /// Phase during a drain: like `Stopping`, but an idle connection is closed at this time. Until
+    /// then its client may not know of the drain, and a request on its way would be lost.
     Draining(Instant),
-    /// The next answer is the last, and the client is not waited for.
+    /// Phase of an evicted connection: its next answer is the last one, and it does not wait for a
+    /// request.
     Evicted,
-    /// The connection closes at once. Neither the client nor an answer is waited for.
+    /// Phase in which the connection closes at once, without waiting for a request or for an
+    /// answer.
     Cut,
 }
 
-/// Order in which connections are evicted at the connection limit, the least first.
+/// Rank of a connection at the connection limit. The connection with the lowest rank is evicted
+/// first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvictionRank {
-    /// The client does not read its answers. The kernel has space for hundreds of them, so this is
-    /// no probe.
+    /// Rank of a connection whose client does not read its answers. The kernel buffers hundreds of
+    /// answers, so such a client is no prober. The field is the time of the last request.
     Unread(Instant),
-    /// The connection has waited for a whole request since this moment.
+    /// Rank of a connection that waits for a complete request. The field is the time of its last
+    /// complete request, or of the accept.
     Idle(Instant),
-    /// The connection waits for an answer. The one with the most bytes of further requests goes
-    /// first.
+    /// Rank of a connection whose last request waits for its answer. The fields are the number of
+    /// bytes of further requests, and the time of the last request. The connection with the most
+    /// bytes is evicted first.
     Waiting(Reverse<usize>, Instant),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Requests are read and answered.
+    /// State in which requests are read and answered.
     Open,
-    /// The last answer is on its way.
+    /// State in which the last answer is being sent. `lingers` is `true` if a lingering close
+    /// follows.
     Ending {
         lingers: bool,
     },
-    /// The sending side is shut down. Bytes that still arrive are discarded. Closing a socket with
-    /// unread bytes resets it. A reset can destroy the answer before the client has read it (RFC
-    /// 9112 section 9.6).
+    /// State of a lingering close: the sending side is shut down, and bytes that still arrive are
+    /// discarded. Closing a socket with unread bytes resets the connection. A reset can destroy the
+    /// answer before the client has read it (RFC 9112 section 9.6).
     Lingering,
     Closed,
 }
 
-/// An [`Incoming`] that waits for its answer.
+/// Request or rejection that waits for its answer.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
-    /// Length of the head in bytes.
+    /// Length of the request's head in bytes. 0 for a rejection.
     length: usize,
-    /// Value of the Connection field, unless livelet itself ends the connection.
+    /// Value of the Connection field in the answer, unless livelet has a reason of its own to close
+    /// the connection.
     persistence: Persistence,
-    /// Content that is not read may follow the head.
+    /// `true` if content may follow the head. livelet does not read that content.
     may_have_body: bool,
     head_only: bool,
 }
 
-/// One connection.
+/// Protocol state of one connection to a client.
 #[derive(Debug)]
 pub struct Connection {
     state: State,
     phase: Phase,
-    /// Bytes that have arrived and are not answered.
+    /// Bytes that have arrived and have no answer yet.
     inbox: Vec<u8>,
-    /// Answers that have not left yet.
+    /// Encoded answers that have not been sent yet.
     outbox: Vec<u8>,
     pending: Option<Pending>,
     /// Start of the present activity: waiting for a request, receiving a head, waiting for an
-    /// answer, sending, lingering.
+    /// answer, sending, or lingering.
     since: Instant,
-    /// Time of the last whole request; before the first one, of the accept.
+    /// Time of the last complete request. Before the first request, time of the accept.
     asked_at: Instant,
     has_asked: bool,
 }
 
 impl Connection {
-    /// Returns a connection that was accepted at `now`.
+    /// Creates the state of a connection that was accepted at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Connection {
         Connection {
@@ -156,9 +168,9 @@ impl Connection {
         }
     }
 
-    /// Returns the next request, or the reason why the bytes are none. Returns `None` while an
-    /// answer is missing, while a batch of answers has to be sent first, and if no complete head
-    /// has arrived.
+    /// Returns the next request, or the reason why the bytes are not a valid one. Returns `None` if
+    /// no complete head has arrived. Also returns `None` if an earlier request waits for its
+    /// answer, or if a batch of answers has to be sent first.
     pub fn incoming(&mut self, now: Instant) -> Option<Incoming<'_>> {
         let is_busy = self.pending.is_some() || self.outbox.len() >= MAX_BATCH;
         if is_busy || self.state != State::Open || self.inbox.is_empty() {
@@ -182,7 +194,8 @@ impl Connection {
         }
     }
 
-    /// Appends the answer to the last [`Incoming`].
+    /// Encodes `response` as the answer to the last [`Incoming`], for the caller to send. `common`
+    /// are the fields that every response has.
     pub fn answer(&mut self, response: &Response, common: &CommonFields, now: Instant) {
         let Some(pending) = self.pending.take() else {
             return;
@@ -221,7 +234,8 @@ impl Connection {
         }
     }
 
-    /// Returns the next action. Valid only after [`Connection::incoming`] has returned `None`.
+    /// Returns the next action for the caller. Valid only after [`Connection::incoming`] has
+    /// returned `None`.
     pub fn step(&mut self, now: Instant) -> Step<'_> {
         if self.is_sending() {
             return Step::Send(&self.outbox);
@@ -242,8 +256,8 @@ impl Connection {
         }
     }
 
-    /// Appends bytes that were read. No bytes mean the end of the stream. All requests before the
-    /// end are answered by then, because reading comes last.
+    /// Takes bytes that the caller has read. An empty slice means the end of the stream. Every
+    /// complete request has an answer by then, because reading is the last step.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         match self.state {
             _ if bytes.is_empty() => self.state = State::Closed,
@@ -258,7 +272,7 @@ impl Connection {
         }
     }
 
-    /// Records that the first `count` bytes of the last [`Step::Send`] have left.
+    /// Records that the caller has sent the first `count` bytes of the last [`Step::Send`].
     pub fn sent(&mut self, count: usize, now: Instant) {
         if count < self.outbox.len() {
             self.outbox.drain(..count);
@@ -268,7 +282,7 @@ impl Connection {
         }
     }
 
-    /// Returns the moment at which [`Connection::expire`] is due.
+    /// Returns the time at which the caller has to call [`Connection::expire`].
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let limit = match self.state {
@@ -286,8 +300,8 @@ impl Connection {
         self.since + limit
     }
 
-    /// Handles a deadline that has passed. An unfinished head becomes a rejection, which waits for
-    /// its answer. Otherwise the connection closes, and the function returns `None`.
+    /// Handles a deadline that has passed. If a head is unfinished, returns the rejection that has
+    /// to be answered. Otherwise closes the connection, and returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Rejection> {
         let is_receiving = self.has_begun() && self.pending.is_none() && !self.is_sending();
         if self.state != State::Open || !is_receiving {
@@ -305,33 +319,36 @@ impl Connection {
         Some(rejection)
     }
 
-    /// Borrows the shared buffer for answers while the connection's task runs. So a probe allocates
-    /// none, and only a connection with unsent answers keeps its own.
+    /// Takes the buffer `shared` for the answers of this connection, unless the connection has
+    /// unsent answers in a buffer of its own. The caller lends `shared` while the connection's task
+    /// runs, so that a probe allocates no buffer.
     pub fn borrow_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             self.outbox = std::mem::take(shared);
         }
     }
 
-    /// Returns the buffer to its place unless an answer in it is unsent.
+    /// Gives the buffer back to `shared` if every answer in it has been sent. Otherwise the
+    /// connection keeps the buffer.
     pub fn return_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             *shared = std::mem::take(&mut self.outbox);
         }
     }
 
-    /// Moves on to a phase, unless the connection is in a later one already.
+    /// Enters `phase`, unless the connection is in a later phase already.
     pub fn enter(&mut self, phase: Phase) {
         self.phase = self.phase.max(phase);
     }
 
-    /// Returns `true` if bytes have arrived that are not answered.
+    /// Returns `true` if bytes have arrived that have no answer yet.
     #[must_use]
     pub fn has_unanswered(&self) -> bool {
         !self.inbox.is_empty()
     }
 
-    /// Returns `true` if the connection has to close instead of waiting.
+    /// Returns `true` if the connection has to close now instead of waiting for a request or an
+    /// answer.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
         match self.phase {
@@ -341,7 +358,7 @@ impl Connection {
         }
     }
 
-    /// Returns the rank of the connection in the order of eviction.
+    /// Returns the connection's rank for eviction at the connection limit.
     #[must_use]
     pub fn eviction_rank(&self) -> EvictionRank {
         match self.pending {
@@ -354,7 +371,7 @@ impl Connection {
         }
     }
 
-    /// Returns `true` if the first byte of a request has arrived.
+    /// Returns `true` if the first byte of the next request has arrived. Empty lines do not count.
     fn has_begun(&self) -> bool {
         !is_blank(&self.inbox)
     }
@@ -364,8 +381,8 @@ impl Connection {
     }
 }
 
-/// Returns `true` if `bytes` are empty lines, which begin no request: F5 appends one or two to each
-/// of its own.
+/// Returns `true` if `bytes` has only CR and LF. Such empty lines begin no request: F5 appends one
+/// or two to each of its requests.
 fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| b"\r\n".contains(byte))
 }
@@ -400,14 +417,14 @@ impl Pending {
 mod tests {
     use super::*;
 
-    /// A connection in simulated time, and the bytes that it has sent. `/slow` is answered a second
-    /// after its request.
+    /// Connection in simulated time, with the bytes that it has sent. A request for `/slow` is
+    /// answered after one second.
     struct Simulated {
         connection: Connection,
         now: Instant,
         slow_until: Option<Instant>,
         sent: String,
-        /// Number of bytes that the client still takes.
+        /// Number of bytes that the client's kernel still takes.
         window: usize,
         shut_down: bool,
     }
@@ -435,7 +452,7 @@ mod tests {
             }
         }
 
-        /// Answers requests until one has to wait.
+        /// Answers requests until one has to wait for its answer.
         fn answer(&mut self) {
             let common = CommonFields::at(0);
             loop {
@@ -462,7 +479,8 @@ mod tests {
             }
         }
 
-        /// Lets bytes arrive (none: nothing to read) and goes on until the connection waits.
+        /// Lets `bytes` arrive, and runs the connection until it waits. Without bytes nothing
+        /// arrives.
         fn feed(&mut self, bytes: &[u8]) -> At {
             let mut shared = Vec::new();
             self.connection.borrow_outbox(&mut shared);
@@ -512,7 +530,8 @@ mod tests {
             }
         }
 
-        /// Lets time pass, and expires the connection at its deadline. Returns its next wait.
+        /// Lets `ms` milliseconds pass, expires the connection if its deadline has passed, and runs
+        /// it. Returns the event that it waits for next.
         fn pass(&mut self, ms: u64) -> At {
             self.now += Duration::from_millis(ms);
             if self.now >= self.connection.deadline() {

@@ -1,6 +1,6 @@
-//! HTTP/1 as bytes: parses requests, encodes responses, serves connections.
+//! HTTP/1 without knowledge of health: parses requests, encodes responses, serves connections.
 //!
-//! The meaning of a path is a matter of [`crate::health`].
+//! [`crate::health`] decides the meaning of a path.
 
 pub mod client;
 pub mod connection;

@@ -1,8 +1,9 @@
-//! The framing policy: which bytes are a request (RFC 9112), on top of httparse's tokens.
+//! Parser of requests: the framing policy, which decides the bytes that are a request (RFC 9112).
+//! httparse splits the bytes into tokens.
 //!
-//! httparse accepts bytes that two parsers of one stream could read differently: a bare LF, any
-//! number of empty lines. It does not check Host, Content-Length or Transfer-Encoding. Everything
-//! doubtful is rejected here.
+//! httparse accepts bytes that two parsers of one stream could read differently, such as a bare LF
+//! or any number of empty lines. It does not check Host, Content-Length or Transfer-Encoding. This
+//! parser rejects every ambiguous request.
 
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
@@ -10,46 +11,48 @@ use std::str;
 
 use super::Status;
 
-/// Longest head that is read, in bytes: request line, fields and the empty line after them.
+/// Maximum length, in bytes, of a request's head: the request line, the fields and the empty line
+/// after them.
 pub const MAX_HEAD: usize = 8 * 1024;
-/// Longest request target, in bytes.
+/// Maximum length of a request target, in bytes.
 pub const MAX_TARGET: usize = 2 * 1024;
-/// Most field lines of a head.
+/// Maximum number of field lines in a request's head.
 pub const MAX_FIELDS: usize = 64;
 
-/// Result of parsing the beginning of a buffer.
+/// Result of parsing the bytes that a client has sent so far.
 #[derive(Debug, PartialEq)]
 pub enum Parsed<'b> {
-    /// The head is not complete, and nothing in it is wrong so far.
+    /// The head of the request is incomplete. Its bytes so far are valid.
     Incomplete,
-    /// A request, and the length of its head in bytes.
+    /// A complete request, and the length of its head in bytes.
     Request(Request<'b>, usize),
-    /// Bytes that no further ones can turn into a request. They are answered with an error, and the
-    /// connection closes.
+    /// Bytes that no further bytes can complete to a valid request. They are answered with an
+    /// error, and the connection closes.
     Rejected(Rejection),
 }
 
-/// A request that follows the framing policy.
+/// Request that follows the framing policy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Request<'b> {
-    /// Method.
+    /// Method of the request.
     pub method: Method,
-    /// Path of the target. `*` for the server as a whole (with OPTIONS alone, RFC 9112 §3.2.4).
+    /// Path of the request target. `*` stands for the whole server, and is valid only with OPTIONS
+    /// (RFC 9112 §3.2.4).
     pub path: &'b str,
-    /// Part of the target after `?`. Empty if there is none.
+    /// Part of the request target after `?`. Empty if the target has no `?`.
     pub query: &'b str,
-    /// Version that the client speaks.
+    /// HTTP version of the request.
     pub version: Version,
-    /// The client allows another request after this one (RFC 9112 §9.3).
+    /// `true` if the client allows another request after this one (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// Content follows the head.
+    /// `true` if content follows the head.
     pub has_body: bool,
-    /// First Accept field. Empty if there is none.
+    /// Value of the first Accept field. Empty if the request has no such field.
     pub accept: &'b str,
 }
 
-/// A request method. Those that are answered alike are one. Names are case-sensitive (RFC 9110
-/// §9.1).
+/// Request method. Methods with the same kind of answer share a variant. Names of methods are
+/// case-sensitive (RFC 9110 §9.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// GET
@@ -58,14 +61,14 @@ pub enum Method {
     Head,
     /// OPTIONS
     Options,
-    /// A method of RFC 9110, RFC 5789 (PATCH) or WebDAV (RFC 4918, 3253, 5323) that is not served
-    /// here.
+    /// Method that livelet knows but does not serve: one of RFC 9110, RFC 5789 (PATCH) or WebDAV
+    /// (RFC 4918, 3253, 5323).
     Other,
-    /// A name that is no method.
+    /// Name that is not a known method.
     Unknown,
 }
 
-/// Versions that are served.
+/// HTTP version that livelet serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0
@@ -74,18 +77,18 @@ pub enum Version {
     Http11,
 }
 
-/// Reason why bytes are not accepted as a request.
+/// Reason why bytes are not accepted as a request, and the status to answer with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
-    /// Status of the answer.
+    /// Status of the response to the bytes.
     pub status: Status,
-    /// Rule that was broken, for the content of the answer.
+    /// Rule that the bytes break, for the content of the response.
     pub reason: &'static str,
-    /// The request was HEAD: the answer has no content, whatever its status.
+    /// `true` if the method is HEAD. The response then has no content, whatever its status is.
     pub head_only: bool,
 }
 
-/// Status and reason for a broken rule, before the method is known.
+/// Status and reason for a rule that a request breaks.
 type Broken = (Status, &'static str);
 
 const fn bad(reason: &'static str) -> Broken {
@@ -94,10 +97,9 @@ const fn bad(reason: &'static str) -> Broken {
 
 const BARE_LF: Broken = bad("a line ends in LF without CR");
 
-/// Parses the head at the beginning of `bytes`.
-///
-/// Ignores bytes after the head. After [`Parsed::Incomplete`] it is called again with more bytes,
-/// at most [`MAX_HEAD`] + 2 in all: so many are either complete or rejected.
+/// Parses the request's head at the beginning of `bytes`, and ignores the bytes after it. After
+/// [`Parsed::Incomplete`] the caller tries again with more bytes. The result for [`MAX_HEAD`] + 2
+/// bytes is never [`Parsed::Incomplete`].
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     // One empty line before the request line is ignored (RFC 9112 §2.2).
@@ -206,7 +208,7 @@ impl Method {
     }
 }
 
-/// Returns the length of the request target in an unfinished line, as far as it has arrived.
+/// Returns the length, in bytes, of the request target in `head`, as far as the target has arrived.
 fn length_of_target(head: &[u8]) -> usize {
     let line = head.split(|&b| b == b'\r' || b == b'\n').next();
     let target = line.and_then(|line| line.split(|&b| b == b' ').nth(1));
@@ -225,9 +227,9 @@ fn has_bare_lf(head: &[u8]) -> bool {
     false
 }
 
-/// Returns the error for a version that httparse does not know. httparse stops at the first byte of
-/// the version. 505 is only for a well-formed version, so the whole line is read first. Returns
-/// `None` if its end has not arrived.
+/// Returns the error for a request whose version httparse does not know. httparse stops at the
+/// first wrong byte of the version. Status 505 is only for a well-formed version, so this function
+/// reads the whole request line. Returns `Ok(None)` if the end of that line has not arrived.
 fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     let mut lines = head.split(|&b| b == b'\n');
     let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
@@ -248,8 +250,12 @@ fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     }
 }
 
-/// Returns the path and the query of a target in origin-form, absolute-form or asterisk-form (RFC
-/// 9112 §3.2).
+/// Splits a request target into its path and its query. The target is in origin-form, absolute-form
+/// or asterisk-form (RFC 9112 §3.2).
+///
+/// # Errors
+/// Returns an error if the target is in none of these forms, or if it has a fragment or a byte
+/// outside ASCII.
 fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
     if !target.is_ascii() {
         return Err(bad("bytes outside ASCII in the request target"));
@@ -295,8 +301,10 @@ fn after_scheme(target: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
-/// Returns `true` if the value of a Host field is served: empty, as F5 sends it, or a host. Istio
-/// sends one with bars, `outbound|80||name`.
+/// Returns `true` if livelet serves a request with this value of the Host field. F5 sends an empty
+/// one. Istio sends one with bars, `outbound|80
+///
+/// name`.
 fn is_host_field(value: &[u8]) -> bool {
     let mut parts = value
         .split(|&byte| byte == b'|')
@@ -304,7 +312,7 @@ fn is_host_field(value: &[u8]) -> bool {
     parts.all(is_host)
 }
 
-/// Returns `true` if a value is `uri-host [ ":" port ]` and not empty (RFC 9110 section 7.2, RFC
+/// Returns `true` if `value` is `uri-host [ ":" port ]` and not empty (RFC 9110 section 7.2, RFC
 /// 3986 section 3.2.2).
 fn is_host(value: &[u8]) -> bool {
     let (host_is_valid, port) = match value {
@@ -329,15 +337,15 @@ fn is_host(value: &[u8]) -> bool {
     host_is_valid && port_is_valid
 }
 
-/// Splits a value before the first occurrence of a byte. Returns the value and an empty part if
-/// there is none.
+/// Splits `value` before the first occurrence of `byte`. The second part is empty if `byte` does
+/// not occur.
 fn split_before(value: &[u8], byte: u8) -> (&[u8], &[u8]) {
     let end = value.iter().position(|&b| b == byte);
     value.split_at(end.unwrap_or(value.len()))
 }
 
-/// Returns `true` if a host is a `reg-name` and not empty: unreserved, sub-delims and pct-encoded
-/// (RFC 3986 section 3.2.2). A comma is refused, because it would join two hosts to a list.
+/// Returns `true` if `host` is a `reg-name` and not empty: unreserved, sub-delims and pct-encoded
+/// (RFC 3986 section 3.2.2). A comma is refused, because it would join two hosts into a list.
 fn is_reg_name(host: &[u8]) -> bool {
     let mut rest = host;
     while let [first, after @ ..] = rest {
@@ -358,14 +366,14 @@ fn is_reg_name(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// Meaning of the header fields: the message's length, the connection's end (RFC 9112 §6, §9), and
-/// the preferred format.
+/// Facts that the header fields of a request tell: whether content follows, whether the connection
+/// stays open (RFC 9112 §6, §9), and the preferred format of the response.
 #[derive(Default)]
 struct Framing<'b> {
     has_body: bool,
     close: bool,
     persist: bool,
-    /// First Accept field.
+    /// Value of the first Accept field. `None` if the request has no such field.
     accept: Option<&'b str>,
 }
 
@@ -424,14 +432,15 @@ impl<'b> Framing<'b> {
     }
 }
 
-/// Parses 1*DIGIT. Returns `None` for anything else, a sign included, and for a number over 64
-/// bits.
+/// Parses a number of decimal digits (1*DIGIT). Returns `None` for any other value, such as one
+/// with a sign, and for a number over 64 bits.
 fn decimal(value: &[u8]) -> Option<u64> {
     let digits = value.iter().all(u8::is_ascii_digit);
     str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// Returns the members of a comma-separated field value, without empty ones (RFC 9110 §5.6.1).
+/// Returns the members of a comma-separated field value, without the empty members (RFC 9110
+/// §5.6.1).
 fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .split(|&b| b == b',')
@@ -443,7 +452,7 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
     members(value).any(|member| member.eq_ignore_ascii_case(token))
 }
 
-/// Transfer codings that all Transfer-Encoding fields have named so far (RFC 9112 §6.1, §7).
+/// Transfer codings in all Transfer-Encoding fields that have been added (RFC 9112 §6.1, §7).
 #[derive(Default)]
 struct Codings {
     ends_in_chunked: bool,
@@ -494,7 +503,8 @@ impl Codings {
 mod tests {
     use super::*;
 
-    /// Returns the status of the answer to a head: 200 for a request, 0 for an incomplete one.
+    /// Returns the status that a head is answered with: 200 for a valid request, 0 for an
+    /// incomplete one.
     fn outcome(head: &[u8]) -> u16 {
         match parse(head) {
             Parsed::Incomplete => 0,

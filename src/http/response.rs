@@ -1,4 +1,4 @@
-//! Responses, and their encoding to bytes.
+//! Responses and their encoding to bytes.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use httpdate::HttpDate;
 
 use super::Version;
 
-/// Status codes in use (RFC 9110 §15, RFC 6585 §5).
+/// Status codes of the responses that livelet sends (RFC 9110 §15, RFC 6585 §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are RFC 9110's")]
 pub enum Status {
@@ -28,7 +28,7 @@ pub enum Status {
 const VERSION: &str = "HTTP/1.1 ";
 
 impl Status {
-    /// Returns the status for a verdict.
+    /// Returns the status for a verdict: 200 if `holds` is `true`, else 503.
     #[must_use]
     pub const fn of(holds: bool) -> Status {
         if holds {
@@ -38,14 +38,14 @@ impl Status {
         }
     }
 
-    /// Returns the three digits and the reason phrase.
+    /// Returns the status code and the reason phrase, such as `200 OK`.
     #[must_use]
     pub fn line(self) -> &'static str {
         let version = VERSION.len();
         self.start().get(version..).unwrap_or_default()
     }
 
-    /// Returns the status line, without its line end.
+    /// Returns the status line, without the CR LF at its end.
     const fn start(self) -> &'static str {
         match self {
             Status::Ok => "HTTP/1.1 200 OK",
@@ -62,28 +62,29 @@ impl Status {
         }
     }
 
-    /// Returns `true` if the answer has an Allow field (RFC 9110 §10.2.1).
+    /// Returns `true` if a response with this status has an Allow field (RFC 9110 §10.2.1).
     const fn has_allow(self) -> bool {
         matches!(self, Status::NoContent | Status::MethodNotAllowed)
     }
 }
 
-/// Format of the content.
+/// Format of a response's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// Plain text, for people and probes.
+    /// Plain text, for people and probers.
     Text,
     /// JSON, of type application/health+json.
     Health,
     /// Metrics in Prometheus' text format.
     Metrics,
-    /// HTML for a browser. The date of the response is appended to it.
+    /// HTML for a browser. The encoder appends the date of the response.
     Page,
 }
 
 impl Content {
-    /// Returns the fields of the content, up to the name of Content-Length. A 204 has none of them
-    /// (RFC 9110 §8.6). The policy of a page allows its own style and icon, and nothing else.
+    /// Returns the fields that describe the content. They end with `Content-Length: `, for the
+    /// caller to append the length. A 204 has no such fields (RFC 9110 §8.6). The
+    /// Content-Security-Policy of a page allows only the page's own style and icon.
     const fn fields(self) -> &'static str {
         match self {
             Content::Text => "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ",
@@ -99,19 +100,19 @@ impl Content {
     }
 }
 
-/// Response, apart from the fields that depend on its connection.
+/// Status and content of a response. [`encode`] adds the other fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// Status code.
+    /// Status code of the response.
     pub status: Status,
-    /// Format of the content.
+    /// Format of the content, which decides the Content-Type field.
     pub content: Content,
-    /// Content, in UTF-8, without the line end or the date after it.
+    /// Content of the response, in UTF-8. The encoder appends a line end, or the date to a page.
     pub body: Cow<'static, str>,
 }
 
 impl Response {
-    /// Returns a response of plain text that is a constant.
+    /// Creates a response with constant plain text.
     #[must_use]
     pub const fn fixed(status: Status, body: &'static str) -> Response {
         Response {
@@ -122,16 +123,17 @@ impl Response {
     }
 }
 
-/// Value of the Connection field.
+/// Value of the Connection field in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// The connection closes after this response.
+    /// The connection closes after the response.
     Close,
-    /// The connection stays open. Only HTTP/1.0 needs a field for that (RFC 9112 §9.3).
+    /// The connection stays open after the response. Only a client of version HTTP/1.0 needs a
+    /// field that says so (RFC 9112 §9.3).
     KeepAlive(Version),
 }
 
-/// Fields that every response has. They change once a second.
+/// Header fields that every response has, encoded. The Date field makes them change once a second.
 #[derive(Debug, Clone, Copy)]
 pub struct CommonFields {
     second: u64,
@@ -140,15 +142,15 @@ pub struct CommonFields {
 
 const UNCHANGING: &[u8] =
     b"\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nDate: ";
-/// Example of a date. Every date has this length (RFC 9110 §5.6.7).
+/// Example of a date. Every date in a Date field has the same length (RFC 9110 §5.6.7).
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 impl CommonFields {
-    /// Returns the fields of a time, in seconds of Unix time. A time after the year 9999, which
-    /// HTTP can't write, counts as its last second.
+    /// Encodes the fields for a Date of `seconds` in Unix time. HTTP can't write a time after the
+    /// year 9999, so the last second of that year replaces such a time.
     #[must_use]
     pub fn at(seconds: u64) -> CommonFields {
-        /// 9999-12-31 23:59:59. After it httpdate panics.
+        /// Unix time of 9999-12-31 23:59:59, in seconds. httpdate panics for a later time.
         const LAST: u64 = 253_402_300_799;
         let mut fields = [b' '; UNCHANGING.len() + DATE.len()];
         let mut writer = fields.as_mut_slice();
@@ -160,20 +162,20 @@ impl CommonFields {
         CommonFields { second, fields }
     }
 
-    /// Returns the time, in seconds of Unix time.
+    /// Returns the time of the Date field, in seconds of Unix time.
     #[must_use]
     pub fn second(&self) -> u64 {
         self.second
     }
 }
 
-/// Space, in bytes, for the status line and the fields of any response but the page's.
+/// Space, in bytes, for the status line and the fields of a response. A status page needs more.
 const MAX_FIELDS: usize = 256;
-/// End of every content but a page's.
+/// Line end that follows every content except that of a status page.
 const LINE_END: &[u8] = b"\n";
 
-/// Appends a response to `out`, and allocates only if `out` is too short. With `head_only` the
-/// content is left out, but not its length: the answer to HEAD.
+/// Appends the encoded `response` to `out`, which grows only if it is too small. If `head_only` is
+/// `true`, the content is left out, but Content-Length is not: that is the response to HEAD.
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response,

@@ -1,10 +1,10 @@
 //! The HTTP server: accepts connections, runs a task for each, and evicts one at the connection
 //! limit.
 //!
-//! Everything runs on the executor's one thread. A connection is a task that steps its
-//! [`Connection`] and does the I/O. The server's table has the orders for each connection: a drain
-//! has begun, or the connection is evicted. The server wakes the task, and the task reads its
-//! entry.
+//! Everything runs on the one thread of the executor. The task of a connection calls its
+//! [`Connection`] and does the I/O. The server's table has an entry for each connection, which says
+//! whether the connection is evicted. At an eviction or a drain the server wakes the task, which
+//! then reads its phase from the server.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read as _, Write as _};
@@ -28,66 +28,69 @@ use crate::log;
 use crate::responder::Responder;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Time for which accepting pauses if the machine lacks something that evicting a connection would
-/// not give back.
+/// Time for which accepting pauses if the machine lacks something that the eviction of a connection
+/// would not give back.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Most errors of accept4(2) in a row that are taken for errors of the queued connections, before
-/// accepting backs off.
+/// Maximum number of accept4(2) errors in a row that are taken as errors of the queued connections.
+/// After more errors, accepting backs off.
 const MAX_ACCEPT_ERRORS: usize = 128;
-/// Most connections that are accepted without a yield while others are open.
+/// Maximum number of connections that are accepted without a yield while other connections are
+/// open.
 const MAX_BATCH: usize = 64;
-/// Most reads and writes of one connection without a yield: as many as a probe needs.
+/// Maximum number of reads and writes of one connection without a yield. A probe needs no more.
 const STEPS: usize = 4;
-/// Most evicted connections that still wait for an answer. Each takes under 1 KiB, and a burst of
-/// probes is smaller.
+/// Maximum number of evicted connections that still wait for an answer. Each takes less than 1 KiB,
+/// and a burst of probes is smaller.
 const MAX_EVICTED: usize = 1024;
-/// Most connections that are accepted from the queue once listening ends: a usual backlog has no
-/// more.
+/// Maximum number of connections that are accepted from the queue after the end of listening was
+/// requested. The queue of a usual backlog is not longer.
 const MAX_QUEUED: usize = 4096;
 
-/// The server, shared by the accept loops and the connections.
+/// The server, which the accept loops and the tasks of the connections share.
 pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
     responder: Rc<Responder>,
     max_connections: usize,
     /// Phase of every connection that is not evicted.
     phase: Cell<Phase>,
-    /// `true` once listening ends: the queued connections are accepted, then the sockets are
-    /// closed.
+    /// `true` once the end of listening was requested. The accept loops then accept the queued
+    /// connections and close the listening sockets.
     is_closing: Cell<bool>,
-    /// Accepting has backed off at least once.
+    /// `true` if accepting has backed off at least once.
     has_backed_off: Cell<bool>,
-    /// Number of accept loops that listen.
+    /// Number of accept loops that have not ended.
     listening: Cell<usize>,
-    /// Bytes of one read, shared by all connections.
+    /// Buffer for the bytes of one read, which all connections share.
     buffer: RefCell<[u8; MAX_READ]>,
-    /// Buffer for answers, shared by all connections.
+    /// Buffer for unsent answers, which all connections share.
     outbox: RefCell<Vec<u8>>,
     connections: RefCell<Slab<Entry>>,
     /// Number of open connections that are evicted.
     evicted: Cell<usize>,
-    /// Number of open connections from before the drain.
+    /// Number of open connections that were accepted before the drain began.
     older: Cell<usize>,
-    /// Reports changes of `is_closing`, and sockets that a successor has taken.
+    /// Condition that wakes the accept loops at the end of listening, and when a successor may have
+    /// taken a socket.
     acceptance: Condition,
-    /// Reports changes of the number of connections or accept loops.
+    /// Condition that wakes its waiters when a connection or an accept loop has ended.
     progress: Condition,
 }
 
 /// Entry of an open connection in the server's table.
 struct Entry {
     waker: Waker,
-    /// Rank in the order of eviction. `None` until the connection has been read from, because its
+    /// Rank of the connection for eviction. `None` until its task has tried to read, because a
     /// request may have arrived.
     rank: Option<EvictionRank>,
-    /// `Phase::Evicted` or `Phase::Cut` if the connection has to close.
+    /// Phase that the eviction demands, `Phase::Evicted` or `Phase::Cut`. `None` if the connection
+    /// is not evicted.
     eviction: Option<Phase>,
-    /// The connection is from before the drain.
+    /// `true` if the connection was accepted before the drain began.
     is_older: bool,
 }
 
 impl Server {
-    /// Returns a server without a listening socket.
+    /// Creates a server without a listening socket.
     pub(crate) fn new(
         executor: Rc<LocalExecutor<'static>>,
         max_connections: usize,
@@ -111,7 +114,8 @@ impl Server {
         })
     }
 
-    /// Accepts connections until listening ends, or a successor has taken the socket.
+    /// Starts a task that accepts connections from `listener`. The task ends at the end of
+    /// listening, or when a successor has taken the socket.
     pub(crate) fn accept_from(self: &Rc<Server>, listener: Rc<Listener>) {
         self.listening.set(self.listening.get() + 1);
         let server = Rc::clone(self);
@@ -123,19 +127,21 @@ impl Server {
         });
     }
 
-    /// Tells the accept loops that a successor may have taken their socket.
+    /// Wakes the accept loops, because a successor may have taken one of their sockets.
     pub(crate) fn released(&self) {
         self.acceptance.changed();
     }
 
-    /// Announces the stop: from now on the answer to the last request of a connection says
-    /// `Connection: close`, so that clients which keep connections leave.
+    /// Begins the stop: from now on, the answer to the last request of a connection says
+    /// `Connection: close`. So clients with persistent connections close them and connect
+    /// elsewhere.
     pub(crate) fn stop(&self) {
         self.phase.set(self.phase.get().max(Phase::Stopping));
     }
 
-    /// Begins the drain: open connections finish, idle ones are closed at `idle_until`. A new
-    /// connection gets one answer while livelet still runs: refusing it would help no client.
+    /// Begins the drain: connections finish their requests, and idle ones are closed at
+    /// `idle_until`. New connections are still accepted and answered, because to refuse them would
+    /// help no client.
     pub(crate) fn drain(&self, idle_until: Instant) {
         self.phase.set(Phase::Draining(idle_until));
         let mut connections = self.connections.borrow_mut();
@@ -146,24 +152,26 @@ impl Server {
         }
     }
 
-    /// Waits until the connections from before the drain have finished.
+    /// Waits until all connections that were accepted before the drain have closed.
     pub(crate) async fn older_finished(&self) {
         self.progress.until(|| self.older.get() == 0).await;
     }
 
-    /// Ends listening: queued connections are accepted, then the sockets are closed.
+    /// Requests the end of listening: the accept loops accept the queued connections, and then
+    /// close the listening sockets.
     pub(crate) fn end_listening(&self) {
         self.is_closing.set(true);
         self.acceptance.changed();
     }
 
-    /// Waits until listening has ended and no connection is open.
+    /// Waits until all accept loops have ended and no connection is open.
     pub(crate) async fn drained(&self) {
         let is_drained = || self.listening.get() == 0 && self.open_connections() == 0;
         self.progress.until(is_drained).await;
     }
 
-    /// Ends the drain: closes the connections that are still open.
+    /// Ends the drain: closes the connections that are still open, and requests the end of
+    /// listening.
     pub(crate) fn cut(&self) {
         for (_, entry) in self.connections.borrow_mut().iter_mut() {
             self.evict(entry, Phase::Cut);
@@ -176,9 +184,10 @@ impl Server {
         self.connections.borrow().len()
     }
 
-    /// Accepts connections until listening ends. A probe comes alone, so epoll is asked to report
-    /// the queue again after one accept. While other connections are open, a batch is accepted
-    /// without a yield: their requests take time, and a probe may be queued behind many.
+    /// Accepts connections until the end of listening. A probe usually comes alone, so after one
+    /// accept the loop asks epoll to report the queue again. While other connections are open, the
+    /// loop accepts a batch without a yield: their requests take time, and a probe may be queued
+    /// behind many.
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut queued = 0;
         let mut errors = 0;
@@ -228,10 +237,10 @@ impl Server {
         }
     }
 
-    /// Handles an error of accept4(2). The error may concern only the queued connection. If the
-    /// machine lacks descriptors or memory, a connection is evicted to give back its own. If that
-    /// can't help, or after too many errors in a row, accepting backs off. The first time is logged
-    /// at the normal level.
+    /// Handles an error of accept4(2), after `errors` of them in a row. An error may concern only
+    /// the queued connection. If the machine lacks descriptors or memory, evicts a connection,
+    /// which gives back its own. If that can't help, or after too many errors, backs off. Only the
+    /// first back-off is logged at the normal level.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
         let may_help = match Errno::from_io_error(error) {
             Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
@@ -250,8 +259,9 @@ impl Server {
         yield_now().await;
     }
 
-    /// Evicts a connection if the limit is reached. An evicted connection does not count: it closes
-    /// when its task runs next, or after its next answer.
+    /// Waits until a new connection can be opened, and evicts connections if their limit is
+    /// reached. An evicted connection does not count for the limit: it closes when its task runs
+    /// next, or after its next answer.
     async fn enforce_limit(&self) {
         let is_full = || self.open_connections() - self.evicted.get() >= self.max_connections;
         while is_full() && !self.evict_one() {
@@ -260,9 +270,9 @@ impl Server {
         }
     }
 
-    /// Evicts the connection with the least rank. Returns `false` if there is none. If many evicted
-    /// connections still wait for an answer, the next one closes without: a slow check must not
-    /// make their number grow.
+    /// Evicts the connection with the lowest rank. Returns `false` if no connection can be evicted.
+    /// If [`MAX_EVICTED`] evicted connections are still open, the connection closes without an
+    /// answer: a slow check must not make their number grow.
     fn evict_one(&self) -> bool {
         let phase = if self.evicted.get() < MAX_EVICTED {
             Phase::Evicted
@@ -304,14 +314,14 @@ impl Server {
         self.executor.spawn(connection).detach();
     }
 
-    /// Returns the phase that a connection has to enter.
+    /// Returns the phase that the connection `key` has to enter.
     fn phase_of(&self, key: usize) -> Phase {
         let connections = self.connections.borrow();
         let eviction = connections.get(key).and_then(|entry| entry.eviction);
         eviction.unwrap_or(self.phase.get())
     }
 
-    /// Stores the rank and the waker of a connection that waits.
+    /// Stores the rank and the waker of the connection `key`, whose task is about to wait.
     fn keep(&self, key: usize, rank: EvictionRank, waker: &Waker) {
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.rank = Some(rank);
@@ -332,15 +342,16 @@ impl Server {
     }
 }
 
-/// The task of one connection.
+/// Task of one connection: a future that does its I/O and answers its requests.
 struct ConnectionTask {
     server: Rc<Server>,
     key: usize,
     socket: Source<TcpStream>,
     connection: Connection,
-    /// Question that waits for a check, and the time of its request.
+    /// Question that waits for the outcome of a check, and the time of its request. `None` if no
+    /// question waits.
     waiting: Option<Box<(Question, Instant)>>,
-    /// Ends at the connection's deadline.
+    /// Timer that ends at the connection's deadline.
     timer: Timer,
 }
 
@@ -358,17 +369,18 @@ impl Future for ConnectionTask {
     }
 }
 
-/// Outcome of a step.
+/// Outcome of one step of a connection.
 enum Progress {
     Made,
-    /// Answers have left.
+    /// Some bytes of the answers were sent.
     Sent,
-    /// The connection is over.
+    /// The connection is to be closed.
     Ended,
 }
 
 impl ConnectionTask {
-    /// Runs the connection until it has to wait. Returns `Ready` when it is over.
+    /// Runs the connection until it has to wait, or for [`STEPS`] steps. Returns `Ready` if the
+    /// connection is to be closed.
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection.enter(self.server.phase_of(self.key));
         for _ in 0..STEPS {
@@ -405,13 +417,14 @@ impl ConnectionTask {
         Poll::Pending
     }
 
-    /// Gives the server the rank and the waker, which it needs to evict the connection.
+    /// Gives the server the waker and the connection's present rank, which the server needs to
+    /// evict the connection.
     fn keep(&self, waker: &Waker) {
         let rank = self.connection.eviction_rank();
         self.server.keep(self.key, rank, waker);
     }
 
-    /// Answers the requests that have arrived, until one has to wait for a check.
+    /// Answers the requests that have arrived, until one has to wait for the outcome of a check.
     fn answer_requests(&mut self, now: Instant, cx: &Context<'_>) {
         loop {
             let (question, since) = match self.waiting.take() {
@@ -465,7 +478,11 @@ impl ConnectionTask {
         }
     }
 
-    /// Does one read, write, shutdown or close. Returns `Pending` if the connection has to wait.
+    /// Does the next read, write, shutdown or close of the connection. Returns `Pending` if the
+    /// socket is not ready, or if the connection waits for an answer.
+    ///
+    /// # Errors
+    /// Returns an error if the system call fails: the connection is then to be closed.
     fn poll_step(&mut self, now: Instant, cx: &Context<'_>) -> Poll<io::Result<Progress>> {
         match self.connection.step(now) {
             Step::Read(most) => {
