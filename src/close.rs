@@ -21,8 +21,8 @@ use smol::LocalExecutor;
 
 use crate::runtime::{Condition, Timer, task, thread};
 
-/// Most descriptors that wait to be closed. At this number no more are received: each may hold a
-/// thread, and livelet needs descriptors for connections.
+/// Maximum number of descriptors that wait to be closed. At this number no more are received: each
+/// may block a thread, and livelet needs descriptors for connections.
 const MOST: usize = 64;
 
 /// Time between two tries to start a thread.
@@ -35,13 +35,13 @@ const STACK: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) struct Closer {
     executor: Rc<LocalExecutor<'static>>,
-    /// Number of descriptors that are not closed yet.
+    /// Number of descriptors that have not been closed yet.
     open: Cell<usize>,
     closed: Condition,
 }
 
 impl Closer {
-    /// Returns a closer that has nothing to close.
+    /// Creates a closer without descriptors.
     pub(crate) fn new(executor: Rc<LocalExecutor<'static>>) -> Rc<Closer> {
         Rc::new(Closer {
             executor,
@@ -50,7 +50,7 @@ impl Closer {
         })
     }
 
-    /// Returns `true` if more descriptors can be received.
+    /// Returns `true` if livelet may receive more descriptors.
     pub(crate) fn is_below_limit(&self) -> bool {
         self.open.get() < MOST
     }

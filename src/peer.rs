@@ -12,7 +12,7 @@ const UNMAPPED: u32 = 65534;
 /// Number of uids in `/proc/PID/uid_map` if every uid is mapped.
 const EVERY_UID: &str = "4294967295";
 
-/// A process, as the kernel saw it when it connected or sent.
+/// A process at the other end of a unix socket, as of the time when it connected or sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer {
     /// Pid in livelet's pid namespace. 0 if the process has none there.

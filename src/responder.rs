@@ -24,7 +24,7 @@ use crate::runtime::{Condition, Timer};
 /// Period in which liveness is judged for `--exit-on-unhealthy` while no prober asks.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
-/// State that answers depend on.
+/// State on which responses to probes depend.
 pub(crate) struct Responder {
     /// Process id of livelet.
     pid: u32,
@@ -177,7 +177,7 @@ impl Responder {
             .await;
     }
 
-    /// Returns the checks of an endpoint, and the index of the first one in the runner.
+    /// Returns the checks of an endpoint, and the index of the first of them in the observer.
     fn checks_of(&self, endpoint: Endpoint) -> (&[Check], usize) {
         match endpoint {
             Endpoint::Live => (&self.live, 0),

@@ -21,7 +21,8 @@ pub(crate) fn can_stop(signal: i32) -> bool {
     signal != 0 && can_be_caught(signal) && ![SIGILL, SIGBUS, SIGFPE, SIGSEGV].contains(&signal)
 }
 
-/// Returns `true` if a signal is logged. Signals of a terminal or of a socket are not.
+/// Returns `true` if livelet logs that it received `signal`. Signals of terminals and sockets are
+/// not logged.
 pub(crate) fn is_worth_a_line(signal: i32) -> bool {
     ![SIGWINCH, SIGCONT, SIGURG].contains(&signal)
 }
@@ -83,9 +84,9 @@ pub(crate) fn reset_dispositions() {
 pub(crate) struct Mask(pub(crate) libc::sigset_t);
 
 impl Mask {
-    /// Returns the set of all signals. sigfillset(3) leaves out those that the C library uses to
-    /// cancel threads, three in musl. One of them is SIGRTMIN to other programs. livelet cancels no
-    /// thread, and has to forward that signal.
+    /// Returns the set of all signals. sigfillset(3) is not used: it leaves out signals that the C
+    /// library reserves, three in musl. One of them is SIGRTMIN to other programs, and livelet must
+    /// forward it.
     pub(crate) fn all() -> Mask {
         Mask::filled(u8::MAX)
     }
@@ -138,7 +139,7 @@ impl Mask {
     }
 }
 
-/// Names by number, as kill(1) lists them, without SIG.
+/// Names of signals by number, as kill(1) lists them, without `SIG`.
 const NAMES: [&str; 32] = [
     "0", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
     "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",

@@ -7,17 +7,17 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use super::message::MAX;
 use crate::peer::Peer;
 
-/// Most descriptors that one message can have (SCM_MAX_FD in the kernel).
+/// Maximum number of descriptors in one message (SCM_MAX_FD in the kernel).
 const MAX_DESCRIPTORS: usize = 253;
 /// Size, in bytes, of the buffer for the sender's credentials and the most descriptors. If it were
 /// smaller, the kernel would close descriptors on this thread, and close(2) of a socket may wait
 /// (SO_LINGER).
 const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();
 
-/// Datagram that was received.
+/// A datagram from the notify socket.
 #[derive(Debug)]
 pub(super) struct Datagram {
-    /// `None` if the message is longer than [`MAX`].
+    /// Content of the datagram. `None` if it is longer than [`MAX`].
     pub(super) message: Option<Vec<u8>>,
     /// Sender, as the kernel reports it.
     pub(super) sender: Option<Peer>,

@@ -34,10 +34,10 @@ impl fmt::Display for NotifyError {
 
 impl std::error::Error for NotifyError {}
 
-/// Sends the assignments as one message. Waits while the supervisor's queue is full.
+/// Sends `assignments` as one message to `socket`. Waits while the supervisor's queue is full.
 ///
 /// # Errors
-/// Returns an error if there is no NOTIFY_SOCKET, or if it can't be sent to.
+/// Returns an error if `socket` is missing or empty, or if the message can't be sent.
 pub fn notify(socket: Option<OsString>, assignments: &[OsString]) -> Result<(), NotifyError> {
     let socket = socket.filter(|name| !name.is_empty());
     let socket = socket.ok_or(NotifyError::NoSocket)?;

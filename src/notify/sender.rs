@@ -1,4 +1,4 @@
-//! Decides which senders are trusted. Pure.
+//! Decides which senders of sd_notify messages are trusted. Pure.
 //!
 //! The worker and its descendants are trusted whatever their uid: gosu, su-exec and daemons drop
 //! it. Other processes of livelet's pid namespace are trusted if they have root's or livelet's own
@@ -15,7 +15,7 @@ pub(super) trait Facts {
     fn is_descendant(&self) -> bool;
 }
 
-/// Reason why a message is ignored.
+/// Reason why an sd_notify message is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     TooLong,

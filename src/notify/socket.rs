@@ -27,10 +27,11 @@ use crate::peer::Peer;
 use crate::runtime::{Source, task};
 use crate::worker;
 
-/// Most messages that are read between two waits, so that a flood of them does not stop other work.
+/// Maximum number of messages that are read before other tasks run, so that a flood does not delay
+/// them.
 const MESSAGES: usize = 16;
 
-/// The notify socket and its directory.
+/// The worker's notify socket and its directory.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
     reader: Option<Reader>,
@@ -92,7 +93,7 @@ struct Reader {
     /// Socket that only the end of the process closes. Descriptors in unread messages are closed
     /// with it. SO_LINGER of such a descriptor has no effect at the end of a process.
     socket: ManuallyDrop<Source<OwnedFd>>,
-    /// Set of the refusals that were logged, one bit each.
+    /// Set of refusals that have been logged, one bit for each.
     refused: Cell<u32>,
 }
 

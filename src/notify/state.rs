@@ -1,14 +1,14 @@
-//! The state that a worker's messages add up to (sd_notify(3)). Pure.
+//! The state of the worker that results from its sd_notify(3) messages. Pure.
 
 use std::time::{Duration, Instant};
 
 use super::message::{Field, Message};
 use crate::duration::Human;
 
-/// Longest STATUS that is kept, in bytes.
+/// Maximum length, in bytes, of a STATUS that is kept.
 const MAX_STATUS: usize = 512;
 
-/// State of the worker, as its own messages tell it.
+/// State of the worker, as its own sd_notify messages report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notified {
     is_ready: bool,
@@ -18,7 +18,7 @@ pub struct Notified {
     /// Time of the last `WATCHDOG=1`.
     beat: Option<Instant>,
     was_triggered: bool,
-    /// Limit that the worker has set itself, in place of the check's.
+    /// Watchdog limit that the worker has set itself. It replaces the limit of the check.
     limit: Option<Duration>,
     extended_to: Option<Instant>,
 }

@@ -14,9 +14,9 @@ use crate::log;
 /// livelet's own supervisor, if there is one.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    /// Value of NOTIFY_SOCKET. An empty one counts as none.
+    /// Value of NOTIFY_SOCKET. `None` if the variable is missing or empty.
     socket: Option<OsString>,
-    /// Longest time between two `WATCHDOG=1` that the supervisor accepts.
+    /// Maximum time between two `WATCHDOG=1` that the supervisor accepts.
     pub(crate) watchdog: Option<Duration>,
     /// `true` if a failure to send was logged.
     has_failed: Cell<bool>,
