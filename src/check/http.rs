@@ -51,7 +51,7 @@ pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
             });
         }
         if length == 0 {
-            return Err(format!("{authority}: closed without an answer"));
+            return Err(format!("{authority}: connection closed without an answer"));
         }
     }
 }

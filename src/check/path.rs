@@ -72,7 +72,10 @@ impl PathCalls {
                 Ok(()) => Poll::Pending,
                 Err(cause) => {
                     self.with(|state| state.is_running = false);
-                    Poll::Ready(Err(format!("no thread for the check: {}", text_of(&cause))))
+                    Poll::Ready(Err(format!(
+                        "cannot start a thread for the check: {}",
+                        text_of(&cause)
+                    )))
                 }
             }
         })

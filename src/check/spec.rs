@@ -96,22 +96,23 @@ pub(crate) const UNKNOWN_KIND: &str = "not a check; accepted: [NAME=] and one of
 const NAME: &str =
     "not a name before =; accepted: NAME=CHECK, a name of letters, digits, -, _ and .";
 const NOTIFY: &str = "takes nothing after it; accepted: notify";
-const WATCHDOG: &str = "needs a duration above 0; accepted: such as watchdog:30s";
+const WATCHDOG: &str = "needs a duration above 0; accepted: for example watchdog:30s";
 const UNIT: &str =
     "its duration needs a unit; accepted: ms, s, m or h, as in watchdog:30s or heartbeat:/path:30s";
-const FILE: &str = "needs a path with a leading slash; accepted: such as file:/path";
-const BEAT_PATH: &str = "needs a path with a leading slash; accepted: such as heartbeat:/path:30s";
+const FILE: &str = "needs a path with a leading slash; accepted: for example file:/path";
+const BEAT_PATH: &str =
+    "needs a path with a leading slash; accepted: for example heartbeat:/path:30s";
 const BEAT_AGE: &str =
-    "needs a duration above 0 after its path; accepted: such as heartbeat:/path:30s";
+    "needs a duration above 0 after its path; accepted: for example heartbeat:/path:30s";
 const TCP: &str =
-    "needs an IP address and a port; accepted: such as tcp:127.0.0.1:5432 or tcp:[::1]:5432";
-const UNIX: &str = "needs a path with a leading slash; accepted: such as unix:/run/app.sock";
-const HTTP: &str = "not a URL of an IP address; accepted: such as http://127.0.0.1:3000/health";
+    "needs an IP address and a port; accepted: for example tcp:127.0.0.1:5432 or tcp:[::1]:5432";
+const UNIX: &str = "needs a path with a leading slash; accepted: for example unix:/run/app.sock";
+const HTTP: &str = "not a URL of an IP address; accepted: for example http://127.0.0.1:3000/health";
 const HTTPS: &str =
     "https is not supported; accepted: http://, or exec: with a client that speaks it";
-const EXEC: &str = "needs a program with a leading slash, and each quote closed; accepted: such as exec:/bin/check arg";
-const NO_NAMES: &str = "names another host; accepted: an IP address or localhost, as a check of another machine \
-                        makes its outage one of this worker too";
+const EXEC: &str = "needs a program with a leading slash, and each quote closed; accepted: for example exec:/bin/check arg";
+const NO_NAMES: &str = "names another host; accepted: an IP address or localhost; a check of another machine \
+                        spreads its outage to this worker";
 
 impl Kind {
     /// Returns the word before the colon, such as `tcp`. It is the default name of the check as

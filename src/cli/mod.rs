@@ -56,7 +56,7 @@ const ONE_DASH: &str = "one dash for a long option; accepted: two, as in --liste
 const UNKNOWN: &str = "unknown option; see livelet --help";
 const STRAY: &str =
     "unexpected argument; a command goes after --: livelet [OPTIONS] -- COMMAND [ARG]...";
-const LATE: &str = "goes first, before each option; accepted: such as livelet probe --ready";
+const LATE: &str = "goes first, before all options; accepted: for example livelet probe --ready";
 const SWITCH_VALUE: &str = "an option that is a switch takes no value; accepted: the option alone";
 const QUIET_VERBOSE: &str = "both given; accepted: one of them";
 

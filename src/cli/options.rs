@@ -225,7 +225,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "quiet",
         variable: None,
         value: "",
-        help: "say failures alone",
+        help: "log only failures",
     },
     Flag {
         id: Id::Verbose,
@@ -233,7 +233,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "verbose",
         variable: None,
         value: "",
-        help: "say each request too",
+        help: "log each request as well",
     },
     Flag {
         id: Id::Help,

@@ -16,17 +16,18 @@ use crate::signal;
 const ADDR: &str =
     "not an IP address and port; accepted: 9090, :9090, 127.0.0.1:9090, [::1]:9090 or env:PORT";
 const ADDR_TWICE: &str =
-    "overlaps an address before it; accepted: each once, and [::] or a bare port takes IPv4 too";
+    "overlaps an earlier address; accepted: each once; [::] and a bare port include IPv4";
 const DRAIN: &str = "not a duration with a unit, up to 5s; accepted: 0s to 5s, such as 250ms or 5s";
 const CONNECTIONS: &str = "not a number of connections; accepted: 1 to 1000000";
 const SWITCH: &str = "not a switch; accepted: 1, true, yes, on or 0, false, no, off";
 const CHECK_TWICE: &str =
-    "its name is taken; accepted: each name once, and not worker, livelet or shutdown";
+    "this name is taken; accepted: each name once, and not worker, livelet or shutdown";
 const MAX_CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 const CHECK_TIMEOUT: &str =
     "not a duration with a unit, up to 60s; accepted: 1ms to 60s, such as 800ms";
 const CHECK_HOST: &str = "not a host; accepted: a name or an address, such as app.example";
-const DUR: &str = "not a duration with a unit, up to 8760h; accepted: such as 250ms, 5s, 2m or 1h";
+const DUR: &str =
+    "not a duration with a unit, up to 8760h; accepted: for example 250ms, 5s, 2m or 1h";
 const SIGNAL: &str = "not a signal to rewrite; accepted: FROM=TO, such as TERM=QUIT, or FROM=0";
 const SIGNAL_TWICE: &str = "rewritten twice; accepted: once";
 const ENV_UNSET: &str = "variable not set; accepted: env:NAME of a variable that holds a port";
@@ -35,7 +36,7 @@ const ENV_PORT: &str =
 const PATH: &str = "not a path of an endpoint; accepted: /PATH=live, /PATH=ready or /PATH=startup";
 const PATH_TWICE: &str = "path given twice; accepted: once";
 const STOP_SIGNAL: &str =
-    "not a signal that can begin a stop; accepted: such as TERM, QUIT or WINCH";
+    "not a signal that can begin a stop; accepted: for example TERM, QUIT or WINCH";
 const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
 
 /// Parses `value` and stores it in the field of `config` that belongs to the option `id`.

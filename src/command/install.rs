@@ -49,8 +49,10 @@ impl fmt::Display for InstallError {
                 }
                 Ok(())
             }
-            Reason::NotWritten(error) => write!(f, "cannot write beside it: {}", cause(error)),
-            Reason::NotReplaced(error) => write!(f, "cannot replace it: {}", cause(error)),
+            Reason::NotWritten(error) => {
+                write!(f, "cannot write into its directory: {}", cause(error))
+            }
+            Reason::NotReplaced(error) => write!(f, "cannot replace the file: {}", cause(error)),
         }
     }
 }

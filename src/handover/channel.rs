@@ -206,7 +206,10 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
 /// Makes the kernel refuse descriptors that are sent to `socket` or to sockets accepted from it.
 /// Returns `false` if the kernel can't do so.
 #[allow(unsafe_code, reason = "rustix does not have SO_PASSRIGHTS")]
-#[allow(clippy::cast_possible_truncation, reason = "the size of an integer")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the size of a C integer, a small number"
+)]
 fn refuse_descriptors(socket: &OwnedFd) -> bool {
     let off: libc::c_int = 0;
     let length = size_of::<libc::c_int>() as libc::socklen_t;

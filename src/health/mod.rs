@@ -110,7 +110,7 @@ impl<'a> Report<'a> {
             "livelet"
         };
         let worker = if snapshot.has_worker_failed {
-            Some("it has ended")
+            Some("the worker has ended")
         } else if snapshot.is_worker_late {
             Some("its program cannot be executed yet")
         } else {

@@ -243,7 +243,7 @@ fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
         {
             Err((
                 Status::VersionNotSupported,
-                "only HTTP/1.0 and HTTP/1.1 are spoken here",
+                "only HTTP/1.0 and HTTP/1.1 are supported",
             ))
         }
         _ => Err(bad("malformed request line")),
@@ -266,7 +266,7 @@ fn split_target(method: Method, target: &str) -> Result<(&str, &str), Broken> {
     if target == "*" {
         return match method {
             Method::Options => Ok((target, "")),
-            _ => Err(bad("the target * goes with OPTIONS alone")),
+            _ => Err(bad("the target * is valid only with OPTIONS")),
         };
     }
     let relative = if target.as_bytes().first() == Some(&b'/') {
@@ -492,7 +492,7 @@ impl Codings {
         if self.not_chunked {
             return Err((
                 Status::NotImplemented,
-                "no transfer coding but chunked is understood",
+                "only the transfer coding chunked is supported",
             ));
         }
         Ok(())

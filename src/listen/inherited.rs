@@ -128,7 +128,9 @@ pub(crate) fn take_over(sharing: Sharing) -> io::Result<Inherited> {
         log::notice(format_args!("inherit: descriptor {number}: {cause}"));
     }
     if has_own && inherited.own.is_empty() {
-        return Err(io::Error::other("no listening TCP socket among them"));
+        return Err(io::Error::other(
+            "no inherited descriptor is a listening TCP socket",
+        ));
     }
     Ok(inherited)
 }

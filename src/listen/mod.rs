@@ -111,7 +111,7 @@ impl ListenError {
         match (&self.held_by, Errno::from_io_error(&self.cause)) {
             (HeldBy::Livelet { .. }, _) => "--takeover replaces it",
             (HeldBy::Socket { socket, .. }, _) if socket.peer.is_some() => {
-                "net.ipv4.ip_local_reserved_ports keeps a port from that"
+                "sysctl net.ipv4.ip_local_reserved_ports reserves a port"
             }
             (_, Some(Errno::ADDRINUSE)) => {
                 "--bind-wait waits longer, --listen takes another address"

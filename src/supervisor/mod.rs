@@ -459,7 +459,9 @@ impl<'c> Process<'c> {
             Err(cause) if is_checked => Err(RunError::System(NOTIFY_SOCKET, cause)),
             Err(cause) => {
                 let cause = log::Cause(&cause);
-                log::notice(format_args!("notify: socket: the worker has none: {cause}"));
+                log::notice(format_args!(
+                    "notify: socket: cannot be opened for the worker: {cause}"
+                ));
                 Ok(None)
             }
         }
@@ -651,7 +653,9 @@ impl<'c> Process<'c> {
             Happened::Catchers => {
                 self.catchers_at = None;
                 self.tree.note_catchers();
-                log::detail(format_args!("worker: read the signals that it catches"));
+                log::detail(format_args!(
+                    "worker: read the signals that the worker catches"
+                ));
                 Vec::new()
             }
             Happened::Other(event) => {

@@ -51,7 +51,7 @@ pub(crate) fn descendants() -> io::Result<Vec<Process>> {
 /// Returns an error in the same cases as [`descendants`].
 pub(crate) fn descendants_of(pid: i32) -> io::Result<Vec<Process>> {
     if !shows_own_namespace()? {
-        return Err(io::Error::other("it shows another pid namespace"));
+        return Err(io::Error::other("belongs to another pid namespace"));
     }
     // A process that has just ended has no file any more.
     let all: Vec<Process> = pids()?.into_iter().filter_map(process).collect();

@@ -76,16 +76,16 @@ impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let program = self.program.to_string_lossy();
         let cause = log::Cause(&self.cause);
-        write!(f, "worker: {program}: cannot start it: {cause}")?;
+        write!(f, "worker: {program}: cannot be started: {cause}")?;
         if self.exit_code() != exit_code::NOT_FOUND {
             return Ok(());
         }
         f.write_str(match self.program.as_bytes() {
             [b'-', ..] => "; options of livelet go before --",
             name if name.contains(&b' ') => {
-                "; it is one word with a space in it: quote the program and each argument alone"
+                "; this is one word with a space: quote the program and each argument separately"
             }
-            name if !name.contains(&b'/') => "; it is in no directory of PATH",
+            name if !name.contains(&b'/') => "; not in any directory of PATH",
             _ => "",
         })
     }

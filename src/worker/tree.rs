@@ -296,7 +296,9 @@ impl Tree {
         let had_it = worker.filter(|&pid| self.has_watcher && self.has_had(pid, signal));
         if let Some(pid) = had_it.filter(|_| !self.signals_group) {
             let name = signal::name(signal);
-            return log::notice(format_args!("worker: pid {pid}: has had {name} already"));
+            return log::notice(format_args!(
+                "worker: pid {pid}: has already got {name} from another process"
+            ));
         }
         if self.signals_group {
             // This comes before the signal. A process that is forked in between may be asked twice,
@@ -385,7 +387,7 @@ impl Tree {
         if let Some(pid) = self.worker() {
             let killed = kill(pid, SIGKILL);
             if is_first && killed.is_ok() {
-                log::notice(format_args!("worker: pid {pid}: killed; see --grace"));
+                log::notice(format_args!("worker: pid {pid}: sent KILL after --grace"));
             }
             self.report(pid, SIGKILL, killed);
         }
@@ -412,7 +414,7 @@ impl Tree {
             let name = signal::name(signal);
             let cause = log::Cause(cause);
             log::notice(format_args!(
-                "worker: processes it left: cannot send {name}: /proc: {cause}"
+                "worker: processes that the worker left: cannot send {name}: /proc: {cause}"
             ));
         }
     }
@@ -427,7 +429,7 @@ impl Tree {
         }
         let name = signal::name(signal);
         let remedy = if cause == Errno::PERM {
-            "; a process of another user takes CAP_KILL"
+            "; a process of another user needs CAP_KILL"
         } else {
             ""
         };

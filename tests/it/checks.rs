@@ -254,9 +254,12 @@ fn an_http_check_judges_the_status_alone() {
             format!("{ok}nothing\r\n\r\n"),
             r#"no field in the head of its answer: "nothing""#,
         ),
-        ("HTTP/1.1 199 X\r\n\r\n".into(), "closed without an answer"),
-        (String::new(), "closed without an answer"),
-        (format!("{ok}X: "), "closed without an answer"),
+        (
+            "HTTP/1.1 199 X\r\n\r\n".into(),
+            "connection closed without an answer",
+        ),
+        (String::new(), "connection closed without an answer"),
+        (format!("{ok}X: "), "connection closed without an answer"),
         (
             "SSH-2.0-OpenSSH_9\r\n".into(),
             r#"no HTTP answer: begins with "SSH-2.0-OpenSSH_9""#,

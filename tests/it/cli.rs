@@ -716,14 +716,14 @@ fn a_missing_command_is_reported_with_its_probable_reason() {
     for (words, said) in [
         (
             &["node worker.js"][..],
-            "livelet: worker: node worker.js: cannot start it: no such file or directory; it is one word with a space in it",
+            "livelet: worker: node worker.js: cannot be started: no such file or directory; this is one word with a space",
         ),
-        (&["/bin/sh -c true"], "it is one word with a space in it"),
+        (&["/bin/sh -c true"], "this is one word with a space"),
         (
             &["--grace", "5s"],
-            "livelet: worker: --grace: cannot start it: no such file or directory; options of livelet go before --",
+            "livelet: worker: --grace: cannot be started: no such file or directory; options of livelet go before --",
         ),
-        (&["no-such-program"], "it is in no directory of PATH"),
+        (&["no-such-program"], "not in any directory of PATH"),
     ] {
         let output = finish(
             livelet().args(["-l", "127.0.0.1:0", "--"]).args(words),

@@ -66,7 +66,7 @@ pub const DIFFERENCES: &[Difference] = &[
         INVALID_LINE,
     ),
     rejects(
-        "the target * goes with OPTIONS alone",
+        "the target * is valid only with OPTIONS",
         "RFC 9112 3.2.4: the \"asterisk-form\" of request-target is only used for a server-wide OPTIONS request",
     ),
     rejects("malformed authority in the request target", EMPTY_HOST),
@@ -82,7 +82,7 @@ pub const DIFFERENCES: &[Difference] = &[
     rejects("malformed Content-Length", BOTH),
     rejects("two different Content-Length", BOTH),
     rejects("Content-Length with Transfer-Encoding", BOTH),
-    rejects("no transfer coding but chunked is understood", CODING),
+    rejects("only the transfer coding chunked is supported", CODING),
     rejects("unknown transfer coding", CODING),
     rejects("more than 64 header fields", TOO_LARGE),
     rejects_earlier("more than 64 header fields", TOO_LARGE),
