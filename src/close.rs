@@ -106,7 +106,7 @@ impl Closing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts the thread.
+    /// Starts the thread that closes the descriptors.
     ///
     /// # Errors
     /// Returns the error of pthread_create(3). The descriptors stay open then: they are not closed

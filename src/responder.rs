@@ -29,14 +29,14 @@ pub(crate) struct Responder {
     /// Process id of livelet.
     pid: u32,
     since: Instant,
-    /// Name on the status page.
+    /// Name of the worker's program or of the host, which the status page shows.
     owner: String,
     /// Number of open connections, which the server counts.
     pub(crate) connections: Cell<usize>,
     /// Number of answered requests, which the server counts.
     pub(crate) requests: Cell<u64>,
     snapshot: Cell<Snapshot>,
-    /// Fields of every answer in this second.
+    /// Header fields that all responses of the same second share.
     common: RefCell<CommonFields>,
     live: Vec<Check>,
     ready: Vec<Check>,
@@ -77,7 +77,7 @@ impl Responder {
         &self.observer
     }
 
-    /// Returns the state that the worker's messages add up to.
+    /// Returns the shared state that results from the worker's sd_notify messages.
     pub(crate) fn notified(&self) -> Rc<RefCell<Notified>> {
         Rc::clone(self.observer.notified())
     }
@@ -87,7 +87,7 @@ impl Responder {
         self.snapshot.set(snapshot);
     }
 
-    /// Returns the fields of every response in this second.
+    /// Returns the header fields that all responses of the present second share.
     pub(crate) fn common_fields(&self) -> impl Deref<Target = CommonFields> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let second = since_epoch.unwrap_or_default().as_secs();
@@ -145,7 +145,7 @@ impl Responder {
         Poll::Ready(health::respond(question, &reports, &names, &facts))
     }
 
-    /// Judges liveness. Returns `true` if it passes.
+    /// Runs the liveness checks. Returns `true` if liveness passes.
     pub(crate) async fn lives(&self) -> bool {
         let question = Question::new(Endpoint::Live, View::Plain);
         let since = Instant::now();
@@ -186,7 +186,7 @@ impl Responder {
         }
     }
 
-    /// Returns the names of all checks of an endpoint, livelet's own first.
+    /// Returns the names of all checks of `endpoint`. livelet's built-in checks come first.
     fn names(&self, endpoint: Endpoint) -> Vec<&str> {
         let own = Report::own(endpoint, self.snapshot.get()).checks;
         let (checks, _) = self.checks_of(endpoint);

@@ -32,7 +32,7 @@ pub(crate) fn is_worth_a_line(signal: i32) -> bool {
 pub struct SignalSet(u64);
 
 impl SignalSet {
-    /// Returns `true` if the signal is in the set.
+    /// Returns `true` if `signal` is in the set.
     #[must_use]
     pub fn contains(self, signal: i32) -> bool {
         self.0 & SignalSet::bit(signal) != 0
@@ -105,7 +105,7 @@ impl Mask {
         Mask(set)
     }
 
-    /// Returns the set without these signals.
+    /// Returns the set without the signals in `signals`.
     #[allow(unsafe_code, reason = "sigdelset(3)")]
     pub(crate) fn without(mut self, signals: &[i32]) -> Mask {
         for &signal in signals {
