@@ -600,8 +600,8 @@ impl Lifecycle {
         }
     }
 
-    /// Exits with `code`. If livelet had children before its exec, first closes its output and gives
-    /// them time to read it.
+    /// Exits with `code`. If livelet had children before its exec, first closes its output and
+    /// gives them time to read it.
     fn part(&self, code: u8, step: &mut Step) -> State {
         if !self.plan.has_earlier_children {
             return step.exit(code);
