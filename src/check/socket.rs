@@ -55,9 +55,8 @@ fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
 /// its thread or one of its descriptors can't be created, and a panic of PID 1 ends the container.
 /// So this function first creates each of them once, as a trial.
 ///
-/// The function blocks signals while async-io's thread is made, so that this thread runs no signal
-/// handlers. Then it sets the caller's mask again, because musl unblocks its own signals when a
-/// process makes its first thread.
+/// The function blocks all signals while async-io's thread is made, so that this thread takes none.
+/// Afterwards it sets the caller's mask again.
 ///
 /// # Errors
 /// Returns an error if the thread or a descriptor can't be created.
@@ -84,6 +83,9 @@ fn try_async_io() -> io::Result<()> {
     let thread = thread::Builder::new().stack_size(2 * STACK).spawn(|| ())?;
     // The thread does nothing that could fail.
     let _ = thread.join();
+    // musl unblocks signals 33 and 34 when a process makes its first thread. In async-io's thread
+    // they would end livelet.
+    Mask::all().set();
     let (socket, _) = Pair::pair()?;
     drop((epoll, event, timer));
     Async::new(socket).map(drop)

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -120,6 +121,22 @@ fn without_the_group_option_each_signal_reaches_only_the_worker() {
         "{}",
         livelet.said
     );
+    livelet.kill_worker();
+}
+
+/// A network check starts the only other thread. musl unblocks signals 33 and 34 when a process makes
+/// its first thread, so that they could reach it.
+#[test]
+fn signals_reach_the_worker_after_a_network_check_has_started_a_thread() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let check = format!("tcp:{}", listener.local_addr().unwrap());
+    let mut livelet = start(&["--live", &check]);
+    let addr = wait_until_listening(livelet.pid());
+    assert_eq!(probe(addr, "/livez").status, 200);
+    for number in [34, 35] {
+        livelet.signal(&number.to_string());
+        livelet.wait_until_got("worker", number);
+    }
     livelet.kill_worker();
 }
 
