@@ -255,7 +255,7 @@ impl Holder {
     fn accept(self: &Rc<Holder>, listener: &Weak<Listener>, channel: Channel, may_hold: bool) {
         if !channel.is_trusted() {
             log::detail(format_args!(
-                "handover: peer refused: it has another user or pid namespace"
+                "handover: peer refused: it runs as another user or in another pid namespace"
             ));
             if may_hold {
                 self.closer.close(vec![channel.into_socket()]);

@@ -653,9 +653,7 @@ impl<'c> Process<'c> {
             Happened::Catchers => {
                 self.catchers_at = None;
                 self.tree.note_catchers();
-                log::detail(format_args!(
-                    "worker: read the signals that the worker catches"
-                ));
+                log::detail(format_args!("worker: noted which signals it catches"));
                 Vec::new()
             }
             Happened::Other(event) => {

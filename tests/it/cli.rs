@@ -466,7 +466,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn each_form_of_a_duration_up_to_the_drain_limit_is_accepted() {
+fn the_drain_option_accepts_each_unit_up_to_five_seconds() {
     for value in ["0s", "0ms", "0m", "0h", "250ms", "5s", "5000ms"] {
         Livelet::start(&["--drain", value]);
         Livelet::start(&[&format!("--drain={value}")]);

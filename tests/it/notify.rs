@@ -124,7 +124,7 @@ fn environment_of_worker(args: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_worker_finds_the_socket_and_the_smaller_watchdog_limit_in_its_environment() {
+fn a_worker_has_notify_socket_and_the_smaller_of_two_watchdog_limits_in_its_environment() {
     let above = ("NOTIFY_SOCKET", "@nobody");
     for (args, variables, expected) in [
         (&[][..], &[][..], "usec= pid= kept=a=b socket=unset"),

@@ -228,7 +228,7 @@ fn each_method_gets_its_status() {
 }
 
 #[test]
-fn each_host_field_gets_its_status() {
+fn a_missing_doubled_or_malformed_host_gets_400_and_others_200() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"Host: h\r\n", 200),
