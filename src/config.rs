@@ -15,21 +15,22 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// `true` if the user gave the addresses in `listen`, `false` if `listen` is the default.
     pub has_addresses: bool,
-    /// Checks that must pass for liveness, beside livelet's own.
+    /// Checks of the user that must pass for liveness, besides livelet's built-in checks.
     pub live: Vec<Check>,
-    /// Checks that must pass for readiness, beside livelet's own.
+    /// Checks of the user that must pass for readiness, besides livelet's built-in checks.
     pub ready: Vec<Check>,
-    /// Additional paths that are answered like an endpoint, from `--path`.
+    /// Additional paths of the endpoints, from `--path`.
     pub paths: Vec<Alias>,
-    /// Time limit of one check.
+    /// Time limit for one run of a check.
     pub check_timeout: Duration,
-    /// Host field of the requests that `http:` checks send. `None` sends the address that the check
-    /// connects to.
+    /// Value of the Host field in the requests of `http:` checks. If this is `None`, the value is
+    /// the address in the check's URL.
     pub check_host: Option<String>,
-    /// Time for which liveness has to fail without a break before livelet stops the worker. `None`
-    /// if livelet never stops the worker for that reason.
+    /// Time for which liveness has to fail without a break before livelet stops the worker and
+    /// exits. `None` if livelet never stops the worker because of its health.
     pub exit_on_unhealthy: Option<Duration>,
-    /// Time limit for connections that are still open when livelet stops serving, at most 5 s.
+    /// Maximum time that connections may stay open once livelet stops serving, at most 5 s. livelet
+    /// then closes them.
     pub drain: Duration,
     /// `true` if livelet shares its port with other processes on purpose (SO_REUSEPORT).
     pub reuse_port: bool,
@@ -37,9 +38,10 @@ pub struct Config {
     pub max_connections: usize,
     /// Level of the log lines on stderr.
     pub log: Level,
-    /// Maximum time that livelet waits at its start for a port that another process holds.
+    /// Maximum time that livelet waits, at its start, until a port in use by another process is
+    /// free.
     pub bind_wait: Duration,
-    /// `true` if livelet replaces a healthy livelet that holds the port.
+    /// `true` if livelet replaces another livelet that is healthy and uses the same port.
     pub takeover: bool,
     /// The worker's program and its arguments. Empty if livelet runs no worker.
     pub command: Vec<OsString>,
@@ -48,12 +50,13 @@ pub struct Config {
     pub rewrites: Vec<(i32, i32)>,
     /// Exit codes of the worker that livelet reports as 0.
     pub ok_exits: Vec<u8>,
-    /// Numbers of the signals that begin a stop, at least one.
+    /// Numbers of the signals that tell livelet to stop the worker and itself, at least one.
     pub stop_signals: Vec<i32>,
-    /// `true` if signals go to the worker's whole process group, `false` if to the worker alone.
+    /// `true` if livelet sends signals to the worker's whole process group. `false` if livelet
+    /// sends them to the worker alone.
     pub signals_group: bool,
-    /// Time from the stop signal that the worker gets until livelet kills the worker. `None` if
-    /// livelet never kills it.
+    /// Time after which livelet kills a worker that has received a stop signal and has not ended.
+    /// `None` if the user has set no such time.
     pub grace: Option<Duration>,
     /// Time from a stop signal's arrival at livelet until livelet forwards it to the worker.
     /// Readiness fails during this time.

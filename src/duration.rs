@@ -8,7 +8,7 @@ use std::time::Duration;
 const MAX: Duration = Duration::from_secs(8760 * 3600);
 
 /// Parses a whole number and its unit: `250ms`, `5s`, `2m` or `1h`. Returns `None` for any other
-/// text, and for more than a year.
+/// text, and for a duration over one year.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
@@ -23,8 +23,8 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     Some(duration).filter(|&duration| duration <= MAX)
 }
 
-/// Parses a number that has only digits: unlike `str::parse`, refuses a sign. Returns `None` for
-/// any other text, and if the number overflows.
+/// Parses a number of decimal digits. Returns `None` for any other text, such as one with a sign,
+/// which `str::parse` would accept. Also returns `None` if the number overflows.
 pub(crate) fn whole_number(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits)

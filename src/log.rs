@@ -23,7 +23,7 @@ use rustix::termios::isatty;
 /// line or nothing (pipe(7)).
 const MAX_LINE: usize = 2048;
 
-/// Path that opens this process's stderr again (proc(5)).
+/// Path at which livelet can open the file behind its stderr a second time (proc(5)).
 const STDERR: &str = "/proc/self/fd/2";
 
 /// Level of the log: which lines are written.
@@ -99,8 +99,9 @@ fn line(message: fmt::Arguments<'_>) {
     output.write(line.0);
 }
 
-/// Closes livelet's second descriptor of stderr. Once stderr itself is closed too, a process that
-/// reads livelet's stderr sees the end of the file.
+/// Closes the second descriptor that livelet has opened for stderr, if any. After this call, and
+/// once descriptor 2 is also closed, a process that reads livelet's stderr sees the end of the
+/// file.
 pub(crate) fn close() {
     let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
     output.kind = Some(Kind::Polled);
@@ -115,18 +116,19 @@ static OUTPUT: Mutex<Output> = Mutex::new(Output {
 struct Output {
     /// How lines are written. `None` until the first line is written.
     kind: Option<Kind>,
-    /// `true` if only a part of the last line was written. The next line then begins with a line
-    /// end.
+    /// `true` if only a part of the last line was written. A line end is then written before the
+    /// next line.
     is_cut: bool,
 }
 
 enum Kind {
-    /// stderr is a terminal or a pipe. The descriptor is the same file, opened again in
-    /// non-blocking mode.
+    /// stderr is a terminal or a pipe, and lines are written to this descriptor: the same terminal
+    /// or pipe, opened a second time in non-blocking mode.
     Reopened(OwnedFd),
     Socket,
-    /// stderr is any other file, or a terminal or a pipe that livelet can't open again, such as
-    /// another user's. poll(2) comes before each write.
+    /// stderr is another kind of file, or a terminal or a pipe that livelet can't open a second
+    /// time, such as another user's. livelet calls poll(2) before each write, and drops the line if
+    /// stderr is not writable.
     Polled,
 }
 

@@ -11,25 +11,28 @@ use crate::runtime::{Condition, Source};
 use crate::signal::Mask;
 use crate::worker::{self, CheckProgram, ChildProgress, Ending};
 
-/// Time for which a pass is reused, so that frequent probes do not run the program again each time.
+/// Time for which the pass of an `exec:` check is reused, so that frequent probes do not run the
+/// program again each time.
 pub(super) const PASS_KEPT: Duration = Duration::from_secs(10);
-/// Time for which a failure is reused. It is short, so that a worker that recovers passes soon.
+/// Time for which the failure of an `exec:` check is reused. This time is short, so that the check
+/// soon passes again after the worker has recovered.
 pub(super) const FAILURE_KEPT: Duration = Duration::from_secs(1);
-/// Maximum number of bytes that are kept from the beginning of a program's output.
+/// Maximum number of bytes that are kept from the beginning of the output of a check's program.
 const MAX_OUTPUT: usize = 512;
 
 /// The program of an `exec:` check, of which at most one process runs at a time.
 #[derive(Debug, Default)]
 pub(super) struct Program {
-    /// Process id of the program. `None` if it does not run. A program that can't be killed keeps
-    /// its id here after its timeout.
+    /// Process id of the running program. `None` if no process of the program runs. If the program
+    /// can't be killed at its timeout, its id stays here until the process ends.
     pid: Cell<Option<i32>>,
     ending: Cell<Option<Ending>>,
     has_ended: Condition,
 }
 
 impl Program {
-    /// Records that the child process `pid` has ended. Ignores a child that is not this program.
+    /// Records that the child process `pid` has ended, with the exit code or the signal in
+    /// `ending`. Ignores a child that is not this program.
     pub(super) fn ended(&self, pid: i32, ending: Ending) {
         if self.pid.get() == Some(pid) {
             self.pid.set(None);
@@ -38,12 +41,15 @@ impl Program {
         }
     }
 
-    /// Runs the program until it ends, at most for `timeout`, with the signal mask `mask`. Then
-    /// kills its process group, and after a timeout also its descendants in other sessions.
+    /// Runs the program `command`, its path and its arguments, until it ends, at most for
+    /// `timeout`. The program starts with the signal mask `mask`. In the end, kills what is left of
+    /// the program's process group, and after a timeout also the program's descendants in other
+    /// process groups.
     ///
     /// # Errors
-    /// Returns an error if the program does not exit with 0 in time, if it can't be started, or if
-    /// its previous process has not ended.
+    /// Returns the reason as an error if the program does not exit with 0 in time, or can't be
+    /// started. Also returns an error, without a start, if the process of an earlier run has not
+    /// ended.
     pub(super) async fn run(
         &self,
         command: &[String],
@@ -85,7 +91,8 @@ impl Program {
     }
 }
 
-/// Output of a program. livelet reads all of it, so that the program never blocks on a full pipe.
+/// Output of a check's program. livelet reads all of the output, so that the program never blocks
+/// on a full pipe.
 struct Output {
     pipe: Source<std::os::fd::OwnedFd>,
     begin: RefCell<Vec<u8>>,
@@ -108,14 +115,15 @@ impl Output {
         }
     }
 
-    /// Reads the output, and never completes: the caller has to drop this future. It reads once for
-    /// each report of epoll, so that a program that writes much can't keep livelet busy.
+    /// Reads the output as it arrives. The future never completes, so the caller has to drop it.
+    /// The future reads once each time epoll reports the pipe as readable, so that a program that
+    /// writes much can't keep livelet busy.
     async fn read(&self) {
         while self.pipe.readable().await.is_ok() && self.read_once() {}
         pending().await
     }
 
-    /// Returns the first line of the output that is not blank. Returns `None` if every line is
+    /// Returns the first line of the kept output that is not blank. Returns `None` if every line is
     /// blank.
     fn first_line(&self) -> Option<String> {
         self.read_once();

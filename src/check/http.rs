@@ -8,10 +8,11 @@ use async_net::TcpStream;
 use super::{Url, socket};
 use crate::http::client::{self, ResponseHead};
 
-/// Maximum number of bytes that are read from a response's content, the same as the kubelet's.
+/// Maximum number of bytes that an `http:` check reads from a response's content. The kubelet has
+/// the same limit.
 pub(super) const MAX_CONTENT: usize = 10 * 1024;
 
-/// A response whose head has arrived.
+/// HTTP response whose head has arrived, and whose content can be read from the connection.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Status code of the response.
@@ -26,7 +27,7 @@ pub(crate) struct Answer {
 /// Sends a GET request for `url`. Returns the response as soon as its head has arrived.
 ///
 /// # Errors
-/// Returns an error if the connection fails, or if no valid response head arrives.
+/// Returns the reason as an error if the connection fails, or if no valid response head arrives.
 pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
     let authority = &url.authority;
     let failed = |cause: std::io::Error| format!("{authority}: {}", crate::log::Cause(&cause));
@@ -60,7 +61,8 @@ impl Answer {
     /// Checks that the status is 2xx or 3xx, as the kubelet does.
     ///
     /// # Errors
-    /// Returns the reason if the status is another one. `url` is for that message alone.
+    /// Returns the reason as an error if the status is any other. `url` is the URL that was asked,
+    /// for the text of the reason.
     pub(super) fn verdict(&self, url: &Url) -> Result<(), String> {
         match self.status {
             200..400 => Ok(()),
@@ -71,8 +73,8 @@ impl Answer {
         }
     }
 
-    /// Reads the content until its end, at most `most` bytes. Closing the connection earlier would
-    /// reset a worker that still writes.
+    /// Reads the content until its end or until `content` has `most` bytes. If the connection were
+    /// closed earlier, a worker that is still writing would get a reset.
     pub(crate) async fn read(&mut self, most: usize) {
         let most = most.min(self.length.unwrap_or(most));
         let mut part = [0; 2048];

@@ -26,12 +26,13 @@ pub use spec::{Check, Kind, Query, Url, parse};
 pub(crate) use http::Answer;
 pub(crate) use runner::Observer;
 
-/// State that a query keeps from one run for the next.
+/// State that one query keeps between its runs.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     paths: Arc<path::PathCalls>,
     beat: Cell<Option<path::Beat>>,
-    /// Age of the heartbeat file when the last query ended. `None` if the file was missing.
+    /// Age of the last heartbeat in the last run of a `heartbeat:` check. `None` for other queries,
+    /// and if the file was missing.
     beat_age: Cell<Option<Duration>>,
 }
 
@@ -40,14 +41,15 @@ pub(crate) struct Memory {
 pub(crate) struct Run {
     /// `Err` with the reason if the check failed.
     pub(crate) outcome: Result<(), String>,
-    /// Response to an `http:` check, whose content has yet to be read. `None` for other queries,
-    /// and if no response arrived.
+    /// Response to the request of an `http:` check. The caller still has to read its content.
+    /// `None` for other queries, and if no response arrived.
     pub(crate) answer: Option<Answer>,
 }
 
-/// Runs `query` once. A peer may delay its end for ever, so the caller bounds it with [`within`].
-/// `start` is the worker's start: the age of a missing heartbeat file counts from then. A missing
-/// heartbeat file fails at once if `start` is `None`.
+/// Runs `query` once. A peer may never answer, so the caller limits the time of the run with
+/// [`within`]. `memory` is the state that this query keeps between its runs. `start` is the time at
+/// which the worker started: the age of a missing heartbeat file counts from `start`. If `start` is
+/// `None`, the check of a missing heartbeat file fails at once.
 pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) -> Run {
     let paths = &memory.paths;
     let mut answer = None;
@@ -68,7 +70,7 @@ pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) 
     Run { outcome, answer }
 }
 
-/// Waits until `outcome` completes, at most for `timeout`.
+/// Waits at most for `timeout` until `outcome` completes, and returns its output.
 ///
 /// # Errors
 /// Returns an error if `timeout` passes first.

@@ -21,17 +21,17 @@ const STACK: usize = 32 * 1024;
 /// `--check-timeout` that a user can set.
 const BACKLOG_WAIT: Duration = Duration::from_secs(60);
 
-/// Calls of stat(2) or connect(2) for one path, each on a thread of its own. Below a mount that
-/// hangs such a call does not return, and one thread does all other work of livelet. The thread
-/// ends with its call. While a call hangs, no second one is started.
+/// Calls of stat(2) or connect(2) for one path, each on a thread of its own, which ends with the
+/// call. Below a mount that hangs such a call does not return, and livelet does all other work on a
+/// single thread. While one call hangs, no second call is started.
 ///
 /// The thread is not from `smol::unblock`: if the system refuses a thread, `blocking` 1.7 retries
 /// for ever on the calling thread. With a thread of its own, the check fails with that reason.
 #[derive(Debug, Default)]
 pub(crate) struct PathCalls(Mutex<State>);
 
-/// System call on a path, which may hang. Returns the file's modification time, or the time at
-/// which the connection was made.
+/// Function that makes a system call on a path, and may hang. Returns the file's modification time
+/// after stat(2), or the time of the connection after connect(2).
 type Call = fn(&Path) -> io::Result<SystemTime>;
 
 #[derive(Debug, Default)]
@@ -42,8 +42,8 @@ struct State {
 }
 
 impl PathCalls {
-    /// Runs `call_for_path` on a thread and returns its result. If an earlier call for this path
-    /// still runs, waits for that call and returns its result.
+    /// Runs `call_for_path` with `path` on a new thread and returns its result. If an earlier call
+    /// still runs, waits for the earlier call instead and returns its result.
     ///
     /// # Errors
     /// Returns an error if no thread can be started.
@@ -109,13 +109,14 @@ fn connect(path: &Path) -> io::Result<SystemTime> {
     Ok(SystemTime::now())
 }
 
-/// Checks that a file exists at `path`. Returns the reason as an error if stat(2) fails.
+/// Checks that a file exists at `path`. Returns the reason as an error if stat(2) fails, or if no
+/// thread can be started. `paths` makes the call.
 pub(super) async fn exists(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
     outcome(path, paths.call(path, modified).await?)
 }
 
 /// Checks that a unix socket at `path` accepts a connection. Returns the reason as an error if
-/// connect(2) fails.
+/// connect(2) fails, or if no thread can be started. `paths` makes the call.
 pub(super) async fn accepts(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
     outcome(path, paths.call(path, connect).await?)
 }
@@ -136,8 +137,9 @@ pub(super) struct Beat {
 }
 
 impl Beat {
-    /// Returns the beat for the file's modification time `modified`. This is `before` if the
-    /// modification time is still the same, else a new beat that livelet sees at `now`.
+    /// Returns the last heartbeat of a file whose modification time is `modified`. Returns
+    /// `before`, the heartbeat of the previous run, if it has the same modification time. Otherwise
+    /// returns a new heartbeat, first seen at `now`.
     fn after(before: Option<Beat>, modified: SystemTime, now: Instant) -> Beat {
         match before {
             Some(beat) if beat.modified == modified => beat,
@@ -148,9 +150,10 @@ impl Beat {
         }
     }
 
-    /// Returns the age of the beat: `clock` minus its modification time, but at most `since_start`,
-    /// the time since the worker's start. The age is never less than the time since livelet first
-    /// saw the beat, so that a clock set back hides no hang.
+    /// Returns the age of the heartbeat: `clock`, the present time of the system clock, minus the
+    /// modification time, but at most `since_start`, the time since the worker's start. The age is
+    /// never less than the time from the first sight of the heartbeat to `now`, so that a worker
+    /// that hangs is found although the clock was set back.
     fn age(self, clock: SystemTime, now: Instant, since_start: Duration) -> Duration {
         let age = clock.duration_since(self.modified).unwrap_or_default();
         age.min(since_start)
@@ -158,8 +161,10 @@ impl Beat {
     }
 }
 
-/// Checks that the file at `path` was modified within `limit`. The age of a missing file counts
-/// from `start`, the worker's start. Returns the reason as an error if the file is too old.
+/// Checks that the last modification of the file at `path` is at most `limit` ago. The age of a
+/// missing file counts from `start`, the worker's start; without a `start`, a missing file fails at
+/// once. `memory` keeps the last heartbeat between the runs. Returns the reason as an error if the
+/// file is too old.
 pub(super) async fn is_fresh(
     memory: &Memory,
     path: &Path,

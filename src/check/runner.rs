@@ -18,8 +18,8 @@ use crate::runtime::{Condition, Timer, task};
 use crate::signal::Mask;
 use crate::worker::Ending;
 
-/// Maximum number of responses whose content is read at the same time. Each of them keeps a
-/// descriptor open.
+/// Maximum number of responses to `http:` checks whose content is read at the same time. Each of
+/// these responses keeps a descriptor open.
 const MAX_READ: usize = 64;
 
 /// Last outcome of a check, and the time at which its run ended.
@@ -35,14 +35,14 @@ struct Slot {
     source: Source,
     is_running: bool,
     last: Option<Observation>,
-    /// Outcome that was observed last: `true` for a pass, `false` for a failure. `None` before the
-    /// first observation.
+    /// Outcome that a probe observed last: `true` for a pass, `false` for a failure. `None` before
+    /// the first observation.
     held: Option<bool>,
-    /// Time of the first observation of the outcome in `held`, without a change since.
+    /// Time at which the outcome in `held` was first observed. The outcome has not changed since.
     since: Instant,
 }
 
-/// Source of a check's outcome.
+/// Source of a check's outcome: messages of the worker, a program, or a query that livelet runs.
 #[derive(Debug, Clone)]
 enum Source {
     Notify,
@@ -51,14 +51,14 @@ enum Source {
     Query(Rc<(Query, Memory)>),
 }
 
-/// The checks of all endpoints, with their last outcomes. Other code refers to a check by its
-/// index.
+/// The checks of all endpoints, with their last outcomes. Methods take the index of a check, which
+/// is its position in the `checks` of [`Observer::new`].
 #[derive(Debug)]
 pub(crate) struct Observer {
     executor: Rc<LocalExecutor<'static>>,
     timeout: Duration,
-    /// Time at which the worker started, or at which the observer was made if no worker has
-    /// started.
+    /// Time at which the worker started. Before the start of a worker, time at which the observer
+    /// was created.
     start: Cell<Instant>,
     notified: Rc<RefCell<Notified>>,
     slots: RefCell<Vec<Slot>>,
@@ -70,7 +70,8 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Creates an observer of `checks`, without running any of them.
+    /// Creates an observer of `checks`, without running any check. `executor` runs the tasks of the
+    /// checks. `timeout` is the time limit of each run.
     pub(crate) fn new<'c>(
         executor: Rc<LocalExecutor<'static>>,
         timeout: Duration,
@@ -102,9 +103,10 @@ impl Observer {
         })
     }
 
-    /// Returns the outcome of the check `index` for a probe that arrived at `since`, and the event
-    /// from which the outcome's age counts. If the last outcome is too old for this probe, starts
-    /// the check unless it runs already, and returns `None`.
+    /// Returns the outcome of the check with this `index` for a probe that arrived at `since`, and
+    /// the event from which the outcome's age counts. If the last outcome is too old for this
+    /// probe, returns `None`, and starts the check unless it already runs. The caller then calls
+    /// [`Observer::wait`] and tries again.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
@@ -149,7 +151,8 @@ impl Observer {
         Some((outcome, event))
     }
 
-    /// Returns the shared state that results from the worker's sd_notify messages.
+    /// Returns the state that the worker has announced in its sd_notify messages. The receiver of
+    /// these messages updates this state, and `notify` and `watchdog:` checks read it.
     pub(crate) fn notified(&self) -> &Rc<RefCell<Notified>> {
         &self.notified
     }
@@ -161,8 +164,8 @@ impl Observer {
         self.mask.set(mask);
     }
 
-    /// Records that the child process `pid` has ended. Ignores a child that is not the program of a
-    /// check.
+    /// Records that the child process `pid` has ended, with the exit code or the signal in
+    /// `ending`. Ignores a child that is not the program of an `exec:` check.
     pub(crate) fn ended(&self, pid: i32, ending: Ending) {
         for slot in self.slots.borrow().iter() {
             if let Source::Program(program) = &slot.source {
@@ -207,9 +210,10 @@ impl Observer {
         }
     }
 
-    /// Reads the content of an HTTP response, so that closing does not reset the worker while it
-    /// writes. `began` is the start of the check, whose timeout limits the reading as well. The
-    /// check's outcome does not wait for the content, because a stream of events has no end.
+    /// Reads the content of the HTTP response `answer`, so that closing the connection does not
+    /// reset a worker that is still writing. The reading ends when the check's timeout has passed
+    /// since `began`, the start of the check. The check's outcome does not wait for the content,
+    /// which may have no end.
     async fn read_content(&self, mut answer: Answer, began: Instant) {
         if self.reads.get() < MAX_READ {
             self.reads.set(self.reads.get() + 1);
@@ -221,8 +225,9 @@ impl Observer {
 }
 
 impl Slot {
-    /// Returns the last outcome if it is recent enough for a probe that arrived at `since`. Returns
-    /// `None` otherwise.
+    /// Returns the last outcome if it is recent enough for a probe that arrived at `since`: its run
+    /// ended after `since`, or the outcome of the `exec:` check is still kept. Returns `None`
+    /// otherwise.
     fn recent(&self, since: Instant) -> Option<Result<(), String>> {
         let last = self.last.as_ref()?;
         let kept = match (&self.source, &last.outcome) {

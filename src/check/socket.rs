@@ -19,10 +19,12 @@ use crate::signal::Mask;
 /// Size, in bytes, of the stack of async-io's thread. It is std's default for a thread.
 const STACK: usize = 2 * 1024 * 1024;
 
-/// Connects to the addresses in order, until one accepts. Returns that connection.
+/// Connects to one of `addresses` by TCP: tries each address in order until one accepts. Returns
+/// the connection.
 ///
 /// # Errors
-/// Returns the error of the last address if none accepts, or the error of starting async-io.
+/// Returns the error of the last address if no address accepts. Returns another error if async-io
+/// can't be started.
 pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     start_async_io()?;
     let mut outcome = Err(ErrorKind::AddrNotAvailable.into());
@@ -35,14 +37,14 @@ pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream
     outcome
 }
 
-/// Refuses a socket that is connected to itself (simultaneous open, RFC 9293 section 3.5). This
-/// happens if no process listens on the port and the kernel chooses that port as the source port.
-/// The refused connection is reset (SO_LINGER of 0), because a TIME_WAIT would keep the worker from
-/// binding the port.
+/// Returns `stream`, but refuses one that is connected to itself (simultaneous open, RFC 9293
+/// section 3.5). This happens if no process listens on the port and the kernel chooses that port as
+/// the source port. The refused connection is reset (SO_LINGER of 0), because a TIME_WAIT would
+/// keep the worker from binding the port.
 ///
 /// # Errors
-/// Returns "connection refused" if the socket is connected to itself, or the error of a system
-/// call.
+/// Returns `ConnectionRefused` if the socket is connected to itself, or the error of a failed
+/// system call.
 fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     if stream.local_addr()? != stream.peer_addr()? {
         return Ok(stream);
@@ -51,12 +53,12 @@ fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
     Err(ErrorKind::ConnectionRefused.into())
 }
 
-/// Starts async-io, the reactor below async-net, unless it runs already. async-io would panic if
+/// Starts async-io, the reactor below async-net, unless async-io already runs. async-io panics if
 /// its thread or one of its descriptors can't be created, and a panic of PID 1 ends the container.
-/// So this function first creates each of them once, as a trial.
+/// So this function first creates a thread and each descriptor once, as a trial.
 ///
-/// The function blocks all signals while async-io's thread is made, so that this thread takes none.
-/// Afterwards it sets the caller's mask again.
+/// The function blocks all signals while async-io's thread is created, so that this thread receives
+/// no signal. Afterwards the function restores the caller's signal mask.
 ///
 /// # Errors
 /// Returns an error if the thread or a descriptor can't be created.
@@ -91,8 +93,8 @@ fn try_async_io() -> io::Result<()> {
     Async::new(socket).map(drop)
 }
 
-/// Checks that one of `addresses` accepts a connection. Returns the reason as an error if none
-/// does.
+/// Checks that one of `addresses` accepts a connection. Returns the reason as an error if no
+/// address accepts.
 pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
     match connect_to(addresses).await {
         Ok(_) => Ok(()),

@@ -25,7 +25,7 @@ pub enum Kind {
     /// Condition that a program exits with 0. The list is its path and its arguments. `livelet
     /// probe` can't run this kind, because only a livelet that serves reaps child processes.
     Exec(Vec<String>),
-    /// Condition that `livelet probe` can check as well.
+    /// Condition that needs no worker, so that `livelet probe` can check it as well.
     Query(Query),
 }
 
@@ -61,7 +61,9 @@ impl Url {
     /// Parses `rest`, the part of a URL after `http:`.
     ///
     /// # Errors
-    /// Returns an error, which says what is accepted, if `rest` is not such a part.
+    /// Returns an error, which says what is accepted, unless `rest` is `//` and the server's
+    /// address, with or without a path and a query. The address is an IP address or `localhost`,
+    /// with or without a port.
     fn parse(rest: &str) -> Result<Url, &'static str> {
         let rest = rest.strip_prefix("//").ok_or(HTTP)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -78,7 +80,7 @@ impl Url {
         })
     }
 
-    /// Returns the URL of the path `target` on the server at `address`.
+    /// Returns the URL of `target`, a path with or without a query, on the server at `address`.
     #[must_use]
     pub fn at(address: SocketAddr, target: &str) -> Url {
         Url {
@@ -115,8 +117,8 @@ const NO_NAMES: &str = "names another host; accepted: an IP address or localhost
                         spreads its outage to this worker";
 
 impl Kind {
-    /// Returns the word before the colon, such as `tcp`. It is the default name of the check as
-    /// well.
+    /// Returns the word with which a check of this kind begins, such as `tcp`. A check that the
+    /// user gives no name has this word as its name.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -177,10 +179,11 @@ pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
     }
 }
 
-/// Parses the duration above 0 that limits an age.
+/// Parses the limit of a check, a duration above 0 such as `30s`.
 ///
 /// # Errors
-/// Returns an error about the unit if `text` is only a number, else the error `missing`.
+/// Returns an error about the unit if `text` is a number without a unit. Returns the error
+/// `missing` for any other text that is not such a duration.
 fn limit(text: &str, missing: &'static str) -> Result<Duration, &'static str> {
     let reason = match duration::whole_number(text) {
         Some(_) => UNIT,
@@ -191,7 +194,8 @@ fn limit(text: &str, missing: &'static str) -> Result<Duration, &'static str> {
         .ok_or(reason)
 }
 
-/// Splits a command into words as a shell does, with quotes and backslash, but without expansion.
+/// Splits the command of an `exec:` check into its words as a shell does, with quotes and
+/// backslash, but without expansion.
 ///
 /// # Errors
 /// Returns an error if a quote is not closed, or if the program has no leading slash.
@@ -215,11 +219,12 @@ fn path(text: &str, missing: &'static str) -> Result<PathBuf, &'static str> {
     }
 }
 
-/// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`. Returns two addresses for `localhost`.
-/// `default` is the port if the text has none.
+/// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`. Returns an IPv4 and an IPv6 address for
+/// `localhost`. `default` is the port if `text` has no port. If `default` is `None`, `text` must
+/// have a port.
 ///
 /// # Errors
-/// Returns an error of its own if the host is a name other than `localhost`. Returns the error
+/// Returns an error about names if the host is a name other than `localhost`. Returns the error
 /// `missing` for any other text that can't be used.
 fn addresses(
     text: &str,

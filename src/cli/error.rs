@@ -7,10 +7,10 @@ use std::fmt;
 /// Error that a flag, a variable or a value can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageError {
-    /// Flag, variable or word that the error is about, as the user wrote it.
+    /// Name of the flag or variable, or the word, that the error is about, for the message.
     culprit: String,
-    /// Wrong value of the flag or variable. `None` if the flag, variable or word itself is wrong,
-    /// or if its value is missing.
+    /// Wrong value of the flag, variable or subcommand. `None` if the flag, variable or word itself
+    /// is wrong, or if the value is missing.
     value: Option<OsString>,
     /// Description of the problem, then the values that are accepted.
     reason: Cow<'static, str>,
@@ -29,7 +29,8 @@ impl fmt::Display for UsageError {
 impl std::error::Error for UsageError {}
 
 impl UsageError {
-    /// Returns the error that the flag, variable or word `culprit` itself can't be used.
+    /// Creates an error about `culprit`, a flag, variable or word that can't be used whatever its
+    /// value is. `reason` describes the problem, then what is accepted.
     pub(super) fn new(culprit: &str, reason: &'static str) -> UsageError {
         UsageError {
             culprit: culprit.to_string(),
@@ -38,8 +39,9 @@ impl UsageError {
         }
     }
 
-    /// Returns the error that the flag or variable `culprit` can't have this `value`. An empty
-    /// value counts as missing.
+    /// Creates an error about `value`, which the flag, variable or subcommand `culprit` does not
+    /// accept. An empty value counts as missing. `reason` describes the problem; after its
+    /// semicolon it says what is accepted.
     pub(super) fn of_value(culprit: &str, value: &OsStr, reason: &'static str) -> UsageError {
         let mut error = UsageError::new(culprit, reason);
         if !value.is_empty() {
@@ -50,8 +52,9 @@ impl UsageError {
         error
     }
 
-    /// Returns the error that `culprit` is not a known word. If `near` is the known word that the
-    /// user probably meant, the message suggests `near` in place of the advice in `reason`.
+    /// Creates an error about `culprit`, a word or name that livelet does not know. `reason`
+    /// describes the problem; after its semicolon it gives advice. If `near` is the known name that
+    /// the user probably meant, the message suggests `near` in place of that advice.
     pub(super) fn unknown(culprit: &str, near: Option<String>, reason: &'static str) -> UsageError {
         let mut error = UsageError::new(culprit, reason);
         if let Some(near) = near {

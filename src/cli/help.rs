@@ -61,7 +61,7 @@ Writes its own executable to PATH, or into it if it is a directory, whole or not
 at all, with mode 0755.
 ";
 
-/// Page of help that livelet can print.
+/// Help page of livelet or of one of its subcommands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// Page that `livelet --help` prints.
@@ -74,7 +74,7 @@ pub enum Page {
     Install,
 }
 
-/// Returns the text of a help page.
+/// Returns the text of the help page `page`.
 #[must_use]
 pub fn help(page: Page) -> Cow<'static, str> {
     Cow::Borrowed(match page {
@@ -86,7 +86,7 @@ pub fn help(page: Page) -> Cow<'static, str> {
 }
 
 fn whole() -> String {
-    /// Width, in columns, of an option's names and its value in the list of options.
+    /// Width, in columns, of the left part of the list of options: an option's names and its value.
     const COLUMN: usize = 30;
     let mut text = String::from(HEAD);
     for flag in &FLAGS {

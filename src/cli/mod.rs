@@ -29,24 +29,24 @@ pub use variables::{Variable, unknown as unknown_variable};
 /// Text that `livelet --version` prints.
 pub const VERSION: &str = concat!("livelet ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// Command that the command line asks livelet to run.
+/// Command that the user has given on the command line, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Answer probes over HTTP, with or without a worker.
     Run(Box<Config>),
     /// Ask another livelet for its health, or run one check.
     Probe(Probe),
-    /// Send these assignments to the socket in `NOTIFY_SOCKET`.
+    /// Send these assignments, such as `READY=1`, to the socket that `NOTIFY_SOCKET` names.
     Notify(Vec<OsString>),
     /// Write livelet's executable to this path.
     Install(PathBuf),
-    /// Print this page of help, as [`help()`] returns it.
+    /// Print the text that [`help()`] returns for this page.
     Help(Page),
     /// Print [`VERSION`].
     Version,
 }
 
-/// Words that select one of livelet's commands when they come first on the command line.
+/// Subcommands: words that select another command than serving if they are the first argument.
 const SUBCOMMANDS: [&str; 5] = ["probe", "notify", "install", "help", "version"];
 
 const NO_COMMAND: &str = "no command after it; accepted: -- COMMAND [ARG]...";
@@ -60,12 +60,12 @@ const LATE: &str = "goes first, before all options; accepted: for example livele
 const SWITCH_VALUE: &str = "an option that is a switch takes no value; accepted: the option alone";
 const QUIET_VERBOSE: &str = "both given; accepted: one of them";
 
-/// Parses the command line `args`, whose first word is the name of the program. `variable` returns
-/// the value of an environment variable.
+/// Parses the command line `args`, whose first word is the name of the program, and the environment
+/// variables. `variable` returns the value of an environment variable.
 ///
 /// # Errors
-/// Returns an error for the first word or value that can't be used. The words of the command line
-/// are tried before the variables.
+/// Returns an error about the first word or value that can't be used. The command line is parsed
+/// before the variables.
 pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut words = Words::new(args);
     words.next_word();
@@ -137,13 +137,13 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
     Ok(Command::Run(Box::new(config)))
 }
 
-/// Refuses options and checks that need a worker, for a livelet that runs none. `given` lists the
-/// options on the command line. The variable of such an option is not refused, because an image may
-/// set it for every container.
+/// Refuses options and checks that need a worker. The caller calls this function only if livelet
+/// runs no worker. `given` lists the options on the command line. An option that an environment
+/// variable sets is not refused, because an image may set the variable for every container.
 ///
 /// # Errors
-/// Returns an error if `given` has an option that needs a worker, or if `config` has a check that
-/// needs a worker.
+/// Returns an error if `given` contains an option that needs a worker, or if `config` contains a
+/// check that needs a worker.
 fn refuse_what_needs_a_worker(config: &Config, given: &[Id]) -> Result<(), UsageError> {
     let needs_worker = |flag: &&Flag| NEED_WORKER.contains(&flag.id) && given.contains(&flag.id);
     if let Some(flag) = FLAGS.iter().find(needs_worker) {
@@ -168,7 +168,8 @@ fn refuse_what_needs_a_worker(config: &Config, given: &[Id]) -> Result<(), Usage
     Ok(())
 }
 
-/// Returns `true` if the word is a dash and the long name of an option, such as `-listen`.
+/// Returns `true` if `word` is one dash and the long name of an option, such as `-listen`, with or
+/// without `=` and a value.
 fn has_one_dash(word: &&str) -> bool {
     let word = word.split('=').next().unwrap_or_default();
     let name = word.strip_prefix('-').unwrap_or_default();
@@ -183,16 +184,18 @@ fn names() -> Vec<&'static str> {
     FLAGS.iter().map(|flag| flag.long).collect()
 }
 
-/// Returns the error that `option` is not one of `names`. The message suggests the name that the
-/// user probably meant, or gives `reason`.
+/// Creates an error about `option`, which is not one of `names`, the long names of the known
+/// options. The message suggests the name that the user probably meant. If no name is near, the
+/// message is `reason`.
 fn unknown_option(option: &str, names: &[&str], reason: &'static str) -> UsageError {
     let near = near::option(option.trim_start_matches('-'), names);
     let near = near.map(|near| ["--", near].concat());
     UsageError::unknown(option, near, reason)
 }
 
-/// Returns the error that `word` is where only an option is accepted. `follows_option` is `true` if
-/// an option comes before `word`, which may then be meant as the option's value.
+/// Creates an error about `word`, which stands where only an option is accepted. `follows_option`
+/// is `true` if an option comes before `word`. The user may then have meant `word` as a value of
+/// that option.
 fn stray(word: &str, follows_option: bool) -> UsageError {
     let near = near::misspelt(word, &SUBCOMMANDS).filter(|_| !follows_option);
     let near = near.map(|near| ["livelet ", near].concat());

@@ -9,9 +9,9 @@ const SYNONYMS: [(&str, &str); 5] = [
     ("readiness", "ready"),
 ];
 
-/// Returns the option in `names` that the user probably meant with `word`. Synonyms are tried
-/// first, then misspelt names, then names that contain `word` or are contained in it. Returns
-/// `None` if no option fits.
+/// Returns the option in `names` that the user probably meant with `word`. All names are without
+/// dashes. Synonyms are tried first, then misspelt names, then names that contain `word` or are
+/// contained in it. Returns `None` if no option fits.
 pub(super) fn option<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == word);
     let word = synonym.map_or(word, |&(_, option)| option);
@@ -26,15 +26,16 @@ fn holds(text: &str, part: &str) -> bool {
 }
 
 /// Returns the name in `names` that is nearest to `word`: at most two edits away, or one edit if
-/// `word` is shorter than 5 bytes. Returns `None` if no name is so near.
+/// `word` is shorter than 5 bytes. An edit inserts, deletes or replaces one byte. Returns `None` if
+/// no name is so near.
 pub(super) fn misspelt<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let most = if word.len() < 5 { 1 } else { 2 };
     let near = |edits| move |name: &&str| is_within(edits, word.as_bytes(), name.as_bytes());
     (0..=most).find_map(|edits| names.iter().copied().find(near(edits)))
 }
 
-/// Returns `true` if at most `edits` insertions, deletions and replacements turn `one` into `two`
-/// (Levenshtein distance).
+/// Returns `true` if at most `edits` insertions, deletions and replacements of a byte turn `one`
+/// into `two` (Levenshtein distance).
 fn is_within(edits: usize, one: &[u8], two: &[u8]) -> bool {
     match (one, two) {
         ([a, one @ ..], [b, two @ ..]) if a == b => is_within(edits, one, two),

@@ -30,8 +30,8 @@ impl Flag {
         }
     }
 
-    /// Returns the heading that `--help` shows before the option. Returns `None` unless the option
-    /// is the first of its group.
+    /// Returns the heading that `--help` shows before the option, if the option is the first of its
+    /// group. Returns `None` for the other options.
     #[must_use]
     pub fn heading(&self) -> Option<&'static str> {
         let (_, heading) = HEADINGS.iter().find(|(first, _)| *first == self.id)?;
@@ -273,8 +273,10 @@ const REPEATABLE: [Id; 7] = [
     Id::OkExit,
 ];
 
-/// Options that need a worker. They are refused on a command line without one.
+/// Options that have an effect only on a worker. livelet refuses these options on a command line
+/// that gives no command to run as the worker.
 pub(super) const NEED_WORKER: [Id; 4] = [Id::Signal, Id::Group, Id::Grace, Id::OkExit];
 
-/// Variable that sets `--quiet` or `--verbose`, the only variable that stands for two options.
+/// Environment variable whose value, `quiet` or `verbose`, stands for `--quiet` or `--verbose`.
+/// Every other variable stands for a single option.
 pub(super) const LOG_VARIABLE: &str = "LIVELET_LOG";

@@ -32,14 +32,15 @@ const OPTIONS: [&str; 5] = ["ready", "listen", "timeout", "wait", "help"];
 /// Words that `livelet help` accepts: the subcommands that have a help page.
 const PAGES: [&str; 3] = ["probe", "notify", "install"];
 
-/// Parser of the words that follow a subcommand's name. The second argument returns the value of an
-/// environment variable.
+/// Function that parses the words after a subcommand's name. Its second argument is a function that
+/// returns the value of an environment variable.
 pub(super) type Subcommand = fn(&mut Words, Variable<'_>) -> Result<Command, UsageError>;
 
-/// Parses the words that follow `probe`. `variable` returns the value of an environment variable.
+/// Parses the words that follow `probe`, and the environment variables that matter for a probe.
+/// `variable` returns the value of an environment variable.
 ///
 /// # Errors
-/// Returns an error for the first word or variable that can't be used.
+/// Returns an error about the first word or variable that can't be used.
 pub(super) fn probe(words: &mut Words, variable: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = "/livez";
     let mut query = None;
@@ -126,7 +127,7 @@ fn duration_after(words: &mut Words, option: &str) -> Result<Duration, UsageErro
 /// Parses the words that follow `notify`: assignments such as `READY=1`.
 ///
 /// # Errors
-/// Returns an error if there is no word, or for the first word that is not an assignment.
+/// Returns an error if no word follows, or if a word is not an assignment.
 pub(super) fn notify(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
     let assignments = words.remaining();
     let is_assignment = |word: &OsString| {
@@ -146,7 +147,7 @@ pub(super) fn notify(words: &mut Words, _: Variable<'_>) -> Result<Command, Usag
 /// Parses the words that follow `install`: the path to write to.
 ///
 /// # Errors
-/// Returns an error if the path is missing, for a second path, and for an unknown option.
+/// Returns an error if the path is missing, or if a second path or an unknown option follows.
 pub(super) fn install(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
     let mut path = None;
     while let Some(part) = words.next_part() {
@@ -164,11 +165,11 @@ pub(super) fn install(words: &mut Words, _: Variable<'_>) -> Result<Command, Usa
         .ok_or_else(|| UsageError::new("install", PATH))
 }
 
-/// Parses the words that follow `help`: the name of a help page. Without a name the page is
-/// livelet's own.
+/// Parses the words that follow `help`: the subcommand whose help page is printed. If no word
+/// follows, the page is that of `livelet --help`.
 ///
 /// # Errors
-/// Returns an error if the name is unknown.
+/// Returns an error if the word is not a subcommand that has a help page.
 pub(super) fn help(words: &mut Words, _: Variable<'_>) -> Result<Command, UsageError> {
     let topic = words.next_word().unwrap_or_default();
     Ok(Command::Help(match topic.to_str() {

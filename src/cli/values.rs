@@ -40,8 +40,9 @@ const STOP_SIGNAL: &str =
 const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
 
 /// Parses `value` and stores it in the field of `config` that belongs to the option `id`.
-/// `is_first` is `true` for the first value of a repeatable option, which replaces the default.
-/// `variable` returns the value of an environment variable.
+/// `is_first` is `true` if `value` is the first one of a repeatable option. The first value
+/// replaces the default, and further values are added. `variable` returns the value of an
+/// environment variable.
 ///
 /// # Errors
 /// Returns an error, which says what is accepted, if `value` can't be used.
@@ -135,11 +136,13 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Parses a check, and appends it to `checks`. A check without a name gets the name of its kind,
-/// followed by a number if that name is taken.
+/// Parses the check in `text`, and appends it to `checks`, the checks of one endpoint. A check
+/// without a name gets the word of its kind as its name, such as `tcp`, or `tcp-2` if that name is
+/// taken.
 ///
 /// # Errors
-/// Returns an error if `text` is not a check, or if its name is taken.
+/// Returns an error if `text` is not a check. Also returns an error if its name belongs to another
+/// check in `checks` or to one of livelet's built-in checks.
 fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     let (name, kind) = check::parse(text)?;
     let is_taken =
@@ -157,11 +160,12 @@ fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Returns the port in the environment variable `name`, for `--listen env:NAME`. Platforms give the
-/// port in such a variable, often `PORT`.
+/// Returns the address for `--listen env:NAME`: the port in the environment variable `name`, on
+/// every IP address. Platforms give the port in such a variable, often `PORT`. `variable` returns
+/// the value of an environment variable.
 ///
 /// # Errors
-/// Returns an error if the variable is unset or is not a port number.
+/// Returns an error if the variable is unset, or if its value is not a port number.
 fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
     let value = variable(name).ok_or(ENV_UNSET)?;
     let port = value.to_str().and_then(whole_number);
@@ -171,8 +175,8 @@ fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
     Ok(Listen::Port(port))
 }
 
-/// Parses `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the path is removed.
-/// Returns `None` for any other text.
+/// Parses a value of `--path`: `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the
+/// path is removed. Returns `None` for any other text.
 fn alias(text: &str) -> Option<Alias> {
     let (path, endpoint) = text.rsplit_once('=')?;
     let endpoint = match endpoint {
@@ -193,8 +197,8 @@ fn alias(text: &str) -> Option<Alias> {
     is_path.then_some(Alias { path, endpoint })
 }
 
-/// Parses `FROM=TO` into two signal numbers. FROM is a signal that can be caught, TO is any signal
-/// or 0. Returns `None` for any other text.
+/// Parses `FROM=TO`, a value of `--signal`, into two signal numbers. FROM is a signal that can be
+/// caught. TO is any signal, or 0 if livelet drops FROM. Returns `None` for any other text.
 fn rewrite(text: &str) -> Option<(i32, i32)> {
     let (from, to) = text.split_once('=')?;
     let from = signal::number(from).filter(|&from| from != 0 && signal::can_be_caught(from))?;

@@ -13,16 +13,17 @@ const LOG: &str = "not a log level; accepted: quiet or verbose";
 const WORDS: &str = "a quote that is not closed; accepted: words as in a shell";
 const UNKNOWN: &str = "unknown variable, which has no effect; see livelet --help";
 
-/// Function that returns the value of the environment variable with a name. Returns `None` if the
-/// variable is not set.
+/// Function that takes the name of an environment variable and returns its value. The function
+/// returns `None` if the variable is not set.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// Applies the environment variables to `config`, except those of the options in `given`, which the
-/// command line has set. An empty variable counts as unset.
+/// Stores the values of livelet's environment variables in `config`. Ignores the variables of the
+/// options in `given`, which the command line has set. `variable` returns the value of an
+/// environment variable. An empty variable counts as unset.
 ///
 /// # Errors
-/// Returns an error for the first variable that can't be used. If the variable has several values,
-/// the error names the wrong one.
+/// Returns an error about the first variable that can't be used. If the variable has several
+/// values, the error names the wrong value.
 pub(super) fn apply(
     config: &mut Config,
     given: &[Id],

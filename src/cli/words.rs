@@ -13,12 +13,13 @@ const NO_VALUE: &str = "takes no value";
 #[derive(Debug)]
 pub(super) struct Words {
     words: IntoIter<OsString>,
-    /// Rest of the word that the last option came from. After a long option this is `=` and a
-    /// value; after a letter, more letters or a value. `None` if that word is parsed completely.
+    /// Rest of the word that contains the last parsed option. After a long option the rest is `=`
+    /// and a value. After the letter of a short option the rest is more letters or a value. `None`
+    /// if no such word has a rest.
     attached: Option<Vec<u8>>,
 }
 
-/// An option or a value, as parsed from a command line.
+/// Option or value on a command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// Option with its dashes: `--listen` or `-l`.
@@ -28,7 +29,7 @@ pub(super) enum Part {
 }
 
 impl Words {
-    /// Creates a parser of these words.
+    /// Creates a parser of `words`.
     pub(super) fn new(words: Vec<OsString>) -> Words {
         Words {
             words: words.into_iter(),
@@ -43,7 +44,7 @@ impl Words {
     }
 
     /// Returns the next word without removing it. Returns an empty word if no word is left, or if a
-    /// part of the last word has yet to be parsed.
+    /// part of the previous word is not parsed yet.
     pub(super) fn peek(&self) -> &OsStr {
         let next = self.words.as_slice().first();
         next.filter(|_| self.attached.is_none())
@@ -74,8 +75,9 @@ impl Words {
         })
     }
 
-    /// Returns the first of `letters` as an option, and keeps the other letters for the next call.
-    /// If the first letter is not ASCII, all letters are one option.
+    /// Returns the first of `letters`, the bytes after one dash, as a short option. Keeps the other
+    /// letters for the next option or for a value. If the first byte is not ASCII, all of `letters`
+    /// are one option.
     fn letter(&mut self, letters: &[u8]) -> Part {
         let ascii = letters.first().is_some_and(u8::is_ascii);
         let (letter, rest) = letters.split_at(if ascii { 1 } else { letters.len() });
@@ -98,8 +100,8 @@ impl Words {
         }
     }
 
-    /// Checks that the last option, which takes no value, has none. `option` is its name for the
-    /// message.
+    /// Checks that `=` and a value do not follow the last parsed option, which takes no value.
+    /// `option` is the name of that option, for the message.
     ///
     /// # Errors
     /// Returns an error if `=` and a value follow the option.
