@@ -16,10 +16,11 @@ use crate::log;
 const OWN: &str = "/proc/self/exe";
 /// Name of the installed file if the user gives the path of a directory.
 const NAME: &str = "livelet";
-/// Maximum number of symlinks that are followed, the same as in the kernel (path_resolution(7)).
+/// Maximum number of symlinks that are followed from the destination. The kernel has the same limit
+/// (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
 
-/// Error that nothing was installed. The destination is unchanged.
+/// Error that `livelet install` has failed. The file at the destination is unchanged.
 #[derive(Debug)]
 pub struct InstallError {
     path: PathBuf,
@@ -59,15 +60,17 @@ impl fmt::Display for InstallError {
 
 impl Error for InstallError {}
 
-/// Writes the executable of this process to `path`, with mode 0755. If `path` is a directory,
-/// writes to a file in `path`. Follows symlinks, as cp(1) does.
+/// Writes the executable of this process to the file `path`, with mode 0755. If `path` is a
+/// directory, the destination is the file `livelet` in `path`. If the destination is a symlink,
+/// writes to the symlink's target, as cp(1) does.
 ///
-/// The new file is written beside the destination, and then renamed over it. So no process sees
-/// half a file, and a running executable is not changed.
+/// The new file is written under another name in the destination's directory, and then renamed to
+/// the destination. So no process sees a part of the file, and an executable that runs from the
+/// destination is not changed.
 ///
 /// # Errors
-/// Returns an error if the executable can't be read, or if the new file can't be written or
-/// renamed.
+/// Returns an error if the executable can't be read, if `path` can't name a file, or if the new
+/// file can't be written or renamed.
 pub fn install(path: &Path) -> Result<(), InstallError> {
     let failed = |path: &Path, reason| InstallError {
         path: path.to_path_buf(),
@@ -86,8 +89,8 @@ pub fn install(path: &Path) -> Result<(), InstallError> {
     })
 }
 
-/// Returns the path of the file to write: the target of the symlinks at `path`, or the file in
-/// `path` if `path` is a directory.
+/// Returns the path of the file to install: `path`, or the file `livelet` in `path` if `path` is a
+/// directory. If that file is a symlink, returns the target of the symlink.
 ///
 /// # Errors
 /// Returns an error if `path` ends in a slash without being a directory, or if a symlink points to
@@ -115,9 +118,9 @@ fn destination(path: &Path) -> Result<PathBuf, Reason> {
     Ok(file)
 }
 
-/// Returns the path of the temporary file in the directory of `path`. Its name begins with a dot
-/// and ends with the process id, so that it looks like no other file: `livelet.1` would be a manual
-/// page. Returns `None` if `path` has no file name.
+/// Returns the path of a temporary file in the directory of `path`. The name of the temporary file
+/// is a dot, the file name of `path`, a dot and the process id. Without the first dot, `livelet.1`
+/// would look like a manual page. Returns `None` if `path` has no file name.
 fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(".");
     name.push(path.file_name()?);

@@ -25,19 +25,21 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Settings of one `livelet probe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// Check to run. A probe of a livelet's endpoint is an HTTP check.
+    /// Check to run. If the probe asks an endpoint of a livelet, this is an `http:` check of the
+    /// endpoint's URL.
     pub query: Query,
-    /// `true` if the query asks an endpoint of a livelet. The content of the response is then
-    /// printed.
+    /// `true` if `query` asks an endpoint of a livelet. The probe then prints the content of the
+    /// response.
     pub is_endpoint: bool,
     /// Time limit of one attempt: connecting, sending the request and reading the response.
     pub timeout: Duration,
-    /// Time from the start during which a failed attempt is followed by another one.
+    /// Time, from the start of the probe, for which failed attempts are repeated. With 0 the probe
+    /// makes a single attempt.
     pub wait: Duration,
 }
 
 /// Returns the address at which a process of the same machine reaches a livelet that listens on
-/// `listen`.
+/// `listen`. This is 127.0.0.1 if the livelet listens on every address.
 #[must_use]
 pub fn address_of(listen: Listen) -> SocketAddr {
     match listen {
@@ -54,9 +56,9 @@ pub fn has_colours() -> bool {
     std::io::stdout().is_terminal() && value("NO_COLOR").is_empty() && value("TERM") != "dumb"
 }
 
-/// Runs the query of `probe`, and again after each failure, until it passes or `probe.wait` is
-/// over. Returns `true` if it passed, and the text to print. `in_colours` adds colours for a
-/// terminal.
+/// Runs the query of `probe`, and repeats it after each failure until the query passes or
+/// `probe.wait` is over. Returns `true` if the query passed, and the text to print. If `in_colours`
+/// is `true`, the text has colours for a terminal, and an endpoint is asked for every check.
 #[must_use]
 // Inlined, its 16 KiB would be part of `main`'s frame, and resident while the supervisor runs.
 #[inline(never)]
@@ -87,9 +89,10 @@ pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
     (holds, output)
 }
 
-/// Returns `output` with each line in the colour of its verdict: green for a pass, red for a
-/// failure. `holds` decides the colour of lines that are not about one check. The texts after the
-/// checks' names are aligned.
+/// Returns `output`, the text of a probe, with each line in colour: green for a pass, red for a
+/// failure. A line about one check has the colour of that check's outcome. Every other line is
+/// green if `holds`, the outcome of the probe, is `true`. The texts after the checks' names are
+/// aligned.
 fn painted(holds: bool, output: &[u8]) -> String {
     const GREEN: u8 = 32;
     const RED: u8 = 31;
@@ -108,8 +111,9 @@ fn painted(holds: bool, output: &[u8]) -> String {
     out
 }
 
-/// Runs the query of `probe` until it passes or `probe.wait` is over. Returns `true` if it passed.
-/// Stores the text of the last attempt in `output`.
+/// Runs the query of `probe`, and repeats it after each failure until the query passes or
+/// `probe.wait` is over. Returns `true` if the query passed. Stores the text of the last attempt in
+/// `output`.
 async fn ask(probe: &Probe, output: &mut Vec<u8>) -> bool {
     let memory = Memory::default();
     let began = Instant::now();

@@ -22,7 +22,7 @@ pub use verdict::{Change, Verdicts};
 /// Maximum length, in bytes, of the content of a response, its line end included.
 const MAX_BODY: usize = 4096;
 
-/// Names of livelet's own checks. No check of a user can have such a name.
+/// Names of livelet's built-in checks. A check that a user sets can't have one of these names.
 pub const OWN_NAMES: [&str; 3] = ["worker", "livelet", "shutdown"];
 
 /// State of livelet and its worker that responses depend on.
@@ -32,12 +32,12 @@ pub struct Snapshot {
     pub has_worker: bool,
     /// `true` once a stop has begun. Readiness then fails, and liveness does not.
     pub is_stopping: bool,
-    /// `true` if the worker has ended before any stop was asked for.
+    /// `true` if the worker has ended before a stop began.
     pub has_worker_failed: bool,
-    /// `true` if the worker's program could not be executed in time, such as one below a mount that
-    /// hangs.
+    /// `true` if the start of the worker's program takes too long, such as that of a program below
+    /// a mount that hangs.
     pub is_worker_late: bool,
-    /// Process id of the worker. If livelet runs no worker, its own process id.
+    /// Process id of the worker. If livelet runs no worker, livelet's own process id.
     pub pid: u32,
 }
 
@@ -71,32 +71,34 @@ pub struct CheckResult<'a> {
     pub name: &'a str,
     /// Outcome of the check: `Err` with the reason if the check failed.
     pub outcome: Result<(), Cow<'a, str>>,
-    /// Event from which the status page counts the outcome's age. `None` for livelet's own checks.
+    /// Event from which the status page counts the outcome's age. `None` for livelet's built-in
+    /// checks, whose age is not shown.
     pub event: Option<Event>,
 }
 
 /// Event from which the age of a check's outcome counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
-    /// `true` if the event is the worker's last heartbeat. `false` if it is livelet's first
-    /// observation of the outcome, which may itself be older.
+    /// `true` if the event is the worker's last heartbeat, for a `heartbeat:` or `watchdog:` check.
+    /// `false` if the event is livelet's first observation of the check's present outcome.
     pub is_beat: bool,
     /// Time since the event.
     pub age: Duration,
 }
 
-/// Outcomes of the checks of one endpoint.
+/// Outcomes of the checks of one endpoint, or of those checks that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report<'a> {
     /// Endpoint that the checks belong to.
     pub endpoint: Endpoint,
-    /// Checks that the request asks for, livelet's own first.
+    /// Results of the checks. livelet's built-in checks come first.
     pub checks: Vec<CheckResult<'a>>,
 }
 
 impl<'a> Report<'a> {
-    /// Returns a report with only livelet's own checks of `endpoint`, whose outcomes follow from
-    /// `snapshot`.
+    /// Returns a report with only livelet's built-in checks of `endpoint`. Their outcomes depend on
+    /// `snapshot`, the state of livelet and its worker. The caller appends the results of the
+    /// user's checks.
     #[must_use]
     pub fn own(endpoint: Endpoint, snapshot: Snapshot) -> Report<'a> {
         let own = |name, failure: Option<&'static str>| CheckResult {
@@ -130,7 +132,7 @@ impl<'a> Report<'a> {
         self.failures().next().is_none()
     }
 
-    /// Returns the name and the reason of each failed check.
+    /// Returns the name of each failed check and the reason of its failure.
     fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
         self.checks.iter().filter_map(|check| {
             let reason = check.outcome.as_ref().err()?;
@@ -144,9 +146,10 @@ impl<'a> Report<'a> {
 pub struct Facts<'a> {
     /// Process id of livelet.
     pub pid: u32,
-    /// Process id of the worker. If livelet runs no worker, its own process id.
+    /// Process id of the worker. If livelet runs no worker, livelet's own process id.
     pub worker_pid: u32,
-    /// Command of the worker, shortened. If livelet runs no worker, the name of the host.
+    /// Text that names the owner of this health: the worker's command, shortened. If livelet runs
+    /// no worker, the name of the host.
     pub owner: &'a str,
     /// Time since livelet started to serve.
     pub uptime: Duration,
@@ -158,9 +161,10 @@ pub struct Facts<'a> {
     pub requests: u64,
 }
 
-/// Returns the response to `question`. `reports` are the reports on the endpoints of the question,
-/// in the same order. `names` are the names of all checks of the endpoint; only a filtered question
-/// needs them.
+/// Returns the response to `question`. `reports` are the reports on the endpoints in
+/// [`Question::endpoints`], in the same order. `names` are the names of all checks of the
+/// question's endpoint. They may be empty unless [`Question::is_filtered`] returns `true`. `facts`
+/// are shown beside the checks.
 #[must_use]
 pub fn respond(
     question: &Question,

@@ -23,13 +23,14 @@ const FOOT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", refreshed every 5 s, last at "
 );
-/// Space, in bytes, that is reserved after the last check: for a sentence, the foot and the date of
-/// the response.
+/// Space, in bytes, that is reserved after the last check: for the sentence that more checks are
+/// not shown, for [`FOOT`] and for the date of the response.
 const TAIL: usize = 64 + FOOT.len();
 
 /// Returns the status page, at most `most` bytes long. `reports` are the report on liveness and the
-/// report on readiness. Failing checks come first. If not all checks fit, the page leaves the last
-/// ones out, and says so. The page ends where the encoder appends the date of the response.
+/// report on readiness. `facts` are shown beside the checks. Failing checks come first. If not all
+/// checks fit, the page leaves the last checks out, and says so. The page ends with an unfinished
+/// sentence, to which the encoder of the response appends the date.
 pub(super) fn page(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> String {
     let mut holds = reports.iter().map(Report::holds);
     let [live, ready] = [(); 2].map(|()| holds.next() == Some(true));

@@ -21,7 +21,7 @@ const NOT_IMPLEMENTED: Response = Response::fixed(Status::NotImplemented, "unkno
 /// Format of a response's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
-    /// Text that is `ok` if all checks pass, else one line for each check.
+    /// Text that is only `ok` if all checks pass. Otherwise the text has one line for each check.
     Plain,
     /// Text with one line for each check, even if all checks pass.
     Verbose,
@@ -33,7 +33,7 @@ pub enum View {
     Metrics,
 }
 
-/// Additional path for an endpoint, which `--path` gives.
+/// Additional path for an endpoint, from the option `--path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
     /// Path, which begins with a slash. It ends with a slash only if it is `/` itself.
@@ -42,10 +42,12 @@ pub struct Alias {
     pub endpoint: Endpoint,
 }
 
-/// Question that a request asks, parsed from its path, its query and its Accept field.
+/// Question about health that an HTTP request asks, parsed from the request's method, path, query
+/// and Accept field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Endpoint whose verdict is the status of the response.
+    /// Endpoint whose verdict decides the status of the response. For the metrics, whose status is
+    /// always 200, this is liveness.
     pub endpoint: Endpoint,
     /// Format of the response's content.
     pub view: View,
@@ -53,7 +55,8 @@ pub struct Question {
     only: Option<String>,
     /// Names of the checks that the response does not depend on.
     excluded: Vec<String>,
-    /// `true` if the method is OPTIONS. The response then has no content if the endpoint passes.
+    /// `true` if the method is OPTIONS. If the endpoint passes, the response to OPTIONS is 204,
+    /// without content.
     pub(super) is_options: bool,
 }
 
@@ -66,12 +69,12 @@ pub enum Route {
     Ask(Question),
 }
 
-/// Returns the route of a request. `aliases` are the additional paths of the endpoints. A method
-/// that livelet does not serve is refused on every path. A trailing slash of the path makes no
-/// difference.
+/// Returns the way in which livelet answers `request`. `aliases` are the additional paths of the
+/// endpoints. A method that livelet does not serve is refused on every path. A trailing slash of
+/// the path makes no difference.
 ///
-/// OPTIONS of an endpoint gets a status that tells the verdict, as GET does, because HAProxy's
-/// `option httpchk` asks that way.
+/// The response to OPTIONS on the path of an endpoint depends on the verdict, as for GET, because
+/// HAProxy's `option httpchk` probes with OPTIONS.
 #[must_use]
 pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
     let is_options = match request.method {
@@ -102,7 +105,8 @@ pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
 /// Endpoint, or single check of an endpoint, that a path asks for.
 struct Target<'r> {
     endpoint: Endpoint,
-    /// Name of the single check. `None` for the whole endpoint.
+    /// Name of the check, if the path asks for a single check. `None` if the path asks for the
+    /// whole endpoint.
     only: Option<&'r str>,
 }
 
@@ -140,9 +144,9 @@ fn target(path: &str) -> Option<Target<'_>> {
     })
 }
 
-/// Returns the format that the request's Accept field prefers. The status page is only for `/`
-/// without a query, and only if `endpoint` is liveness, because the page has the status of
-/// liveness.
+/// Returns the format that the request's Accept field prefers. `endpoint` is the endpoint that the
+/// request asks for. Only a request for `/` without a query can get the status page, and only if
+/// `endpoint` is liveness, because liveness decides the status of that page.
 fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
     let has_page = request.path == "/" && request.query.is_empty() && endpoint == Endpoint::Live;
     let [json, html, text] = weights(request.accept);
@@ -156,7 +160,7 @@ fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
 }
 
 impl Question {
-    /// Creates a question about all checks of an endpoint.
+    /// Creates a question about all checks of `endpoint`, whose answer has the format `view`.
     #[must_use]
     pub fn new(endpoint: Endpoint, view: View) -> Question {
         Question {
@@ -168,8 +172,8 @@ impl Question {
         }
     }
 
-    /// Applies the parameters `verbose`, `format=json` and `exclude=NAME` of a query, and ignores
-    /// others.
+    /// Changes the question as the parameters `verbose`, `format=json` and `exclude=NAME` in
+    /// `query` demand. Ignores other parameters.
     fn read(&mut self, query: &str) {
         for pair in query.split('&') {
             match pair.split_once('=').unwrap_or((pair, "")) {
@@ -196,21 +200,24 @@ impl Question {
         self.only.is_some() || !self.excluded.is_empty()
     }
 
-    /// Returns `true` if the answer depends on the check of this name.
+    /// Returns `true` if the answer depends on the check `name`.
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| only == name)
             && !self.excluded.iter().any(|excluded| excluded == name)
     }
 
-    /// Returns `true` if the question is about a check in `names`, or about more than one check.
+    /// Returns `true` if the question is about all checks of its endpoint, or about a single check
+    /// that is in `names`, the names of these checks. Returns `false` if the single check is
+    /// unknown.
     pub(super) fn is_about_one_of(&self, names: &[&str]) -> bool {
         self.only
             .as_ref()
             .is_none_or(|only| names.contains(&only.as_str()))
     }
 
-    /// Returns the names that the question excludes although they are not in `names`.
+    /// Returns the names that the question excludes but that are not in `names`, the names of all
+    /// checks of the endpoint.
     pub(super) fn unknown_exclusions(&self, names: &[&str]) -> impl Iterator<Item = &str> {
         let excluded = self.excluded.iter().map(String::as_str);
         excluded.filter(|name| !names.contains(name))
@@ -246,7 +253,8 @@ fn weights(accept: &str) -> [u32; 3] {
     [json, html, text]
 }
 
-/// Returns a weight such as `0.85` or `1` in thousandths. A malformed fraction counts as 0.
+/// Returns `weight`, a number from 0 to 1 such as `0.85`, in thousandths. Malformed digits after
+/// `0.` count as 0. Any other text counts as 1.
 fn thousandths(weight: &str) -> u32 {
     match weight.split_once('.').unwrap_or((weight, "")) {
         ("0", digits) => format!("{digits:0<3}")

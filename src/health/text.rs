@@ -6,16 +6,19 @@ use super::route::{Question, View};
 use super::{Facts, Report};
 use crate::http::{Response, Status};
 
-/// Response if all checks pass and the request asks for no details.
+/// Response with status 200 and the text `ok`, for the case that all checks pass and the request
+/// asks for no details.
 pub(super) const OK: Response = Response::fixed(Status::Ok, "ok");
 /// Maximum length, in bytes, of text from another program, such as the reason of a failure.
 const MAX_REASON: usize = 256;
-/// Space, in bytes, that is reserved for the lines after those of the checks: a STATUS of
-/// [`MAX_REASON`] bytes, unknown excluded names and the verdict.
+/// Space, in bytes, that is reserved for the lines after those of the checks: the worker's STATUS
+/// of at most about [`MAX_REASON`] bytes, unknown excluded names and the verdict.
 const TAIL: usize = 511;
 
-/// Returns the text that answers `question`, at most `most` bytes long. `names` are the names of
-/// all checks of the endpoint. Returns `None` if the response is [`OK`].
+/// Returns the text that answers `question` about the checks in `report`, at most `most` bytes
+/// long. `names` are the names of all checks of the endpoint. The STATUS in `facts` is part of the
+/// text if the question asks for details. If not all lines fit, leaves some out. Returns `None` if
+/// the text would be only `ok`: the response is then [`OK`].
 pub(super) fn body(
     question: &Question,
     report: &Report<'_>,
@@ -71,7 +74,7 @@ pub(super) fn body(
     Some(body)
 }
 
-/// Format into which text from another program is inserted.
+/// Format of a document into which livelet inserts text from another program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
@@ -80,8 +83,9 @@ pub(super) enum Form {
     Html,
 }
 
-/// Appends text from another program to `out` on one line, and cuts it after about [`MAX_REASON`]
-/// bytes. Escapes each character that has a meaning of its own in `form`.
+/// Appends `text`, which comes from another program, to `out`, a document in the format `form`.
+/// Cuts the text after about [`MAX_REASON`] bytes. Escapes control characters, so that the text
+/// stays on one line, and each character that has a special meaning in `form`.
 pub(super) fn show(out: &mut String, text: &str, form: Form) {
     let start = out.len();
     for c in text.chars() {

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use super::{Endpoint, Report};
 use crate::duration::Human;
 
-/// Maximum length, in bytes, of all reasons in one change of health. It leaves space for the name
-/// of every check in a log line, which is at most 2048 bytes long.
+/// Maximum length, in bytes, of the reasons of all failed checks in one log line. A log line has at
+/// most 2048 bytes, so that the names of the checks fit as well.
 const REASONS: usize = 1024;
 
-/// Last verdict on each endpoint.
+/// Last verdict on each endpoint. Also remembers that liveness has passed once, and that the worker
+/// has started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdicts {
     live: Option<Verdict>,
@@ -27,26 +28,28 @@ pub struct Verdicts {
 struct Verdict {
     /// Names of the failing checks. Empty if the endpoint passes.
     failing: Vec<String>,
-    /// Time at which the endpoint last changed from passing to failing or back, or of the first
-    /// report.
+    /// Time at which the endpoint last changed from passing to failing or back. Before the first
+    /// such change, time of the first report.
     since: Instant,
 }
 
-/// Change of an endpoint's health. Its text is a line of the log.
+/// Change of an endpoint's health: the endpoint passes or fails since the last report, or other
+/// checks fail. The `Display` text is the message of a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     endpoint: Endpoint,
-    /// Text of the failing checks with their reasons. Empty if the endpoint passes.
+    /// Names of the failing checks with their reasons, as one text. Empty if the endpoint passes.
     failures: String,
-    /// Verdict before this change, `true` for a pass, and how long that verdict lasted. `None` if
-    /// only the set of failing checks has changed, or if the endpoint had no verdict before.
+    /// Verdict before this change, `true` for a pass, and the time for which that verdict lasted.
+    /// `None` if only the set of failing checks has changed, or if this is the endpoint's first
+    /// verdict.
     before: Option<(bool, Duration)>,
 }
 
 impl Verdicts {
-    /// Records a report on all checks of an endpoint. Returns the change if the failing checks are
-    /// not the same as in the last report. Returns `None` if they are the same, or if a first
-    /// report passes.
+    /// Records `report`, which has the results of all checks of one endpoint at the time `now`.
+    /// Returns the change if the failing checks differ from those in the endpoint's previous
+    /// report. Returns `None` if the same checks fail, or if the endpoint's first report passes.
     pub fn judge(&mut self, report: &Report<'_>, now: Instant) -> Option<Change> {
         let holds = report.holds();
         self.has_lived |= holds && report.endpoint == Endpoint::Live;
@@ -92,14 +95,15 @@ impl Verdicts {
         })
     }
 
-    /// Returns `true` once a report on readiness or on startup has passed.
+    /// Returns `true` once readiness or startup has passed in a report: the worker has then
+    /// started.
     #[must_use]
     pub fn has_started(&self) -> bool {
         self.has_started
     }
 
-    /// Returns the time since which liveness has failed without a break. Returns `None` if liveness
-    /// passes, or has never passed.
+    /// Returns the time at which liveness began to fail, if liveness has failed in each report
+    /// since. Returns `None` if liveness passes now, or has never passed.
     #[must_use]
     pub fn unhealthy_since(&self) -> Option<Instant> {
         let live = self.live.as_ref().filter(|_| self.has_lived)?;

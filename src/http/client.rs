@@ -7,13 +7,14 @@
 
 use std::fmt;
 
-/// Maximum length, in bytes, of the head of a response, with the interim responses before it.
+/// Maximum length, in bytes, of the head of a response, together with the interim responses before
+/// the head.
 const MAX_HEAD: usize = 64 * 1024;
 /// Maximum number of bytes that an error message quotes from a peer.
 const MAX_QUOTED: usize = 32;
 
-/// Returns the bytes of a GET request for `target`, a path with its query. `host` is the value of
-/// the Host field.
+/// Returns the text of a GET request for `target`, a path with or without a query. `host` is the
+/// value of the Host field.
 #[must_use]
 pub fn get(target: &str, host: &str) -> String {
     [
@@ -55,19 +56,20 @@ impl std::error::Error for Malformed {}
 /// responses, which may come before the final one (RFC 9110 section 15.2).
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// Status code of the response. 0 until the status line has arrived.
+    /// Status code of the response. 0 until the status line has arrived, and again after an interim
+    /// response.
     pub status: u16,
     /// Length of the content in bytes, from Content-Length. `None` if the head gives no length.
     pub content_length: Option<usize>,
     /// Beginning of the line whose end has not arrived.
     line: Vec<u8>,
-    /// Number of bytes that have been parsed.
+    /// Number of bytes that have been parsed, those of interim responses included.
     length: usize,
 }
 
 impl ResponseHead {
-    /// Parses the next bytes of the response. Returns the bytes that follow the head, or `None` if
-    /// the end of the head has not arrived.
+    /// Parses `bytes`, the next bytes of the response. Returns the bytes that follow the head,
+    /// which begin the content. Returns `None` if the end of the head has not arrived.
     ///
     /// # Errors
     /// Returns an error if the bytes can't be the head of a response.

@@ -28,20 +28,20 @@ const IDLE_LIMIT: Duration = Duration::from_secs(75);
 const SEND_LIMIT: Duration = Duration::from_secs(5);
 /// Time for which a lingering close discards the bytes that the client still sends.
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
-/// Time limit from a request to its answer. The checks have limits of their own, which are well
-/// below this one.
+/// Time limit from the arrival of a request until livelet has an answer. The checks have limits of
+/// their own, which are shorter.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-/// Time for which a drain waits for the first request of a connection, which may arrive one round
-/// trip after the connection.
+/// Minimum time, from the accept, that a connection without a request stays open although a drain
+/// has begun. The first request of a connection may arrive one round trip after the connection.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
-/// Size, in bytes, from which a batch of answers to pipelined requests is sent before the next
-/// request is answered.
+/// Size, in bytes, from which the unsent answers to pipelined requests are sent before livelet
+/// answers the next request.
 const MAX_BATCH: usize = 1024;
-/// Maximum number of bytes that are kept of requests without an answer: one head, and the empty
-/// line that may come before it.
+/// Maximum number of bytes that a connection keeps of requests without an answer: the head of one
+/// request, and the empty line that may come before the head.
 const MAX_INBOX: usize = MAX_HEAD + 2;
-/// Maximum number of bytes that are read at once. A probe's request fits. Further pipelined
-/// requests stay in the kernel's buffer.
+/// Maximum number of bytes that one read takes from a connection. The request of a probe is
+/// shorter. Further pipelined requests stay in the kernel's buffer.
 pub const MAX_READ: usize = 2 * 1024;
 
 /// Next message of a client: a request, or bytes that are not a valid request.
@@ -49,12 +49,12 @@ pub const MAX_READ: usize = 2 * 1024;
 pub enum Incoming<'c> {
     /// A valid request. The connection waits for its answer.
     Request(Request<'c>),
-    /// Reason why bytes are not a valid request. The connection waits for an answer with this
-    /// reason, and closes after that answer.
+    /// Reason why the received bytes are not a valid request. The connection waits for an answer
+    /// with this reason, and closes after the answer.
     Rejection(Rejection),
 }
 
-/// Next action that the caller of the connection has to do.
+/// Next action that the caller of a [`Connection`] has to do on its socket.
 #[derive(Debug)]
 pub enum Step<'c> {
     /// Read at most this number of bytes, then call [`Connection::received`].
@@ -75,14 +75,14 @@ pub enum Step<'c> {
 pub enum Phase {
     /// Phase in which the connection stays open as long as the client sends requests.
     Serving,
-    /// Phase once a stop has begun: the answer to the last request that has arrived says
-    /// `Connection: close`.
+    /// Phase once a stop has begun: the answer to a request has `Connection: close`, unless bytes
+    /// of a further request have already arrived.
     Stopping,
-    /// Phase during a drain: like `Stopping`, but an idle connection is closed at this time. Until
-    /// then its client may not know of the drain, and a request on its way would be lost.
+    /// Phase during a drain: like `Stopping`, but at this time an idle connection is closed. An
+    /// earlier close could lose a request that the client has sent before it learned of the drain.
     Draining(Instant),
-    /// Phase of an evicted connection: its next answer is the last one, and it does not wait for a
-    /// request.
+    /// Phase of an evicted connection: the connection closes after its next answer, or at once if
+    /// no request waits for an answer.
     Evicted,
     /// Phase in which the connection closes at once, without waiting for a request or for an
     /// answer.
@@ -93,15 +93,19 @@ pub enum Phase {
 /// first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvictionRank {
-    /// Rank of a connection whose client does not read its answers. The kernel buffers hundreds of
-    /// answers, so such a client is no prober. The field is the time of the last request.
+    /// Lowest rank, so evicted first: the connection has answers that the kernel does not accept
+    /// yet, because the client does not read. The kernel buffers hundreds of answers, so such a
+    /// client is no prober. The field is the time of the last request; the connection with the
+    /// earliest time is evicted first.
     Unread(Instant),
-    /// Rank of a connection that waits for a complete request. The field is the time of its last
-    /// complete request, or of the accept.
+    /// Rank of a connection that waits for a complete request. The field is the time of the last
+    /// complete request, or of the accept if there was no request. The connection with the earliest
+    /// time is evicted first.
     Idle(Instant),
-    /// Rank of a connection whose last request waits for its answer. The fields are the number of
-    /// bytes of further requests, and the time of the last request. The connection with the most
-    /// bytes is evicted first.
+    /// Highest rank, so evicted last: a request waits for the outcome of a check. The fields are
+    /// the number of bytes that have arrived after this request, and the time of this request. The
+    /// connection with the most bytes is evicted first, so that a client gains nothing by
+    /// pipelining.
     Waiting(Reverse<usize>, Instant),
 }
 
@@ -109,8 +113,8 @@ pub enum EvictionRank {
 enum State {
     /// State in which requests are read and answered.
     Open,
-    /// State in which the last answer is being sent. `lingers` is `true` if a lingering close
-    /// follows.
+    /// State in which the last answer is being sent. If `lingers` is `true`, the state `Lingering`
+    /// follows, else the connection closes.
     Ending {
         lingers: bool,
     },
@@ -124,12 +128,14 @@ enum State {
 /// Request or rejection that waits for its answer.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
-    /// Length of the request's head in bytes. 0 for a rejection.
+    /// Number of bytes from the beginning of the inbox to the end of the request's head. 0 for a
+    /// rejection.
     length: usize,
-    /// Value of the Connection field in the answer, unless livelet has a reason of its own to close
-    /// the connection.
+    /// Persistence of the connection as the request demands it. livelet may close the connection
+    /// all the same, such as during a drain.
     persistence: Persistence,
-    /// `true` if content may follow the head. livelet does not read that content.
+    /// `true` if content may follow the head. livelet does not parse that content, so a lingering
+    /// close follows the answer.
     may_have_body: bool,
     head_only: bool,
 }
@@ -139,13 +145,13 @@ struct Pending {
 pub struct Connection {
     state: State,
     phase: Phase,
-    /// Bytes that have arrived and have no answer yet.
+    /// Bytes that the client has sent and livelet has not answered.
     inbox: Vec<u8>,
     /// Encoded answers that have not been sent yet.
     outbox: Vec<u8>,
     pending: Option<Pending>,
-    /// Start of the present activity: waiting for a request, receiving a head, waiting for an
-    /// answer, sending, or lingering.
+    /// Time at which the present activity began: waiting for a request, receiving a head, waiting
+    /// for an answer, sending, or lingering. The deadline counts from this time.
     since: Instant,
     /// Time of the last complete request. Before the first request, time of the accept.
     asked_at: Instant,
@@ -168,9 +174,10 @@ impl Connection {
         }
     }
 
-    /// Returns the next request, or the reason why the bytes are not a valid one. Returns `None` if
-    /// no complete head has arrived. Also returns `None` if an earlier request waits for its
-    /// answer, or if a batch of answers has to be sent first.
+    /// Returns the next request, or the reason why the received bytes are not a valid request. The
+    /// caller then has to call [`Connection::answer`]. Returns `None` if no complete head has
+    /// arrived. Also returns `None` if an earlier request waits for its answer, or if answers have
+    /// to be sent first.
     pub fn incoming(&mut self, now: Instant) -> Option<Incoming<'_>> {
         let is_busy = self.pending.is_some() || self.outbox.len() >= MAX_BATCH;
         if is_busy || self.state != State::Open || self.inbox.is_empty() {
@@ -194,8 +201,9 @@ impl Connection {
         }
     }
 
-    /// Encodes `response` as the answer to the last [`Incoming`], for the caller to send. `common`
-    /// are the fields that every response has.
+    /// Encodes `response` as the answer to the last [`Incoming`]. The next [`Connection::step`]
+    /// lets the caller send the answer. `common` are the header fields that every response has.
+    /// Does nothing if no request or rejection waits for an answer.
     pub fn answer(&mut self, response: &Response, common: &CommonFields, now: Instant) {
         let Some(pending) = self.pending.take() else {
             return;
@@ -234,8 +242,8 @@ impl Connection {
         }
     }
 
-    /// Returns the next action for the caller. Valid only after [`Connection::incoming`] has
-    /// returned `None`.
+    /// Returns the next action for the caller. The caller calls this method only after
+    /// [`Connection::incoming`] has returned `None`.
     pub fn step(&mut self, now: Instant) -> Step<'_> {
         if self.is_sending() {
             return Step::Send(&self.outbox);
@@ -256,8 +264,9 @@ impl Connection {
         }
     }
 
-    /// Takes bytes that the caller has read. An empty slice means the end of the stream. Every
-    /// complete request has an answer by then, because reading is the last step.
+    /// Takes `bytes` that the caller has read from the socket. Empty `bytes` mean that the client
+    /// sends no more, and the connection closes. No request stays without an answer, because
+    /// [`Connection::step`] asks for a read only after all requests are answered.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         match self.state {
             _ if bytes.is_empty() => self.state = State::Closed,
@@ -300,8 +309,9 @@ impl Connection {
         self.since + limit
     }
 
-    /// Handles a deadline that has passed. If a head is unfinished, returns the rejection that has
-    /// to be answered. Otherwise closes the connection, and returns `None`.
+    /// Handles a deadline that has passed. If the head of a request is incomplete, returns the
+    /// rejection with which the caller has to call [`Connection::answer`]. Otherwise closes the
+    /// connection, and returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Rejection> {
         let is_receiving = self.has_begun() && self.pending.is_none() && !self.is_sending();
         if self.state != State::Open || !is_receiving {
@@ -319,17 +329,17 @@ impl Connection {
         Some(rejection)
     }
 
-    /// Takes the buffer `shared` for the answers of this connection, unless the connection has
-    /// unsent answers in a buffer of its own. The caller lends `shared` while the connection's task
-    /// runs, so that a probe allocates no buffer.
+    /// Moves the buffer `shared` into this connection, for its answers, and leaves an empty buffer
+    /// in `shared`. Does nothing if the connection has unsent answers in a buffer of its own. All
+    /// connections use the same buffer in turn, so that a probe allocates no buffer.
     pub fn borrow_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             self.outbox = std::mem::take(shared);
         }
     }
 
-    /// Gives the buffer back to `shared` if every answer in it has been sent. Otherwise the
-    /// connection keeps the buffer.
+    /// Moves the connection's buffer for answers to `shared` if every answer has been sent.
+    /// Otherwise the connection keeps the buffer.
     pub fn return_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             *shared = std::mem::take(&mut self.outbox);
@@ -341,14 +351,14 @@ impl Connection {
         self.phase = self.phase.max(phase);
     }
 
-    /// Returns `true` if bytes have arrived that have no answer yet.
+    /// Returns `true` if the client has sent bytes that livelet has not answered.
     #[must_use]
     pub fn has_unanswered(&self) -> bool {
         !self.inbox.is_empty()
     }
 
-    /// Returns `true` if the connection has to close now instead of waiting for a request or an
-    /// answer.
+    /// Returns `true` if the connection's phase demands that it closes now. The caller asks when
+    /// the connection would have to wait for the client or for an answer.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
         match self.phase {
@@ -358,7 +368,8 @@ impl Connection {
         }
     }
 
-    /// Returns the connection's rank for eviction at the connection limit.
+    /// Returns the rank that decides when this connection is evicted at the connection limit: the
+    /// lowest rank is evicted first.
     #[must_use]
     pub fn eviction_rank(&self) -> EvictionRank {
         match self.pending {

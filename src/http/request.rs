@@ -24,7 +24,8 @@ pub const MAX_FIELDS: usize = 64;
 pub enum Parsed<'b> {
     /// The head of the request is incomplete. Its bytes so far are valid.
     Incomplete,
-    /// A complete request, and the length of its head in bytes.
+    /// A complete request, and the length of its head in bytes. An empty line before the request
+    /// line is part of that length.
     Request(Request<'b>, usize),
     /// Bytes that no further bytes can complete to a valid request. They are answered with an
     /// error, and the connection closes.
@@ -77,18 +78,18 @@ pub enum Version {
     Http11,
 }
 
-/// Reason why bytes are not accepted as a request, and the status to answer with.
+/// Reason why bytes are not accepted as a request, and the status of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
     /// Status of the response to the bytes.
     pub status: Status,
     /// Rule that the bytes break, for the content of the response.
     pub reason: &'static str,
-    /// `true` if the method is HEAD. The response then has no content, whatever its status is.
+    /// `true` if the response must have no content, because the method is HEAD.
     pub head_only: bool,
 }
 
-/// Status and reason for a rule that a request breaks.
+/// Rule that a request breaks: the status of the response, and the text that names the rule.
 type Broken = (Status, &'static str);
 
 const fn bad(reason: &'static str) -> Broken {
@@ -97,9 +98,9 @@ const fn bad(reason: &'static str) -> Broken {
 
 const BARE_LF: Broken = bad("a line ends in LF without CR");
 
-/// Parses the request's head at the beginning of `bytes`, and ignores the bytes after it. After
-/// [`Parsed::Incomplete`] the caller tries again with more bytes. The result for [`MAX_HEAD`] + 2
-/// bytes is never [`Parsed::Incomplete`].
+/// Parses the head of the request that begins `bytes`, and ignores the bytes after that head. After
+/// [`Parsed::Incomplete`] the caller calls the function again, with the same bytes and those that
+/// have arrived since. The result for [`MAX_HEAD`] + 2 bytes is never [`Parsed::Incomplete`].
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     // One empty line before the request line is ignored (RFC 9112 §2.2).
@@ -208,7 +209,8 @@ impl Method {
     }
 }
 
-/// Returns the length, in bytes, of the request target in `head`, as far as the target has arrived.
+/// Returns the length, in bytes, of the request target in `head`, which may be incomplete. Only the
+/// part of the target that has arrived counts. Returns 0 if no part has arrived.
 fn length_of_target(head: &[u8]) -> usize {
     let line = head.split(|&b| b == b'\r' || b == b'\n').next();
     let target = line.and_then(|line| line.split(|&b| b == b' ').nth(1));
@@ -227,9 +229,10 @@ fn has_bare_lf(head: &[u8]) -> bool {
     false
 }
 
-/// Returns the error for a request whose version httparse does not know. httparse stops at the
-/// first wrong byte of the version. Status 505 is only for a well-formed version, so this function
-/// reads the whole request line. Returns `Ok(None)` if the end of that line has not arrived.
+/// Returns the error for a request whose HTTP version httparse does not accept. httparse stops at
+/// the first wrong byte of the version. A well-formed version gets status 505 and a malformed one
+/// gets 400, so this function reads the whole request line in `head`. Returns `Ok(None)` if the end
+/// of that line has not arrived, and never returns `Some`.
 fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     let mut lines = head.split(|&b| b == b'\n');
     let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
@@ -250,8 +253,9 @@ fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     }
 }
 
-/// Splits a request target into its path and its query. The target is in origin-form, absolute-form
-/// or asterisk-form (RFC 9112 §3.2).
+/// Splits the request target `target` into its path and its query. `method` decides whether the
+/// target `*` is valid. The target is in origin-form, absolute-form or asterisk-form (RFC 9112
+/// §3.2).
 ///
 /// # Errors
 /// Returns an error if the target is in none of these forms, or if it has a fragment or a byte
@@ -301,10 +305,9 @@ fn after_scheme(target: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
-/// Returns `true` if livelet serves a request with this value of the Host field. F5 sends an empty
-/// one. Istio sends one with bars, `outbound|80
-///
-/// name`.
+/// Returns `true` if livelet serves a request whose Host field has this `value`. The value may be
+/// empty, as F5 sends it. It may have several parts with bars between them, as Istio sends it:
+/// `outbound|80||name`.
 fn is_host_field(value: &[u8]) -> bool {
     let mut parts = value
         .split(|&byte| byte == b'|')
@@ -366,8 +369,8 @@ fn is_reg_name(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// Facts that the header fields of a request tell: whether content follows, whether the connection
-/// stays open (RFC 9112 §6, §9), and the preferred format of the response.
+/// Contents of the header fields that livelet uses: whether content follows the head, whether the
+/// connection stays open (RFC 9112 §6, §9), and the Accept field.
 #[derive(Default)]
 struct Framing<'b> {
     has_body: bool,
@@ -432,15 +435,15 @@ impl<'b> Framing<'b> {
     }
 }
 
-/// Parses a number of decimal digits (1*DIGIT). Returns `None` for any other value, such as one
-/// with a sign, and for a number over 64 bits.
+/// Parses a field value or a port that has only decimal digits (1*DIGIT). Returns `None` for any
+/// other value, such as one with a sign, and for a number over 64 bits.
 fn decimal(value: &[u8]) -> Option<u64> {
     let digits = value.iter().all(u8::is_ascii_digit);
     str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()
 }
 
-/// Returns the members of a comma-separated field value, without the empty members (RFC 9110
-/// §5.6.1).
+/// Returns the members of `value`, a comma-separated list in a header field, without the empty
+/// members (RFC 9110 §5.6.1).
 fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value
         .split(|&b| b == b',')

@@ -28,7 +28,8 @@ pub enum Status {
 const VERSION: &str = "HTTP/1.1 ";
 
 impl Status {
-    /// Returns the status for a verdict: 200 if `holds` is `true`, else 503.
+    /// Returns the status for the verdict on an endpoint: 200 if `holds` is `true`, because the
+    /// endpoint passes, else 503.
     #[must_use]
     pub const fn of(holds: bool) -> Status {
         if holds {
@@ -82,9 +83,9 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns the fields that describe the content. They end with `Content-Length: `, for the
-    /// caller to append the length. A 204 has no such fields (RFC 9110 §8.6). The
-    /// Content-Security-Policy of a page allows only the page's own style and icon.
+    /// Returns the header fields that describe the content. The text ends with `Content-Length: `,
+    /// and the caller appends the length. A response with status 204 has no such fields (RFC 9110
+    /// §8.6). The Content-Security-Policy of a page allows only the page's own style and icon.
     const fn fields(self) -> &'static str {
         match self {
             Content::Text => "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ",
@@ -100,19 +101,20 @@ impl Content {
     }
 }
 
-/// Status and content of a response. [`encode`] adds the other fields.
+/// Status and content of a response. [`encode`] adds the header fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// Status code of the response.
     pub status: Status,
     /// Format of the content, which decides the Content-Type field.
     pub content: Content,
-    /// Content of the response, in UTF-8. The encoder appends a line end, or the date to a page.
+    /// Text of the content. [`encode`] appends a line end, or the date of the response if the
+    /// content is a [`Content::Page`].
     pub body: Cow<'static, str>,
 }
 
 impl Response {
-    /// Creates a response with constant plain text.
+    /// Creates a response with this `status` and the constant plain text `body`.
     #[must_use]
     pub const fn fixed(status: Status, body: &'static str) -> Response {
         Response {
@@ -123,17 +125,19 @@ impl Response {
     }
 }
 
-/// Value of the Connection field in a response.
+/// Decision about a connection after a response. The Connection field of the response tells it to
+/// the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
     /// The connection closes after the response.
     Close,
-    /// The connection stays open after the response. Only a client of version HTTP/1.0 needs a
-    /// field that says so (RFC 9112 §9.3).
+    /// The connection stays open after the response. The field is the version of the request: only
+    /// a client of HTTP/1.0 needs a Connection field in this case (RFC 9112 §9.3).
     KeepAlive(Version),
 }
 
-/// Header fields that every response has, encoded. The Date field makes them change once a second.
+/// Header fields that every response has, as bytes. One of them is the Date field, so these bytes
+/// are valid for one second.
 #[derive(Debug, Clone, Copy)]
 pub struct CommonFields {
     second: u64,
@@ -146,8 +150,8 @@ const UNCHANGING: &[u8] =
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 impl CommonFields {
-    /// Encodes the fields for a Date of `seconds` in Unix time. HTTP can't write a time after the
-    /// year 9999, so the last second of that year replaces such a time.
+    /// Encodes the fields, with a Date of `seconds` in Unix time. A Date can't be later than the
+    /// year 9999, so the last second of that year replaces a later time.
     #[must_use]
     pub fn at(seconds: u64) -> CommonFields {
         /// Unix time of 9999-12-31 23:59:59, in seconds. httpdate panics for a later time.
@@ -169,13 +173,15 @@ impl CommonFields {
     }
 }
 
-/// Space, in bytes, for the status line and the fields of a response. A status page needs more.
+/// Space, in bytes, that is reserved for the status line and the header fields of a response. It is
+/// enough except for a status page, for which the buffer grows.
 const MAX_FIELDS: usize = 256;
 /// Line end that follows every content except that of a status page.
 const LINE_END: &[u8] = b"\n";
 
-/// Appends the encoded `response` to `out`, which grows only if it is too small. If `head_only` is
-/// `true`, the content is left out, but Content-Length is not: that is the response to HEAD.
+/// Appends the encoded `response` to `out`, with the header fields in `common`. `persistence`
+/// decides the Connection field. If `head_only` is `true`, for a response to HEAD, leaves the
+/// content out but keeps its Content-Length.
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response,

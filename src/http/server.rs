@@ -28,22 +28,23 @@ use crate::log;
 use crate::responder::Responder;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Time for which accepting pauses if the machine lacks something that the eviction of a connection
-/// would not give back.
+/// Time for which livelet accepts no connection after an error of accept4(2) that the eviction of a
+/// connection would not cure.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Maximum number of accept4(2) errors in a row that are taken as errors of the queued connections.
-/// After more errors, accepting backs off.
+/// Maximum number of accept4(2) errors in a row that livelet takes for errors of single queued
+/// connections. After more errors, livelet backs off.
 const MAX_ACCEPT_ERRORS: usize = 128;
 /// Maximum number of connections that are accepted without a yield while other connections are
 /// open.
 const MAX_BATCH: usize = 64;
-/// Maximum number of reads and writes of one connection without a yield. A probe needs no more.
+/// Maximum number of steps, such as a read or a write, that one connection makes without a yield. A
+/// probe needs no more.
 const STEPS: usize = 4;
 /// Maximum number of evicted connections that still wait for an answer. Each takes less than 1 KiB,
 /// and a burst of probes is smaller.
 const MAX_EVICTED: usize = 1024;
-/// Maximum number of connections that are accepted from the queue after the end of listening was
-/// requested. The queue of a usual backlog is not longer.
+/// Maximum number of queued connections that livelet accepts from one socket after the end of
+/// listening was requested. The queue of a usual backlog is not longer.
 const MAX_QUEUED: usize = 4096;
 
 /// The server, which the accept loops and the tasks of the connections share.
@@ -51,7 +52,8 @@ pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
     responder: Rc<Responder>,
     max_connections: usize,
-    /// Phase of every connection that is not evicted.
+    /// Phase that every connection enters when its task runs next, unless the connection is
+    /// evicted.
     phase: Cell<Phase>,
     /// `true` once the end of listening was requested. The accept loops then accept the queued
     /// connections and close the listening sockets.
@@ -69,8 +71,8 @@ pub(crate) struct Server {
     evicted: Cell<usize>,
     /// Number of open connections that were accepted before the drain began.
     older: Cell<usize>,
-    /// Condition that wakes the accept loops at the end of listening, and when a successor may have
-    /// taken a socket.
+    /// Condition that wakes the accept loops when the end of listening is requested, and when a
+    /// successor, another livelet, may have taken a listening socket.
     acceptance: Condition,
     /// Condition that wakes its waiters when a connection or an accept loop has ended.
     progress: Condition,
@@ -79,18 +81,20 @@ pub(crate) struct Server {
 /// Entry of an open connection in the server's table.
 struct Entry {
     waker: Waker,
-    /// Rank of the connection for eviction. `None` until its task has tried to read, because a
-    /// request may have arrived.
+    /// Rank of the connection for eviction. `None` until the connection's task has tried to read.
+    /// Until then the connection can't be evicted, because its request may already have arrived.
     rank: Option<EvictionRank>,
-    /// Phase that the eviction demands, `Phase::Evicted` or `Phase::Cut`. `None` if the connection
-    /// is not evicted.
+    /// Phase that an evicted connection has to enter: `Phase::Evicted` or `Phase::Cut`. `None` if
+    /// the connection is not evicted.
     eviction: Option<Phase>,
     /// `true` if the connection was accepted before the drain began.
     is_older: bool,
 }
 
 impl Server {
-    /// Creates a server without a listening socket.
+    /// Creates a server without a listening socket. `executor` runs the tasks of the server,
+    /// `responder` answers the requests. At `max_connections` open connections, the server evicts
+    /// one for each new connection.
     pub(crate) fn new(
         executor: Rc<LocalExecutor<'static>>,
         max_connections: usize,
@@ -114,8 +118,8 @@ impl Server {
         })
     }
 
-    /// Starts a task that accepts connections from `listener`. The task ends at the end of
-    /// listening, or when a successor has taken the socket.
+    /// Starts a task that accepts connections from `listener`. The task ends after
+    /// [`Server::end_listening`], or when a successor, another livelet, has taken the socket.
     pub(crate) fn accept_from(self: &Rc<Server>, listener: Rc<Listener>) {
         self.listening.set(self.listening.get() + 1);
         let server = Rc::clone(self);
@@ -127,21 +131,22 @@ impl Server {
         });
     }
 
-    /// Wakes the accept loops, because a successor may have taken one of their sockets.
+    /// Wakes the accept loops. The caller calls this method when a successor, another livelet, may
+    /// have taken a listening socket: the loop of a taken socket ends.
     pub(crate) fn released(&self) {
         self.acceptance.changed();
     }
 
-    /// Begins the stop: from now on, the answer to the last request of a connection says
-    /// `Connection: close`. So clients with persistent connections close them and connect
-    /// elsewhere.
+    /// Begins the stop: from now on, the next answer on each connection has `Connection: close`,
+    /// unless further requests have already arrived behind. So a client with a persistent
+    /// connection gives it up and connects elsewhere.
     pub(crate) fn stop(&self) {
         self.phase.set(self.phase.get().max(Phase::Stopping));
     }
 
-    /// Begins the drain: connections finish their requests, and idle ones are closed at
-    /// `idle_until`. New connections are still accepted and answered, because to refuse them would
-    /// help no client.
+    /// Begins the drain: requests that have arrived are answered, and idle connections are closed
+    /// at `idle_until`. New connections are still accepted and answered, because to refuse them
+    /// would help no client.
     pub(crate) fn drain(&self, idle_until: Instant) {
         self.phase.set(Phase::Draining(idle_until));
         let mut connections = self.connections.borrow_mut();
@@ -152,7 +157,7 @@ impl Server {
         }
     }
 
-    /// Waits until all connections that were accepted before the drain have closed.
+    /// Waits until all connections that were accepted before [`Server::drain`] have closed.
     pub(crate) async fn older_finished(&self) {
         self.progress.until(|| self.older.get() == 0).await;
     }
@@ -170,8 +175,8 @@ impl Server {
         self.progress.until(is_drained).await;
     }
 
-    /// Ends the drain: closes the connections that are still open, and requests the end of
-    /// listening.
+    /// Ends the drain: closes the connections that are still open without waiting for their
+    /// answers, and requests the end of listening.
     pub(crate) fn cut(&self) {
         for (_, entry) in self.connections.borrow_mut().iter_mut() {
             self.evict(entry, Phase::Cut);
@@ -184,10 +189,10 @@ impl Server {
         self.connections.borrow().len()
     }
 
-    /// Accepts connections until the end of listening. A probe usually comes alone, so after one
-    /// accept the loop asks epoll to report the queue again. While other connections are open, the
-    /// loop accepts a batch without a yield: their requests take time, and a probe may be queued
-    /// behind many.
+    /// Accepts connections from `listener` until the end of listening, or until a successor has
+    /// taken the socket. A probe usually comes alone, so after one accept the loop asks epoll to
+    /// report the queue again. While other connections are open, the loop accepts a batch without a
+    /// yield: their requests take time, and a probe may be queued behind many.
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut queued = 0;
         let mut errors = 0;
@@ -237,10 +242,11 @@ impl Server {
         }
     }
 
-    /// Handles an error of accept4(2), after `errors` of them in a row. An error may concern only
-    /// the queued connection. If the machine lacks descriptors or memory, evicts a connection,
-    /// which gives back its own. If that can't help, or after too many errors, backs off. Only the
-    /// first back-off is logged at the normal level.
+    /// Handles `error`, an error of accept4(2). `errors` is the number of such errors in a row. If
+    /// `error` concerns only the queued connection, goes on at once, unless there were too many
+    /// errors in a row. If descriptors or memory are lacking, evicts a connection, which gives back
+    /// what it uses. In all other cases waits for [`ACCEPT_BACK_OFF`]. Only the first of these
+    /// waits is logged at the normal level.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
         let may_help = match Errno::from_io_error(error) {
             Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
@@ -259,9 +265,9 @@ impl Server {
         yield_now().await;
     }
 
-    /// Waits until a new connection can be opened, and evicts connections if their limit is
-    /// reached. An evicted connection does not count for the limit: it closes when its task runs
-    /// next, or after its next answer.
+    /// Makes space for one new connection: at the connection limit, evicts a connection. While no
+    /// connection can be evicted, waits and tries again. An evicted connection no longer counts for
+    /// the limit, although it may stay open until its next answer is sent.
     async fn enforce_limit(&self) {
         let is_full = || self.open_connections() - self.evicted.get() >= self.max_connections;
         while is_full() && !self.evict_one() {
@@ -271,8 +277,9 @@ impl Server {
     }
 
     /// Evicts the connection with the lowest rank. Returns `false` if no connection can be evicted.
-    /// If [`MAX_EVICTED`] evicted connections are still open, the connection closes without an
-    /// answer: a slow check must not make their number grow.
+    /// Usually the evicted connection may still send its next answer. If [`MAX_EVICTED`] evicted
+    /// connections are still open, it closes without an answer, so that a slow check does not make
+    /// their number grow.
     fn evict_one(&self) -> bool {
         let phase = if self.evicted.get() < MAX_EVICTED {
             Phase::Evicted
@@ -314,14 +321,15 @@ impl Server {
         self.executor.spawn(connection).detach();
     }
 
-    /// Returns the phase that the connection `key` has to enter.
+    /// Returns the phase that the connection `key`, its index in the server's table, has to enter.
     fn phase_of(&self, key: usize) -> Phase {
         let connections = self.connections.borrow();
         let eviction = connections.get(key).and_then(|entry| entry.eviction);
         eviction.unwrap_or(self.phase.get())
     }
 
-    /// Stores the rank and the waker of the connection `key`, whose task is about to wait.
+    /// Stores the rank and the waker of the connection `key`, its index in the server's table,
+    /// before the connection's task waits. The server needs both to evict the connection.
     fn keep(&self, key: usize, rank: EvictionRank, waker: &Waker) {
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.rank = Some(rank);
@@ -342,14 +350,14 @@ impl Server {
     }
 }
 
-/// Task of one connection: a future that does its I/O and answers its requests.
+/// Task of one connection: a future that does the connection's I/O and answers its requests.
 struct ConnectionTask {
     server: Rc<Server>,
     key: usize,
     socket: Source<TcpStream>,
     connection: Connection,
-    /// Question that waits for the outcome of a check, and the time of its request. `None` if no
-    /// question waits.
+    /// Question that waits for the outcome of a check, and the time at which its request was
+    /// parsed. `None` if no question waits.
     waiting: Option<Box<(Question, Instant)>>,
     /// Timer that ends at the connection's deadline.
     timer: Timer,
@@ -369,18 +377,18 @@ impl Future for ConnectionTask {
     }
 }
 
-/// Outcome of one step of a connection.
+/// Result of one [`Step`] of a connection.
 enum Progress {
     Made,
     /// Some bytes of the answers were sent.
     Sent,
-    /// The connection is to be closed.
+    /// The connection has to be closed.
     Ended,
 }
 
 impl ConnectionTask {
-    /// Runs the connection until it has to wait, or for [`STEPS`] steps. Returns `Ready` if the
-    /// connection is to be closed.
+    /// Runs the connection until it has to wait, at most for [`STEPS`] steps. Returns `Ready` if
+    /// the connection has to be closed. Otherwise `cx` is woken when the connection can go on.
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection.enter(self.server.phase_of(self.key));
         for _ in 0..STEPS {
@@ -425,6 +433,7 @@ impl ConnectionTask {
     }
 
     /// Answers the requests that have arrived, until one has to wait for the outcome of a check.
+    /// `cx` is then woken when a check has ended.
     fn answer_requests(&mut self, now: Instant, cx: &Context<'_>) {
         loop {
             let (question, since) = match self.waiting.take() {
@@ -482,7 +491,7 @@ impl ConnectionTask {
     /// socket is not ready, or if the connection waits for an answer.
     ///
     /// # Errors
-    /// Returns an error if the system call fails: the connection is then to be closed.
+    /// Returns an error if the system call fails. The caller then closes the connection.
     fn poll_step(&mut self, now: Instant, cx: &Context<'_>) -> Poll<io::Result<Progress>> {
         match self.connection.step(now) {
             Step::Read(most) => {
