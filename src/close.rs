@@ -1,8 +1,8 @@
-//! Closes descriptors that other processes sent, on another thread.
+//! Closes descriptors that other processes sent over unix sockets (SCM_RIGHTS), on another thread.
 //!
-//! close(2) can wait without end, if the sender wants it: for a socket with SO_LINGER and unsent
-//! data, or for a file of FUSE or NFS. The close of a unix socket also closes the descriptors in
-//! its queue.
+//! close(2) can wait without end if the sender arranges that: for a socket with SO_LINGER and
+//! unsent data, or for a file of FUSE or NFS. The close of a unix socket also closes the
+//! descriptors in its queue.
 //!
 //! The threads are not those of `smol::unblock`. If the system refuses a thread, `blocking` 1.7
 //! tries without end on the calling thread: a stranger's message would stop livelet.
@@ -21,17 +21,17 @@ use smol::LocalExecutor;
 
 use crate::runtime::{Condition, Timer, task, thread};
 
-/// Maximum number of descriptors that wait to be closed. At this number no more are received: each
+/// Number of descriptors waiting to be closed at which livelet stops receiving more of them. Each
 /// may block a thread, and livelet needs descriptors for connections.
 const MOST: usize = 64;
 
-/// Time between two tries to start a thread.
+/// Time between two tries to start a thread, if the system refuses one.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Size of a thread's stack in bytes: more than close(2) takes.
+/// Size, in bytes, of the stack of a thread that closes descriptors. close(2) needs less.
 const STACK: usize = 32 * 1024;
 
-/// Descriptors from one kind of sender that wait to be closed.
+/// Closes descriptors that other processes sent, and counts those that are not closed yet.
 #[derive(Debug)]
 pub(crate) struct Closer {
     executor: Rc<LocalExecutor<'static>>,
@@ -41,7 +41,7 @@ pub(crate) struct Closer {
 }
 
 impl Closer {
-    /// Creates a closer without descriptors.
+    /// Creates a closer that has no descriptors to close. Its tasks run on `executor`.
     pub(crate) fn new(executor: Rc<LocalExecutor<'static>>) -> Rc<Closer> {
         Rc::new(Closer {
             executor,
@@ -50,19 +50,21 @@ impl Closer {
         })
     }
 
-    /// Returns `true` if livelet may receive more descriptors.
+    /// Returns `true` if livelet may receive more descriptors from other processes: fewer than
+    /// [`MOST`] wait to be closed.
     pub(crate) fn is_below_limit(&self) -> bool {
         self.open.get() < MOST
     }
 
-    /// Waits until more descriptors can be received. Without a limit a sender could use up
-    /// livelet's descriptors. The kernel would then close those of the next message on this thread,
-    /// and that may wait.
+    /// Waits until livelet may receive more descriptors from other processes. Without a limit a
+    /// sender could use up livelet's descriptors. The kernel would then close the descriptors in
+    /// the next message on the main thread, and that may wait.
     pub(crate) async fn below_limit(&self) {
         self.closed.until(|| self.is_below_limit()).await;
     }
 
-    /// Closes descriptors on another thread. They stay open until a thread can be started.
+    /// Closes `descriptors` on a new thread, and returns at once. They stay open while the system
+    /// refuses a thread.
     pub(crate) fn close(self: &Rc<Closer>, descriptors: Vec<OwnedFd>) {
         let number = descriptors.len();
         if number == 0 {
@@ -109,8 +111,8 @@ impl Closing {
     /// Starts the thread that closes the descriptors.
     ///
     /// # Errors
-    /// Returns the error of pthread_create(3). The descriptors stay open then: they are not closed
-    /// on this thread.
+    /// Returns the error of pthread_create(3). The descriptors stay open in this case, so that the
+    /// caller can try again.
     fn begin(self: &Arc<Closing>) -> io::Result<()> {
         let closing = Arc::clone(self);
         thread::start(STACK, Box::new(move || closing.close()))

@@ -88,17 +88,26 @@
 //! - *Probe*: a request for an endpoint. *Prober*: the program that sends it.
 //! - *Endpoint*: liveness, readiness or startup. *Verdict*: whether it holds.
 //! - *Check*: one condition of an endpoint. *Outcome*: the result of one run of a check.
+//! - *Question*: the endpoint, view and checks that a request asks for. *Report*: the results of
+//!   the checks for one endpoint. *Snapshot*: a copy of the process's state, on which responses
+//!   depend.
 //! - *Companion*: a livelet with a worker. *Responder*: a livelet without one.
 //! - *Leftovers*: descendants that live when the worker has ended.
 //! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it
 //!   at the *rendezvous*, an abstract unix socket named after the address. *Predecessor*: the
 //!   livelet that had the socket before.
+//! - *Channel*: the unix socket by which a holder and a successor exchange messages. *Peer*: the
+//!   process at the other end of a unix socket. *Stranger*: a peer that livelet does not trust.
 //! - *Offer*: a listening socket that the holder has sent and the successor has not confirmed.
 //! - *Stop signal*: a signal that begins a stop, TERM and INT unless `--stop-signal` says
 //!   otherwise.
 //! - *Lame duck*: the time after a stop signal in which readiness fails and the worker has not had
 //!   the signal yet.
+//! - *Event*, *action*: what goes into the lifecycle's state machine, and what comes out of it.
 //! - *Drain*: the time after the worker's end in which open connections finish.
+//! - *Supervisor*: the program that started livelet, such as systemd. The module [`supervisor`] is
+//!   livelet's own event loop.
+//! - *Notify socket*: the socket to which the worker sends sd_notify(3) messages.
 //! - *Relay*: to pass a worker's sd_notify message on to livelet's own supervisor.
 //! - *Evict*: to close a connection because a new one needs its place.
 //! - *Idle*: of a connection: no request has begun.

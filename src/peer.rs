@@ -9,13 +9,13 @@ use crate::worker;
 
 /// Uid that the kernel shows for each uid that a user namespace does not map (user_namespaces(7)).
 const UNMAPPED: u32 = 65534;
-/// Number of uids in `/proc/PID/uid_map` if every uid is mapped.
+/// Length of the range in `/proc/PID/uid_map` if a user namespace maps every uid.
 const EVERY_UID: &str = "4294967295";
 
 /// A process at the other end of a unix socket, as of the time when it connected or sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Pid in livelet's pid namespace. 0 if the process has none there.
+    /// Pid in livelet's pid namespace. 0 if the process is outside this namespace.
     pub(crate) pid: i32,
     /// Uid in livelet's user namespace.
     pub(crate) uid: u32,
@@ -24,13 +24,15 @@ pub(crate) struct Peer {
 impl Peer {
     /// Returns `true` if the process has livelet's own uid.
     ///
-    /// In a user namespace every unmapped uid is shown as the same one, so that uid proves nothing.
+    /// Returns `false` for uid [`UNMAPPED`] unless livelet's user namespace maps every uid:
+    /// otherwise the kernel shows this uid for many users.
     pub(crate) fn is_of_own_user(self) -> bool {
         self.uid == geteuid().as_raw() && (self.uid != UNMAPPED || maps_every_uid())
     }
 
-    /// Returns `true` if the process is in livelet's pid namespace, or if /proc does not show it. A
-    /// process of a namespace below has a pid in livelet's namespace too.
+    /// Returns `true` if the process is in livelet's pid namespace, or if it has a pid in this
+    /// namespace and /proc does not show its namespace. A pid alone is no proof, because a process
+    /// in a descendant namespace also has one.
     pub(crate) fn shares_pid_namespace(self) -> bool {
         self.pid != 0 && worker::shares_pid_namespace(self.pid) != Some(false)
     }

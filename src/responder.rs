@@ -21,7 +21,8 @@ use crate::log;
 use crate::notify::Notified;
 use crate::runtime::{Condition, Timer};
 
-/// Period in which liveness is judged for `--exit-on-unhealthy` while no prober asks.
+/// Time between two runs of the liveness checks for `--exit-on-unhealthy`, which needs them even if
+/// no prober asks.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
 /// State on which responses to probes depend.
@@ -29,7 +30,8 @@ pub(crate) struct Responder {
     /// Process id of livelet.
     pid: u32,
     since: Instant,
-    /// Name of the worker's program or of the host, which the status page shows.
+    /// Start of the worker's command line, or the name of the host if there is no worker. The
+    /// status page shows this text.
     owner: String,
     /// Number of open connections, which the server counts.
     pub(crate) connections: Cell<usize>,
@@ -41,7 +43,7 @@ pub(crate) struct Responder {
     live: Vec<Check>,
     ready: Vec<Check>,
     aliases: Vec<Alias>,
-    /// Runner of the checks of `live`, and after them those of `ready`.
+    /// Runner of all checks. The indexes of the checks of `live` come first, then those of `ready`.
     observer: Rc<Observer>,
     verdicts: RefCell<Verdicts>,
     /// `true` once liveness has failed for longer than `--exit-on-unhealthy`.
@@ -50,7 +52,8 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// Returns a responder that has run no check yet.
+    /// Returns a responder for the endpoints that `config` describes. Its checks run on `executor`,
+    /// and none has run yet.
     pub(crate) fn new(executor: Rc<LocalExecutor<'static>>, config: &Config) -> Rc<Responder> {
         let (live, ready) = (config.live.clone(), config.ready.clone());
         let observer = Observer::new(executor, config.check_timeout, live.iter().chain(&ready));
@@ -82,12 +85,12 @@ impl Responder {
         Rc::clone(self.observer.notified())
     }
 
-    /// Publishes the state of the process that answers depend on.
+    /// Replaces the snapshot of the livelet process's state, on which later responses depend.
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.set(snapshot);
     }
 
-    /// Returns the header fields that all responses of the present second share.
+    /// Returns the header fields, such as Date, that all responses of the present second share.
     pub(crate) fn common_fields(&self) -> impl Deref<Target = CommonFields> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let second = since_epoch.unwrap_or_default().as_secs();
@@ -97,13 +100,14 @@ impl Responder {
         self.common.borrow()
     }
 
-    /// Returns the route of a request.
+    /// Returns the route of a request: the response, or the question that decides the response.
     pub(crate) fn route(&self, request: &Request<'_>) -> health::Route {
         health::route(request, &self.aliases)
     }
 
-    /// Returns the answer to a question that was asked at `since`. If a check that the answer
-    /// depends on has not run since then, starts that check and registers `cx` for its outcome.
+    /// Returns the response to `question`, which a prober asked at `since`. If a check that the
+    /// response depends on has no outcome that is recent enough, returns `Poll::Pending`, starts
+    /// the check, and registers `cx` to be woken by its outcome.
     pub(crate) fn poll_answer(
         &self,
         question: &Question,
@@ -145,7 +149,7 @@ impl Responder {
         Poll::Ready(health::respond(question, &reports, &names, &facts))
     }
 
-    /// Runs the liveness checks. Returns `true` if liveness passes.
+    /// Runs the liveness checks and waits for their outcomes. Returns `true` if liveness passes.
     pub(crate) async fn lives(&self) -> bool {
         let question = Question::new(Endpoint::Live, View::Plain);
         let since = Instant::now();
@@ -153,7 +157,8 @@ impl Responder {
         answer.status == Status::Ok
     }
 
-    /// Judges liveness periodically, until it has failed for `limit` without a break.
+    /// Runs the liveness checks periodically, until liveness has failed for `limit` without a
+    /// break. Then wakes the tasks in [`Responder::unhealthy`].
     pub(crate) async fn watch(self: Rc<Responder>, limit: Duration) {
         loop {
             self.lives().await;
@@ -170,14 +175,15 @@ impl Responder {
         }
     }
 
-    /// Waits until [`Responder::watch`] has found the worker unhealthy.
+    /// Waits until [`Responder::watch`] has found that liveness failed for longer than its limit.
     pub(crate) async fn unhealthy(&self) {
         self.became_unhealthy
             .until(|| self.is_unhealthy.get())
             .await;
     }
 
-    /// Returns the checks of an endpoint, and the index of the first of them in the observer.
+    /// Returns the configured checks of an endpoint, and the index that [`Observer`] gives to the
+    /// first of them. Startup has the checks of readiness until they have passed once, then none.
     fn checks_of(&self, endpoint: Endpoint) -> (&[Check], usize) {
         match endpoint {
             Endpoint::Live => (&self.live, 0),
@@ -195,8 +201,10 @@ impl Responder {
             .collect()
     }
 
-    /// Returns the report on an endpoint that a question asks for. Returns `None` if a check has
-    /// yet to run, and starts that check.
+    /// Returns the report on `endpoint`: the results of the checks that `question` selects, each
+    /// recent enough for a probe that came at `since`. Returns `None` if a check has no such result
+    /// yet, and starts the check.
+    /// While livelet stops its worker, the liveness checks pass without a run.
     fn report(
         &self,
         endpoint: Endpoint,
@@ -238,8 +246,9 @@ impl Responder {
         is_known.then_some(report)
     }
 
-    /// Logs a change of health with its reasons, because an orchestrator's events don't show the
-    /// content of answers. A stop is no change of health.
+    /// Updates the verdicts with `report`. Logs a change of health with its reasons, because an
+    /// orchestrator's events don't show the content of responses. During a stop, changes are not
+    /// logged.
     fn judge(&self, report: &Report<'_>, now: Instant) {
         let change = self.verdicts.borrow_mut().judge(report, now);
         if let Some(change) = change.filter(|_| !self.snapshot.get().is_stopping) {
@@ -248,9 +257,9 @@ impl Responder {
     }
 }
 
-/// Returns the program of a command with its first argument, and a blank after it. Returns the name
-/// of the host if there is no command. An option, an assignment or a URL as the argument may hold a
-/// password, and is left out.
+/// Returns the program of `command`, a space and the first argument. Returns the name of the host
+/// if `command` is empty. Leaves the argument out if it looks like an option, an assignment or a
+/// URL, because these may contain a password.
 fn owner(command: &[OsString]) -> String {
     let Some(program) = command.first() else {
         return fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

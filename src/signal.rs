@@ -6,17 +6,18 @@ use libc::{
     SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGHUP, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGURG, SIGWINCH,
 };
 
-/// First real-time signal, as glibc and kill(1) number them. musl keeps one more for itself.
+/// First real-time signal, as glibc and kill(1) number the signals. musl starts at 35, because it
+/// keeps one more signal for itself.
 const SIGRTMIN: i32 = 34;
 
-/// Returns `true` if livelet can forward a signal. The kernel lets no process catch KILL and STOP.
-/// CHLD is about livelet's own children.
+/// Returns `true` if livelet can receive `signal` and forward it to the worker. Returns `false` for
+/// KILL and STOP, which no process can catch, and for CHLD, which is about livelet's own children.
 pub(crate) fn can_be_caught(signal: i32) -> bool {
     ![SIGKILL, SIGSTOP, SIGCHLD].contains(&signal)
 }
 
-/// Returns `true` if a signal can begin a stop. The kernel raises some signals for faults of
-/// livelet itself: those can't.
+/// Returns `true` if `signal` can be a stop signal. Returns `false` for signals that livelet can't
+/// catch, and for those that the kernel raises for a fault of livelet itself, such as SEGV.
 pub(crate) fn can_stop(signal: i32) -> bool {
     signal != 0 && can_be_caught(signal) && ![SIGILL, SIGBUS, SIGFPE, SIGSEGV].contains(&signal)
 }
@@ -65,8 +66,8 @@ pub(crate) fn is_hangup_ignored() -> bool {
     outcome == 0 && action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Resets every disposition to its default, except for a SIGHUP that is ignored. May be called
-/// between fork and exec.
+/// Resets the disposition of every signal to its default. A SIGHUP that is ignored stays ignored.
+/// May be called between fork and exec.
 #[allow(unsafe_code, reason = "signal(2)")]
 pub(crate) fn reset_dispositions() {
     let keeps_hangup = is_hangup_ignored();
@@ -84,9 +85,9 @@ pub(crate) fn reset_dispositions() {
 pub(crate) struct Mask(pub(crate) libc::sigset_t);
 
 impl Mask {
-    /// Returns the set of all signals. sigfillset(3) is not used: it leaves out signals that the C
-    /// library reserves, three in musl. One of them is SIGRTMIN to other programs, and livelet must
-    /// forward it.
+    /// Returns the set of all signals. sigfillset(3) would leave out the signals that the C library
+    /// reserves, three in musl. One of the three is SIGRTMIN for other programs, so livelet must be
+    /// able to forward it.
     pub(crate) fn all() -> Mask {
         Mask::filled(u8::MAX)
     }
@@ -115,12 +116,13 @@ impl Mask {
         self
     }
 
-    /// Blocks these signals, and no others, in this thread. Returns the signals that were blocked
-    /// before. May be called between fork and exec. The C library's call leaves out the signals
-    /// that it uses itself.
+    /// Blocks the signals of this set, and no others, in the calling thread. Returns the signals
+    /// that were blocked before. May be called between fork and exec. The system call is made
+    /// directly, because pthread_sigmask(3) never blocks the signals that the C library reserves.
     #[allow(unsafe_code, reason = "rt_sigprocmask(2)")]
     pub(crate) fn set(&self) -> Mask {
-        /// Size of the kernel's set in bytes. It is the beginning of the C library's.
+        /// Size, in bytes, of the kernel's signal set, with which the C library's `sigset_t`
+        /// begins.
         const SIZE: usize = size_of::<u64>();
         let mut before = Mask::none();
         // SAFETY: both sets are valid for the call; it can only fail for another size or first
@@ -146,7 +148,7 @@ const NAMES: [&str; 32] = [
     "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
-/// Returns the name of a signal without SIG, or its number if it has no name.
+/// Returns the name of `signal` without `SIG`, or its number as text if the signal has no name.
 pub(crate) fn name(signal: i32) -> Cow<'static, str> {
     let index = usize::try_from(signal).unwrap_or(usize::MAX);
     match NAMES.get(index) {
@@ -155,8 +157,8 @@ pub(crate) fn name(signal: i32) -> Cow<'static, str> {
     }
 }
 
-/// Returns the number of a signal: `TERM`, `SIGTERM` or `15`. 0 is accepted too. Returns `None` if
-/// there is no such signal.
+/// Parses a signal in one of the forms `TERM`, `SIGTERM` and `15`. Returns its number. Accepts 0,
+/// which stands for no signal. Returns `None` if there is no such signal.
 pub(crate) fn number(text: &str) -> Option<i32> {
     let name = text.strip_prefix("SIG").unwrap_or(text);
     let named = NAMES.iter().position(|&known| known == name);

@@ -1,9 +1,10 @@
-//! The private directory with the notify socket. A path is used because many libraries do not
-//! support abstract names of sockets.
+//! The private directory with the notify socket, to which the worker sends sd_notify messages. The
+//! socket has a path because many libraries do not support abstract names of sockets.
 //!
-//! A worker that drops its uid can reach the socket, but an unrelated process can't find it. The
-//! directory can be searched and not listed, and the name of the socket is random. /proc/net/unix
-//! shows the name under which a socket was bound, so the file is renamed after bind(2).
+//! A worker that changes its uid can still reach the socket, but an unrelated process can't find
+//! it. The directory can be searched and not listed, and the name of the socket is random.
+//! /proc/net/unix shows the name under which a socket was bound, so the file is renamed after
+//! bind(2).
 
 use std::env;
 use std::fs::{self, DirBuilder, DirEntry, Permissions};
@@ -21,20 +22,21 @@ use rustix::process::geteuid;
 
 /// Prefix of the names of all notify directories.
 const PREFIX: &str = "livelet-notify-";
-/// Maximum number of tries to make a directory below one parent. A cleaner can remove a new
-/// directory before its socket is bound.
+/// Maximum number of tries to make a notify directory in one parent directory. A program that
+/// cleans up /tmp can remove a new directory before its socket is bound.
 const TRIES: usize = 3;
 
 /// A directory with the notify socket in it. Both are removed when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
     directory: PathBuf,
-    /// Path of the socket, as the worker gets it.
+    /// Path of the socket, which the worker gets in NOTIFY_SOCKET.
     pub(super) socket: PathBuf,
 }
 
 impl Directory {
-    /// Binds `socket` to a path in a new directory. Returns `None` if no parent allows that.
+    /// Binds `socket` to a path in a new directory. Returns `None` if that fails in each parent
+    /// directory that can be tried.
     pub(super) fn bind(socket: &OwnedFd) -> Option<Directory> {
         places().iter().find_map(|place| {
             remove_leftovers(place);
@@ -70,8 +72,8 @@ impl Drop for Directory {
     }
 }
 
-/// Returns the parents that are tried for a notify directory: `$XDG_RUNTIME_DIR`, `/run` and
-/// `/tmp`. Leaves out those that the worker can't reach.
+/// Returns the parent directories in which livelet tries to make a notify directory:
+/// `$XDG_RUNTIME_DIR`, `/run` and `/tmp`. Leaves out those that the worker can't reach.
 fn places() -> Vec<PathBuf> {
     let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let all = own.into_iter().chain(["/run".into(), "/tmp".into()]);
@@ -107,7 +109,7 @@ fn remove_leftovers(place: &Path) {
     }
 }
 
-/// Returns the entries of a directory. Returns none if the directory can't be read.
+/// Returns the entries of a directory, or an empty list if the directory can't be read.
 fn entries(directory: &Path) -> Vec<DirEntry> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.flatten().collect()
@@ -120,16 +122,15 @@ fn sockets(directory: &Path) -> Vec<PathBuf> {
     found.iter().map(DirEntry::path).collect()
 }
 
-/// Returns `true` if no process has the socket open. connect(2) is refused in this case, in
-/// whichever pid namespace its process was.
+/// Returns `true` if no process has the socket at the path `socket` open. connect(2) is refused in
+/// this case, even if the process that bound the socket was in another pid namespace.
 fn is_dead(socket: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|client| client.connect(socket));
     connected.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// Removes the sockets in `directory` for which `is_unused` returns `true`, then the directory if
-/// it is empty. Each socket is checked, because a directory that could not be read may have a
-/// socket in use.
+/// the directory is empty. A socket in use keeps its directory.
 fn remove(directory: &Path, is_unused: fn(&Path) -> bool) {
     for socket in sockets(directory) {
         if is_unused(&socket) {

@@ -1,11 +1,11 @@
-//! Messages of sd_notify(3). A message has lines, each with one assignment. Pure.
+//! Messages of sd_notify(3). Each line of a message is one assignment, such as `READY=1`. Pure.
 
 use std::time::Duration;
 
 /// Maximum length, in bytes, of an sd_notify message. The same as in systemd.
 pub(super) const MAX: usize = 4096;
-/// Names of assignments that are not relayed to livelet's own supervisor. Its main process is
-/// livelet and not the worker, and livelet relays no descriptors.
+/// Names of assignments that livelet does not relay from the worker to its own supervisor. For the
+/// supervisor the main process is livelet and not the worker, and livelet relays no descriptors.
 const NOT_RELAYED: [&[u8]; 9] = [
     b"MAINPID",
     b"MAINPIDFD",
@@ -18,11 +18,12 @@ const NOT_RELAYED: [&[u8]; 9] = [
     b"BARRIER",
 ];
 
-/// An sd_notify message without zero bytes.
+/// The text of an sd_notify message, which has no zero bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'m>(&'m [u8]);
 
-/// An assignment that changes the state of the worker.
+/// An assignment in an sd_notify message that changes the state of the worker in
+/// [`super::Notified`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
     Ready,
@@ -32,7 +33,8 @@ pub(super) enum Field {
     Watchdog,
     WatchdogTrigger,
     WatchdogUsec(Duration),
-    /// Time from this message on during which the watchdog check does not fail.
+    /// `EXTEND_TIMEOUT_USEC`: time from this message on during which a missing `WATCHDOG=1` does
+    /// not make the `watchdog` check fail.
     ExtendTimeout(Duration),
 }
 

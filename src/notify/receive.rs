@@ -7,11 +7,11 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use super::message::MAX;
 use crate::peer::Peer;
 
-/// Maximum number of descriptors in one message (SCM_MAX_FD in the kernel).
+/// Maximum number of descriptors that one message can carry (SCM_MAX_FD in the kernel).
 const MAX_DESCRIPTORS: usize = 253;
-/// Size, in bytes, of the buffer for the sender's credentials and the most descriptors. If it were
-/// smaller, the kernel would close descriptors on this thread, and close(2) of a socket may wait
-/// (SO_LINGER).
+/// Size, in bytes, of the buffer for the sender's credentials and [`MAX_DESCRIPTORS`] descriptors.
+/// The kernel closes descriptors for which a buffer has no space, on the thread that receives. That
+/// could block livelet, because close(2) of a socket may wait (SO_LINGER).
 const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();
 
 /// A datagram from the notify socket.
@@ -19,20 +19,20 @@ const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();
 pub(super) struct Datagram {
     /// Content of the datagram. `None` if it is longer than [`MAX`].
     pub(super) message: Option<Vec<u8>>,
-    /// Sender, as the kernel reports it.
+    /// Sender, as the kernel reports it. `None` if the kernel reports none.
     pub(super) sender: Option<Peer>,
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
-/// Buffer for control messages, aligned as `struct cmsghdr` has to be. That has a length, a level
-/// and a type.
+/// Buffer for the control messages of recvmsg(2), aligned as `struct cmsghdr` has to be. That
+/// struct has a length, a level and a type.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
-/// Receives the next datagram.
+/// Receives the next datagram from the non-blocking `socket`.
 ///
 /// # Errors
-/// Returns the error of recvmsg(2), of kind `WouldBlock` if there is none.
+/// Returns the error of recvmsg(2). Its kind is `WouldBlock` if no datagram has arrived.
 #[allow(
     unsafe_code,
     reason = "rustix can't represent pid 0, which a sender of another pid namespace has"
@@ -85,8 +85,8 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
     Ok(datagram)
 }
 
-/// Splits off the first control message. Returns its type, its data and the bytes of the messages
-/// after it. Returns `None` at the end.
+/// Splits off the first control message (cmsg(3)) of `control`. Returns its type, its data and the
+/// bytes of the messages after it. Returns `None` if `control` has no complete message.
 fn split(control: &[u8]) -> Option<(i32, &[u8], &[u8])> {
     const LENGTH: usize = size_of::<usize>();
     const HEADER: usize = LENGTH + 2 * size_of::<i32>();
@@ -102,7 +102,8 @@ fn number(bytes: &[u8]) -> Option<i32> {
     Some(i32::from_ne_bytes(*bytes.first_chunk()?))
 }
 
-/// Returns the process in a `struct ucred`. Returns `None` if the data is too short.
+/// Returns the process that `data`, the bytes of a `struct ucred`, describes. Returns `None` if the
+/// data is too short.
 fn credentials(data: &[u8]) -> Option<Peer> {
     let pid = number(data)?;
     let uid = number(data.get(size_of::<i32>()..)?)?;

@@ -10,12 +10,12 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use crate::log;
 
-/// Reason why a message could not be sent.
+/// Reason why an sd_notify message could not be sent.
 #[derive(Debug)]
 pub enum NotifyError {
-    /// The variable NOTIFY_SOCKET is not set.
+    /// The variable NOTIFY_SOCKET is missing or empty.
     NoSocket,
-    /// The message can't be sent to the socket.
+    /// The system refused to send the message: the value of NOTIFY_SOCKET, and the error.
     Send(OsString, io::Error),
 }
 
@@ -34,7 +34,8 @@ impl fmt::Display for NotifyError {
 
 impl std::error::Error for NotifyError {}
 
-/// Sends `assignments` as one message to `socket`. Waits while the supervisor's queue is full.
+/// Sends `assignments`, such as `READY=1`, as one message. `socket` is the value of NOTIFY_SOCKET.
+/// Waits while the supervisor's queue is full.
 ///
 /// # Errors
 /// Returns an error if `socket` is missing or empty, or if the message can't be sent.
@@ -46,18 +47,18 @@ pub fn notify(socket: Option<OsString>, assignments: &[OsString]) -> Result<(), 
         .map_err(|cause| NotifyError::Send(socket, cause))
 }
 
-/// Permission to wait while the receiver's queue is full.
+/// Permission for [`send`] to wait while the receiver's queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
     Allowed,
     Never,
 }
 
-/// Sends a message to a NOTIFY_SOCKET.
+/// Sends an sd_notify message. `socket` is a value of NOTIFY_SOCKET.
 ///
 /// # Errors
-/// Returns the error of connect(2) or send(2), of kind `WouldBlock` if the queue is full and the
-/// call may not wait.
+/// Returns an error if `socket` is not an address, or if socket(2) or sendto(2) fails. Its kind is
+/// `WouldBlock` if the receiver's queue is full and `waiting` is `Never`.
 pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Result<()> {
     let address = address(socket)?;
     let sender = UnixDatagram::unbound()?;
@@ -66,8 +67,11 @@ pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Resu
     Ok(())
 }
 
-/// Returns the address of a NOTIFY_SOCKET: a path, or a name in the abstract namespace after `@`
-/// (unix(7)).
+/// Returns the address that a value of NOTIFY_SOCKET names: a path, or a name in the abstract
+/// namespace after `@` (unix(7)).
+///
+/// # Errors
+/// Returns an error if the value is neither, or is too long.
 fn address(socket: &OsStr) -> io::Result<SocketAddr> {
     match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),

@@ -8,7 +8,8 @@ use std::fmt;
 
 use crate::peer::Peer;
 
-/// Facts about a sender. Each is read from /proc only when it is needed.
+/// Facts about the process that sent an sd_notify message. Each is read from /proc only when it is
+/// needed.
 pub(super) trait Facts {
     fn is_of_own_user(&self) -> bool;
     fn shares_pid_namespace(&self) -> bool;
@@ -26,7 +27,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the bit of the reason in a set of reasons, a number below 32.
+    /// Returns the index of the bit, below 32, that stands for the reason in a bit set of reasons.
     pub(super) fn bit(self) -> u32 {
         self as u32
     }
@@ -46,10 +47,10 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Checks that the sender of a message is trusted.
+/// Decides if `peer`, the sender of an sd_notify message, is trusted. `facts` are about `peer`.
 ///
 /// # Errors
-/// Returns an error if the sender is not trusted.
+/// Returns the reason why the message is ignored if `peer` is not trusted.
 pub(super) fn judge(peer: Peer, facts: &impl Facts) -> Result<(), Refusal> {
     if peer.pid == 0 {
         return Err(Refusal::OtherNamespace);

@@ -1,5 +1,5 @@
-//! The worker's NOTIFY_SOCKET (sd_notify(3)): receives its messages and relays them to livelet's
-//! own supervisor.
+//! The socket that the worker's NOTIFY_SOCKET names (sd_notify(3)). livelet receives the worker's
+//! messages from the socket and relays them to its own supervisor, such as systemd.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
@@ -27,22 +27,24 @@ use crate::peer::Peer;
 use crate::runtime::{Source, task};
 use crate::worker;
 
-/// Maximum number of messages that are read before other tasks run, so that a flood does not delay
-/// them.
+/// Maximum number of sd_notify messages that are read before other tasks run, so that a flood of
+/// messages does not delay the tasks.
 const MESSAGES: usize = 16;
 
-/// The worker's notify socket and its directory.
+/// The socket to which the worker sends sd_notify messages, and the directory of the socket.
 #[derive(Debug)]
 pub(crate) struct NotifySocket {
     reader: Option<Reader>,
-    /// Directory of the socket, removed on drop. `None` if the name is abstract.
+    /// Directory of the socket, removed on drop. `None` if the socket has an abstract name
+    /// (unix(7)).
     _directory: Option<Directory>,
-    /// Value of the worker's NOTIFY_SOCKET.
+    /// Value of the variable NOTIFY_SOCKET in the worker's environment.
     pub(crate) name: OsString,
 }
 
 impl NotifySocket {
-    /// Opens the socket at a path, or under an abstract name if no directory can be written to.
+    /// Opens the socket at a path in a new directory, or under an abstract name (unix(7)) if
+    /// livelet can make no such directory.
     ///
     /// # Errors
     /// Returns the error of socket(2) or bind(2).
@@ -65,7 +67,9 @@ impl NotifySocket {
         })
     }
 
-    /// Starts a task that applies messages to the state and relays them to the supervisor.
+    /// Starts a task that applies each message from a trusted sender to `notified`, the state of
+    /// the worker, and relays the message to `upstream`, livelet's own supervisor. Later calls do
+    /// nothing.
     pub(crate) fn listen(
         &mut self,
         executor: &Rc<LocalExecutor<'static>>,
@@ -79,8 +83,9 @@ impl NotifySocket {
     }
 }
 
-/// Binds to an abstract name that the kernel chooses (unix(7), autobind). A name from the pid could
-/// clash: two containers of one pod can have the same pid.
+/// Binds `socket` to an abstract name that the kernel chooses (unix(7), autobind). Returns the name
+/// after `@`, as NOTIFY_SOCKET needs it. A name made from livelet's pid could clash: livelets in
+/// two containers of one pod can have the same pid.
 fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
     bind(socket, &SocketAddrUnix::new_unnamed())?;
     let address = SocketAddrUnix::try_from(getsockname(socket)?)?;
@@ -90,10 +95,11 @@ fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
 
 #[derive(Debug)]
 struct Reader {
-    /// Socket that only the end of the process closes. Descriptors in unread messages are closed
-    /// with it. SO_LINGER of such a descriptor has no effect at the end of a process.
+    /// Socket that is never closed before the end of the process. Closing the socket also closes
+    /// the descriptors in unread messages, and that may wait (SO_LINGER). At the end of a process
+    /// it does not wait.
     socket: ManuallyDrop<Source<OwnedFd>>,
-    /// Set of refusals that have been logged, one bit for each.
+    /// Bit set of the reasons for refusal that have been logged (see [`Refusal::bit`]).
     refused: Cell<u32>,
 }
 
@@ -140,8 +146,8 @@ impl Reader {
         }
     }
 
-    /// Logs that a message is ignored. The first time for each reason counts as a notice, later
-    /// ones as details.
+    /// Logs that a message of `sender` is ignored because of `refusal`. Each reason is logged as a
+    /// notice the first time, and as a detail later.
     fn refuse(&self, sender: Option<Peer>, refusal: Refusal) {
         let bit = 1 << refusal.bit();
         let refused = self.refused.get();
@@ -155,10 +161,11 @@ impl Reader {
     }
 }
 
-/// Returns the message of a datagram.
+/// Returns the sd_notify message in a datagram.
 ///
 /// # Errors
-/// Returns an error if the message is malformed or its sender is not trusted.
+/// Returns the reason if livelet must ignore the datagram: its sender is unknown or not trusted, or
+/// the message is too long or malformed.
 fn message(datagram: &Datagram) -> Result<Message<'_>, Refusal> {
     let sender = datagram.sender.ok_or(Refusal::NoCredentials)?;
     judge(sender, &sender)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::message::{Field, Message};
 use crate::duration::Human;
 
-/// Maximum length, in bytes, of a STATUS that is kept.
+/// Maximum length, in bytes, of the worker's `STATUS=` text. livelet cuts longer texts.
 const MAX_STATUS: usize = 512;
 
 /// State of the worker, as its own sd_notify messages report it.
@@ -15,16 +15,17 @@ pub struct Notified {
     is_stopping: bool,
     is_reloading: bool,
     status: Option<String>,
-    /// Time of the last `WATCHDOG=1`.
+    /// Time of the last `WATCHDOG=1` or `WATCHDOG_USEC=`. `None` if the worker has sent neither.
     beat: Option<Instant>,
     was_triggered: bool,
-    /// Watchdog limit that the worker has set itself. It replaces the limit of the check.
+    /// Watchdog limit from the worker's `WATCHDOG_USEC=`. This limit replaces that of the check
+    /// `watchdog`. `None` if the worker has set none.
     limit: Option<Duration>,
     extended_to: Option<Instant>,
 }
 
 impl Notified {
-    /// Applies a message that came at `now`.
+    /// Applies the assignments of a message from the worker that arrived at `now`.
     pub fn receive(&mut self, message: Message<'_>, now: Instant) {
         for field in message.fields() {
             self.apply(field, now);
@@ -54,19 +55,22 @@ impl Notified {
         }
     }
 
-    /// Returns the last STATUS. Returns `None` if the worker has sent none, or an empty one.
+    /// Returns the worker's last `STATUS=` text. Returns `None` if the worker has sent no text, or
+    /// if the last one was empty.
     #[must_use]
     pub fn status(&self) -> Option<&str> {
         self.status.as_deref()
     }
 
-    /// Returns the time of the last `WATCHDOG=1`. Returns `None` if there was none.
+    /// Returns the time at which the `watchdog` age begins: that of the last `WATCHDOG=1` or
+    /// `WATCHDOG_USEC=`. Returns `None` if the worker has sent neither.
     #[must_use]
     pub fn last_beat(&self) -> Option<Instant> {
         self.beat
     }
 
-    /// Judges the check `notify`.
+    /// Judges the check `notify`, which passes while the worker is ready: it has sent `READY=1`,
+    /// and no `STOPPING=1` or `RELOADING=1` since.
     ///
     /// # Errors
     /// Returns the reason if the check fails.
@@ -86,8 +90,9 @@ impl Notified {
         }
     }
 
-    /// Judges the check `watchdog`. The age of a worker that has sent no `WATCHDOG=1` counts from
-    /// `start`.
+    /// Judges the check `watchdog` at `now`: the worker's last `WATCHDOG=1` must not be older than
+    /// `limit`, or than the limit that the worker has set itself. If the worker has sent no
+    /// `WATCHDOG=1`, the age counts from `start`. `WATCHDOG=trigger` makes the check fail at once.
     ///
     /// # Errors
     /// Returns the reason if the check fails.
@@ -114,8 +119,8 @@ impl Notified {
     }
 }
 
-/// Returns a STATUS, cut to [`MAX_STATUS`] bytes between two characters. Returns `None` if it is
-/// empty.
+/// Cuts `status` between two characters to at most [`MAX_STATUS`] bytes. Returns `None` if `status`
+/// is empty.
 fn shortened(mut status: String) -> Option<String> {
     let mut ends = (0..=status.len().min(MAX_STATUS)).rev();
     let end = ends.find(|&end| status.is_char_boundary(end));

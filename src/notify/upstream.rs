@@ -1,5 +1,5 @@
-//! livelet's own supervisor, such as systemd, at the other end of livelet's NOTIFY_SOCKET
-//! (sd_notify(3)).
+//! livelet's own supervisor, such as systemd. livelet sends messages to the socket that its own
+//! NOTIFY_SOCKET names (sd_notify(3)).
 
 use std::cell::Cell;
 use std::env;
@@ -11,14 +11,15 @@ use super::message::microseconds;
 use super::send::{Waiting, send};
 use crate::log;
 
-/// livelet's own supervisor, if there is one.
+/// livelet's own supervisor, such as systemd. livelet may also run without one.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    /// Value of NOTIFY_SOCKET. `None` if the variable is missing or empty.
+    /// Value of NOTIFY_SOCKET in livelet's environment. `None` if the variable is missing or empty.
     socket: Option<OsString>,
-    /// Maximum time between two `WATCHDOG=1` that the supervisor accepts.
+    /// Maximum time that the supervisor allows between two `WATCHDOG=1` from livelet. `None` if the
+    /// supervisor expects no `WATCHDOG=1`.
     pub(crate) watchdog: Option<Duration>,
-    /// `true` if a failure to send was logged.
+    /// `true` once a failure to send has been logged.
     has_failed: Cell<bool>,
 }
 
@@ -36,8 +37,8 @@ impl Upstream {
         self.socket.is_some()
     }
 
-    /// Sends a message. If the supervisor can't receive it now, the message is dropped and that is
-    /// logged: livelet must not wait.
+    /// Sends a message to the supervisor, if there is one. Drops and logs a message that the
+    /// supervisor can't receive now, because livelet must not wait.
     pub(crate) fn send(&self, message: &[u8]) {
         let Some(socket) = &self.socket else { return };
         let Err(cause) = send(socket, message, Waiting::Never) else {
@@ -53,8 +54,9 @@ impl Upstream {
     }
 }
 
-/// Returns the limit in WATCHDOG_USEC. Returns `None` if WATCHDOG_PID names another process, as
-/// sd_watchdog_enabled(3) does.
+/// Returns the watchdog limit, from the values `usec` of WATCHDOG_USEC and `pid` of WATCHDOG_PID.
+/// Returns `None` if `usec` is missing or not a time, or if `pid` names another process
+/// (sd_watchdog_enabled(3)).
 fn watchdog(usec: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     microseconds(usec?.to_str()?).filter(|_| is_for_us)

@@ -46,7 +46,8 @@ pub struct Plan {
     pub has_worker: bool,
     /// `true` if livelet is PID 1. The exit of PID 1 ends every process of its pid namespace.
     pub is_init: bool,
-    /// `true` if livelet had children before its exec. Such children may read its output.
+    /// `true` if livelet had children before its exec, as a shell script that ends with `exec
+    /// livelet` can leave them. Such children may read livelet's output.
     pub has_earlier_children: bool,
     /// Time that open connections have to finish once the drain has begun.
     pub drain: Duration,
@@ -70,7 +71,8 @@ pub struct Received {
     /// The signal that the worker gets instead of `signal`. Equal to `signal` unless `--signal`
     /// rewrites it.
     pub forward: i32,
-    /// `true` if the sender may have sent the same signal to the worker.
+    /// `true` if the sender may have sent the same signal to the worker. livelet then waits for
+    /// `SETTLING` before it forwards the signal.
     pub settles: bool,
 }
 
@@ -102,11 +104,12 @@ pub enum Event {
     NoneLeft,
     /// The last child of livelet has ended, children from before livelet's exec included.
     Childless,
-    /// The connections that were open when the drain began have finished.
+    /// In a drain: the connections that were open when the drain began have finished.
     OlderFinished,
-    /// No successor is in conversation with livelet.
+    /// In a drain: no successor that could take the listening sockets is in conversation with
+    /// livelet.
     Alone,
-    /// Listening has ended and the last connection is closed.
+    /// In a drain: listening has ended and the last connection is closed.
     Drained,
     /// The time that [`Lifecycle::deadline`] returned has come.
     Tick,
@@ -129,7 +132,7 @@ pub enum Action {
     Drain,
     /// Answer the connections that are queued at the listening sockets, then close these sockets.
     EndListening,
-    /// Close the connections that are still open.
+    /// Close the connections that are still open, although their requests have not finished.
     Cut,
     /// Close livelet's own standard output and error.
     CloseOutput,
@@ -204,7 +207,7 @@ struct Asked {
     /// Time at which processes that the worker left behind get the signal. `None` if they get it at
     /// once or have had it.
     ask_at: Option<Instant>,
-    /// Time at which livelet sends KILL. `None` if it never does.
+    /// Time at which livelet sends KILL. `None` if livelet never sends KILL.
     kill_at: Option<Instant>,
 }
 
@@ -350,7 +353,8 @@ impl Lifecycle {
         }
     }
 
-    /// Ends livelet during its start, before the worker runs. `signal` determines the exit code.
+    /// Ends livelet during its start, before the worker runs. The exit code is that of a program
+    /// killed by `signal`, or 0 if livelet has no worker.
     fn give_up(&self, signal: i32, step: &mut Step) -> State {
         let code = exit_code::ended_by(signal);
         step.exit(if self.plan.has_worker { code } else { 0 })

@@ -518,7 +518,8 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Begins to count the age of missing heartbeats, and sets the signal mask for `exec:` checks.
+    /// Prepares the checks when the worker starts: the age of a heartbeat that has never come
+    /// counts from now on, and programs of `exec:` checks get livelet's inherited signal mask.
     fn begin_checks(&self) {
         self.responder.observer().begin(self.signals.inherited());
     }
@@ -667,9 +668,9 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Handles sockets that a successor has taken: livelet stops accepting connections from them.
-    /// Returns [`Event::Replaced`] if the successor was asked to replace livelet, unless livelet is
-    /// already stopping.
+    /// Stops accepting connections on the sockets in `taken`, which a successor has taken. Returns
+    /// [`Event::Replaced`] if the successor was started with `--takeover` and livelet is not
+    /// stopping yet. Otherwise returns an empty list.
     fn handed_over(&self, taken: &[Taken]) -> Vec<Event> {
         self.server.released();
         for Taken { address, pid, .. } in taken {
@@ -694,8 +695,8 @@ impl<'c> Process<'c> {
         events
     }
 
-    /// Returns the event for a signal from the process `sender`, and logs the signal. Returns
-    /// `None` if `--signal` drops it.
+    /// Logs `signal`, which the process `sender` sent to livelet, and returns its event. Returns
+    /// `None` if `--signal` drops the signal. `sender` is 0 if it is not known.
     fn received(&mut self, signal: i32, sender: i32) -> Option<Event> {
         let forward = rewritten(self.config, signal);
         if signal::is_worth_a_line(signal) {
@@ -755,8 +756,8 @@ impl<'c> Process<'c> {
     }
 }
 
-/// Returns the signal that the worker gets instead of `signal` according to `--signal`. Returns 0
-/// if the worker gets none.
+/// Returns the signal that the worker gets when livelet receives `signal`, according to `--signal`.
+/// Returns 0 if the worker gets no signal.
 fn rewritten(config: &Config, signal: i32) -> i32 {
     if config.command.is_empty() {
         return signal;

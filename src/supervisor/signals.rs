@@ -20,8 +20,8 @@ use super::lifecycle::RESPONDER_STOPS;
 use crate::runtime::{Source, Timer};
 use crate::signal::{Mask, is_hangup_ignored};
 
-/// Time between two looks for signals while epoll refuses their descriptors. Short enough for a
-/// stop to be noticed, long enough to cost nothing.
+/// Time between two tries to read signals while epoll refuses to watch their descriptors. Short
+/// enough for a stop to be noticed, long enough to cost nothing.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A signal that livelet received.
@@ -32,7 +32,7 @@ pub(crate) struct Arrived {
     pub(crate) sender: i32,
 }
 
-/// Source of signals.
+/// Source of the signals that livelet receives.
 pub(crate) struct Signals {
     handled: Source<Delivery>,
     /// signalfd(2) with all signals but SIGCHLD. `None` if livelet has no worker.

@@ -78,7 +78,7 @@ fn shows_own_namespace() -> io::Result<bool> {
 }
 
 /// Returns `true` if the process `pid` is a descendant of livelet. Returns `None` if /proc does not
-/// show it.
+/// show that.
 pub(crate) fn is_descendant(pid: i32) -> Option<bool> {
     if !shows_own_namespace().unwrap_or(false) {
         return None;
@@ -104,8 +104,9 @@ pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
     is_own_status(&status, pid)
 }
 
-/// Returns `true` if `status`, the content of `/proc/PID/status`, belongs to a process in the pid
-/// namespace of /proc. Returns `None` if the process has ended: its pids in `status` are 0 then.
+/// Returns `true` if `status`, the content of `/proc/PID/status` of the process `pid`, shows that
+/// the process is in the pid namespace of /proc. Returns `None` if the process has ended: `status`
+/// then shows 0 for its pids.
 ///
 /// The field `NSpid` lists the pid in each namespace, from that of /proc down to the process's own.
 /// Linux before 4.1 and some sandboxes lack the field.
