@@ -30,7 +30,7 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Returns the abstract name of the rendezvous for a listening address.
+/// Returns the abstract name (unix(7)) of the rendezvous for a listening address.
 fn name(address: SocketAddr) -> io::Result<SocketAddrUnix> {
     let name = format!("livelet/{address}");
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
@@ -70,7 +70,7 @@ impl Rendezvous {
         self.socket.readable().await
     }
 
-    /// Accepts the next peer. Returns the channel to it.
+    /// Accepts the next peer, and returns the channel by which the two sides exchange messages.
     ///
     /// # Errors
     /// Returns the error of accept4(2). Its kind is `WouldBlock` if no peer has connected.
@@ -85,7 +85,7 @@ impl Rendezvous {
     }
 }
 
-/// A message, and the descriptor that came with it, if any.
+/// A message of a handover that a peer has sent, and the descriptor that came with it, if any.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) message: Message,

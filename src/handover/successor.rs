@@ -25,7 +25,7 @@ pub(crate) enum Contact {
     Asked(Conversation),
 }
 
-/// A conversation with the livelet that holds `address`.
+/// An exchange of messages with the livelet that listens on `address`.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     channel: Channel,

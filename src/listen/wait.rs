@@ -50,7 +50,7 @@ pub(crate) enum Found {
     Offered(Offer),
 }
 
-/// Kind of program that holds the address, as the log has named it.
+/// Kind of program that holds the address, as livelet has last logged it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Announced {
     Livelet,

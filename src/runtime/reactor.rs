@@ -204,8 +204,8 @@ struct Registered {
 }
 
 impl Registration {
-    /// Registers `io` for any change, unless that has been done. Keeps `waker`, which the next
-    /// change wakes.
+    /// Registers `io` with epoll for any change, unless that has been done. Keeps `waker`, which
+    /// the next change wakes.
     fn keep(&self, io: BorrowedFd<'_>, waker: &Waker) -> io::Result<()> {
         match self.registered.get() {
             Some(registered) if registered.is_for_any => {
@@ -216,8 +216,8 @@ impl Registration {
         }
     }
 
-    /// Makes epoll report `changes` of `io`, those of its present state included. Keeps `waker`,
-    /// which the next report wakes.
+    /// Makes epoll report `changes` of `io`, also if `io` is ready already. Keeps `waker`, which
+    /// the next report wakes.
     fn ask(&self, io: BorrowedFd<'_>, changes: EventFlags, waker: &Waker) -> io::Result<()> {
         let data = |key| EventData::new_u64(key as u64);
         let key = REACTOR.with_borrow_mut(|reactor| {

@@ -5,8 +5,8 @@ use std::io;
 
 use rustix::process::getpid;
 
-/// Maximum number of parents that are followed from a process up to livelet. A limit is needed
-/// because processes can make such a chain as long as they like.
+/// Maximum number of ancestors of a process among which livelet is looked for. A limit is needed
+/// because processes can make a chain of parents as long as they like.
 const MAX_DEPTH: usize = 64;
 
 /// A process, as /proc shows it.

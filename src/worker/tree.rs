@@ -196,8 +196,8 @@ impl Tree {
         reaped
     }
 
-    /// Handles a child that has ended, and adds it to `reaped`. If `ending` is `None`, the child
-    /// has only been stopped.
+    /// Handles a change of the child `pid`. If `ending` is `Some`, the child has ended and is added
+    /// to `reaped`. If `ending` is `None`, the child was only stopped, as by SIGSTOP or Ctrl-Z.
     fn handle(&mut self, pid: Pid, ending: Option<Ending>, reaped: &mut Reaped) {
         let worker = self.worker.as_ref().filter(|worker| worker.pid == pid);
         let terminal = worker.and_then(|worker| worker.terminal.as_ref());
@@ -220,7 +220,7 @@ impl Tree {
         }
     }
 
-    /// Returns `true` if all children that are left are from before livelet's exec. After KILL,
+    /// Returns `true` if livelet had all its remaining children before its exec. After KILL,
     /// also returns `true` if /proc can't be read, unless livelet is PID 1.
     fn only_earlier_are_left(&self) -> bool {
         if !self.has_earlier && !self.has_killed {
@@ -284,8 +284,8 @@ impl Tree {
         (gone | now.pending) & bit(signal) != 0
     }
 
-    /// Sends the worker, or its process group, the signal that begins its stop. Sends nothing if
-    /// the worker has had the signal from a watcher.
+    /// Sends `signal`, which begins the stop of the worker, to the worker or to its process group.
+    /// Sends nothing if the worker has had the signal from a watcher.
     pub(crate) fn stop(&mut self, signal: i32) {
         if !self.has_watcher {
             // Handlers of an earlier time do not matter for this stop.
