@@ -5,7 +5,7 @@ cd "$(dirname "$0")"
 
 binary=./bin/$(uname -m)/livelet
 [ -f "$binary" ] || {
-    echo "livelet: $(uname -m): this Feature has a binary for: $(ls bin)" >&2
+    echo "livelet: $(uname -m): this Feature has a binary for: $(cd bin && echo *)" >&2
     exit 1
 }
 mkdir -p /usr/local/bin
