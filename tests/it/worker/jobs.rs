@@ -184,7 +184,7 @@ fn a_watcher_that_signals_every_process_of_the_tree_stops_the_job_once() {
         command.env("WORKER", worker).env("LINES", lines.path());
         let mut livelet = Livelet::spawn(&mut command);
         wait_for("the worker", || lines.count("ready") == 1);
-        livelet.wait_until_said("read the signals");
+        livelet.wait_until_said("noted which signals it catches");
         let mut tree: Vec<u32> = descendants(livelet.pid());
         tree.reverse();
         tree.push(livelet.pid());
