@@ -412,7 +412,7 @@ impl<'c> Process<'c> {
                     "worker: its program cannot be executed yet; a mount may hang"
                 ));
                 self.is_worker_late = true;
-                self.step(Event::Tick);
+                self.publish();
             }
         }
     }
