@@ -74,7 +74,7 @@
 //! | smol | the executor that runs every task, and combinators of futures |
 //! | async-net | sockets of network checks and of `livelet probe` |
 //! | socket2 | the listening socket |
-//! | signal-hook | signals as a stream |
+//! | signal-hook | signals of livelet without a worker, as a stream |
 //! | httparse, httpdate | heads, the Date field |
 //! | shlex | words of a variable and of `exec:` |
 //! | rustix, libc | system calls; libc for calls that rustix does not have |

@@ -68,16 +68,21 @@ pub(crate) fn is_hangup_ignored() -> bool {
 
 /// Resets the disposition of every signal to its default. A SIGHUP that is ignored stays ignored.
 /// May be called between fork and exec.
-#[allow(unsafe_code, reason = "signal(2)")]
 pub(crate) fn reset_dispositions() {
     let keeps_hangup = is_hangup_ignored();
     for signal in 1..=libc::SIGRTMAX() {
         if signal != SIGHUP || !keeps_hangup {
-            // SAFETY: SIG_DFL is no pointer. The call fails and does nothing if a signal has no
-            // disposition to set.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+            reset_disposition(signal);
         }
     }
+}
+
+/// Resets the disposition of `signal` to its default, unless the signal has none that can be set.
+/// May be called between fork and exec.
+#[allow(unsafe_code, reason = "signal(2)")]
+pub(crate) fn reset_disposition(signal: i32) {
+    // SAFETY: SIG_DFL is no pointer. The call fails and does nothing if there is nothing to set.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
 /// A set of blocked signals.

@@ -1,9 +1,12 @@
-//! Source of the signals that livelet receives. SIGCHLD and the stop signals of a responder
-//! (livelet without a worker) come through signal-hook: its handler writes to a socket pair, which
-//! the executor reads (self-pipe trick). All other signals of a companion (livelet with a worker)
-//! stay blocked and are read from a signalfd(2), which also reports the sender.
+//! Source of the signals that livelet receives. Those of a responder (livelet without a worker)
+//! come through signal-hook: its handler writes to a socket pair, which the executor reads
+//! (self-pipe trick). Those of a companion (livelet with a worker) stay blocked and are read from a
+//! signalfd(2), which also reports the sender.
+//!
+//! A companion has no signal handler, because a handler may run without end: while real-time signals
+//! are queued, the kernel searches all of them each time it delivers another signal, and the next
+//! child has ended before the search is over.
 
-use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -14,11 +17,10 @@ use rustix::io::read;
 use rustix::process::getpid;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
-use smol::future::or;
 
 use super::lifecycle::RESPONDER_STOPS;
 use crate::runtime::{Source, Timer};
-use crate::signal::{Mask, is_hangup_ignored};
+use crate::signal::{Mask, is_hangup_ignored, reset_disposition};
 
 /// Time between two tries to read signals while epoll refuses to watch their descriptors. Short
 /// enough for a stop to be noticed, long enough to cost nothing.
@@ -34,47 +36,50 @@ pub(crate) struct Arrived {
 
 /// Source of the signals that livelet receives.
 pub(crate) struct Signals {
-    handled: Source<Delivery>,
-    /// signalfd(2) with all signals but SIGCHLD. `None` if livelet has no worker.
-    others: Option<Source<OwnedFd>>,
+    source: SignalSource,
     /// Signal mask that livelet was started with.
     inherited: Mask,
 }
 
+enum SignalSource {
+    /// Signals of a responder.
+    Handled(Source<Delivery>),
+    /// signalfd(2) of a companion.
+    Blocked(Source<OwnedFd>),
+}
+
 impl Signals {
     /// Begins to catch signals, so that they no longer end livelet. With `is_companion`, catches
-    /// all signals that can be caught. Otherwise catches `stops` and the usual stop signals. A
-    /// SIGHUP that is ignored stays ignored, as under nohup(1).
+    /// all signals that can be caught. Otherwise catches SIGCHLD, `stops` and the usual stop
+    /// signals. A SIGHUP that is ignored stays ignored, as under nohup(1).
     ///
     /// # Errors
     /// Returns the error of socketpair(2), sigaction(2) or signalfd(2).
     pub(crate) fn new(is_companion: bool, stops: &[i32]) -> io::Result<Signals> {
         let inherited = Mask::all().set();
-        let (read, write) = UnixStream::pair()?;
         let is_wanted = |signal: &i32| *signal != SIGHUP || !is_hangup_ignored();
-        let mut handled = vec![SIGCHLD];
-        if !is_companion {
-            let all = RESPONDER_STOPS.iter().chain(stops).copied();
-            handled.extend(all.filter(is_wanted));
-        }
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, handled)?;
-        let others = if is_companion {
-            let mut blocked = Mask::all().without(&[SIGCHLD]);
+        let source = if is_companion {
+            // The kernel reaps the children of a process that ignores SIGCHLD.
+            reset_disposition(SIGCHLD);
+            let mut blocked = Mask::all();
             if !is_wanted(&SIGHUP) {
                 // A blocked signal is not ignored.
                 blocked = blocked.without(&[SIGHUP]);
             }
             blocked.set();
-            Some(Source::new(signal_fd(&blocked)?))
+            SignalSource::Blocked(Source::new(signal_fd(&blocked)?))
         } else {
+            let stops = RESPONDER_STOPS
+                .iter()
+                .chain(stops)
+                .filter(|signal| is_wanted(signal));
+            let handled = [SIGCHLD].iter().chain(stops);
+            let (read, write) = UnixStream::pair()?;
+            let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, handled)?;
             Mask::none().set();
-            None
+            SignalSource::Handled(Source::new(Delivery(delivery)))
         };
-        Ok(Signals {
-            handled: Source::new(Delivery(delivery)),
-            others,
-            inherited,
-        })
+        Ok(Signals { source, inherited })
     }
 
     /// Returns the signal mask that livelet was started with. Children get the same mask.
@@ -86,25 +91,24 @@ impl Signals {
     /// kernel limits the number of queued real-time signals, and queues other signals once each
     /// (signal(7)).
     pub(crate) async fn next(&mut self) -> Vec<Arrived> {
-        let others = async {
-            match &self.others {
-                Some(others) => others.readable().await,
-                None => pending().await,
-            }
+        let readable = match &self.source {
+            SignalSource::Handled(delivery) => delivery.readable().await,
+            SignalSource::Blocked(signals) => signals.readable().await,
         };
-        if or(self.handled.readable(), others).await.is_err() {
+        if readable.is_err() {
             // epoll refuses the descriptor (ENOSPC, ENOMEM): signals are looked for every now and
             // then.
             Timer::after(BACK_OFF).await;
         }
-        let handled = self.handled.get_mut().0.pending();
-        let mut arrived: Vec<Arrived> = handled
-            .map(|signal| Arrived { signal, sender: 0 })
-            .collect();
-        if let Some(others) = &self.others {
-            read_all(others.get_ref(), &mut arrived);
+        match &mut self.source {
+            SignalSource::Handled(delivery) => {
+                let pending = delivery.get_mut().0.pending();
+                pending
+                    .map(|signal| Arrived { signal, sender: 0 })
+                    .collect()
+            }
+            SignalSource::Blocked(signals) => read_from(signals.get_ref()),
         }
-        arrived
     }
 }
 
@@ -117,14 +121,15 @@ impl AsFd for Delivery {
     }
 }
 
-/// Reads signals from the signalfd `signals` and appends them to `arrived`. Reads only once.
-fn read_all(signals: &OwnedFd, arrived: &mut Vec<Arrived>) {
+/// Reads up to four signals from the signalfd `signals`.
+fn read_from(signals: &OwnedFd) -> Vec<Arrived> {
     /// Size in bytes of `struct signalfd_siginfo`.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
     const PID_AT: usize = std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid);
-    let mut buffer = [0; 16 * SIZE];
+    let mut buffer = [0; 4 * SIZE];
     let length = read(signals, &mut buffer).unwrap_or_default();
     let own = getpid().as_raw_pid();
+    let mut arrived = Vec::new();
     for info in buffer.get(..length).unwrap_or_default().chunks_exact(SIZE) {
         let number = |at: usize| {
             let bytes = info.get(at..at + 4)?.try_into().ok()?;
@@ -139,6 +144,7 @@ fn read_all(signals: &OwnedFd, arrived: &mut Vec<Arrived>) {
             arrived.push(Arrived { signal, sender });
         }
     }
+    arrived
 }
 
 #[allow(unsafe_code, reason = "signalfd(2)")]
