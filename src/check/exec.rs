@@ -11,20 +11,22 @@ use crate::runtime::{Condition, Source};
 use crate::signal::Mask;
 use crate::worker::{self, CheckProgram, ChildProgress, Ending};
 
-/// Time for which the pass of an `exec:` check is reused, so that frequent probes do not run the
-/// program again each time.
+/// Time for which livelet reuses the passing outcome of an `exec:` check, so that frequent probes
+/// do not run the check's program each time.
 pub(super) const PASS_KEPT: Duration = Duration::from_secs(10);
-/// Time for which the failure of an `exec:` check is reused. This time is short, so that the check
-/// soon passes again after the worker has recovered.
+/// Time for which livelet reuses the failing outcome of an `exec:` check. This time is short, so
+/// that the check soon passes again after the worker has recovered.
 pub(super) const FAILURE_KEPT: Duration = Duration::from_secs(1);
-/// Maximum number of bytes that are kept from the beginning of the output of a check's program.
+/// Maximum number of bytes that livelet keeps of the output of a check's program. Later bytes are
+/// read and discarded.
 const MAX_OUTPUT: usize = 512;
 
-/// The program of an `exec:` check, of which at most one process runs at a time.
+/// State of an `exec:` check: the process that runs the check's program. At most one such process
+/// runs at a time.
 #[derive(Debug, Default)]
 pub(super) struct Program {
-    /// Process id of the running program. `None` if no process of the program runs. If the program
-    /// can't be killed at its timeout, its id stays here until the process ends.
+    /// Process id of the check's program. `None` if no process of the program runs. After a timeout
+    /// livelet kills the program, and the id stays here until the process has ended.
     pid: Cell<Option<i32>>,
     ending: Cell<Option<Ending>>,
     has_ended: Condition,
@@ -32,7 +34,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Records that the child process `pid` has ended, with the exit code or the signal in
-    /// `ending`. Ignores a child that is not this program.
+    /// `ending`. Ignores a child process that does not run this program.
     pub(super) fn ended(&self, pid: i32, ending: Ending) {
         if self.pid.get() == Some(pid) {
             self.pid.set(None);
@@ -41,15 +43,15 @@ impl Program {
         }
     }
 
-    /// Runs the program `command`, its path and its arguments, until it ends, at most for
-    /// `timeout`. The program starts with the signal mask `mask`. In the end, kills what is left of
-    /// the program's process group, and after a timeout also the program's descendants in other
-    /// process groups.
+    /// Runs `command`, the path of a program and its arguments, and waits until the program ends,
+    /// at most for `timeout`. The program starts with the signal mask `mask`. Then kills the
+    /// remaining processes of the program's process group. After a timeout, also kills the
+    /// program's descendants in other process groups.
     ///
     /// # Errors
-    /// Returns the reason as an error if the program does not exit with 0 in time, or can't be
-    /// started. Also returns an error, without a start, if the process of an earlier run has not
-    /// ended.
+    /// Returns the reason as an error if the program can't be started, or if it does not exit with
+    /// 0 within `timeout`. Also returns an error, and starts no program, if the process of an
+    /// earlier run has not ended.
     pub(super) async fn run(
         &self,
         command: &[String],
@@ -99,8 +101,8 @@ struct Output {
 }
 
 impl Output {
-    /// Reads the pipe once, and keeps the bytes if they belong to the first [`MAX_OUTPUT`]. Returns
-    /// `false` at the end of the output.
+    /// Reads from the pipe once, and keeps those bytes that are among the first [`MAX_OUTPUT`] of
+    /// the output. Returns `false` at the end of the output.
     fn read_once(&self) -> bool {
         let mut part = [0; 4096];
         match rustix::io::read(self.pipe.get_ref(), &mut part) {
@@ -115,16 +117,16 @@ impl Output {
         }
     }
 
-    /// Reads the output as it arrives. The future never completes, so the caller has to drop it.
-    /// The future reads once each time epoll reports the pipe as readable, so that a program that
-    /// writes much can't keep livelet busy.
+    /// Reads the output of the check's program as it arrives. The future never completes, so the
+    /// caller has to drop it. Each time epoll reports the pipe as readable, the future reads only
+    /// once, so that a program that writes much can't keep livelet busy.
     async fn read(&self) {
         while self.pipe.readable().await.is_ok() && self.read_once() {}
         pending().await
     }
 
-    /// Returns the first line of the kept output that is not blank. Returns `None` if every line is
-    /// blank.
+    /// Reads from the pipe once more, and returns the first line of the kept output that is not
+    /// blank. Returns `None` if every line is blank.
     fn first_line(&self) -> Option<String> {
         self.read_once();
         let begin = self.begin.borrow();

@@ -58,11 +58,11 @@ pub(super) async fn ask(url: &Url) -> Result<Answer, String> {
 }
 
 impl Answer {
-    /// Checks that the status is 2xx or 3xx, as the kubelet does.
+    /// Checks that the status of the response is 2xx or 3xx, which the kubelet accepts as well.
+    /// `url` is the URL of the request, for the text of the error.
     ///
     /// # Errors
-    /// Returns the reason as an error if the status is any other. `url` is the URL that was asked,
-    /// for the text of the reason.
+    /// Returns an error that names the URL and the status if the status is any other.
     pub(super) fn verdict(&self, url: &Url) -> Result<(), String> {
         match self.status {
             200..400 => Ok(()),
@@ -73,8 +73,8 @@ impl Answer {
         }
     }
 
-    /// Reads the content until its end or until `content` has `most` bytes. If the connection were
-    /// closed earlier, a worker that is still writing would get a reset.
+    /// Reads the content of the response until its end, or until `self.content` has `most` bytes.
+    /// If livelet closed the connection earlier, a worker that is still writing would get a reset.
     pub(crate) async fn read(&mut self, most: usize) {
         let most = most.min(self.length.unwrap_or(most));
         let mut part = [0; 2048];

@@ -26,30 +26,31 @@ pub use spec::{Check, Kind, Query, Url, parse};
 pub(crate) use http::Answer;
 pub(crate) use runner::Observer;
 
-/// State that one query keeps between its runs.
+/// State that one check keeps between its runs. Only checks of files and of unix sockets use this
+/// state.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     paths: Arc<path::PathCalls>,
     beat: Cell<Option<path::Beat>>,
-    /// Age of the last heartbeat in the last run of a `heartbeat:` check. `None` for other queries,
-    /// and if the file was missing.
+    /// Age of the last heartbeat that the last run of a `heartbeat:` check found. `None` for other
+    /// kinds of checks, and if the heartbeat's file was missing.
     beat_age: Cell<Option<Duration>>,
 }
 
-/// Result of one run of a query.
+/// Result of one run of a check.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// `Err` with the reason if the check failed.
+    /// Outcome of the check: `Err` with the reason if the check failed.
     pub(crate) outcome: Result<(), String>,
-    /// Response to the request of an `http:` check. The caller still has to read its content.
-    /// `None` for other queries, and if no response arrived.
+    /// Response to the request of an `http:` check. The caller still has to read the content of the
+    /// response. `None` for other kinds of checks, and if no response arrived.
     pub(crate) answer: Option<Answer>,
 }
 
-/// Runs `query` once. A peer may never answer, so the caller limits the time of the run with
-/// [`within`]. `memory` is the state that this query keeps between its runs. `start` is the time at
-/// which the worker started: the age of a missing heartbeat file counts from `start`. If `start` is
-/// `None`, the check of a missing heartbeat file fails at once.
+/// Runs the check that `query` describes once, and returns its result. The check may never end, so
+/// the caller limits its time with [`within`]. `memory` is the state that this check keeps between
+/// its runs. `start` is the time at which the worker started: the age of a missing heartbeat file
+/// counts from `start`. If `start` is `None`, the check of a missing heartbeat file fails at once.
 pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) -> Run {
     let paths = &memory.paths;
     let mut answer = None;
@@ -70,7 +71,7 @@ pub(crate) async fn run(query: &Query, memory: &Memory, start: Option<Instant>) 
     Run { outcome, answer }
 }
 
-/// Waits at most for `timeout` until `outcome` completes, and returns its output.
+/// Waits until the future `outcome` completes, at most for `timeout`, and returns its output.
 ///
 /// # Errors
 /// Returns an error if `timeout` passes first.
@@ -85,7 +86,7 @@ pub(crate) async fn within<T>(
     or(async { Ok(outcome.await) }, late).await
 }
 
-/// Returns the text of a system error without its `(os error N)`.
+/// Returns the text of the system error `cause`, without the `(os error N)` that std appends.
 fn text_of(cause: &std::io::Error) -> String {
     crate::log::Cause(cause).to_string()
 }

@@ -21,12 +21,13 @@ const STACK: usize = 32 * 1024;
 /// `--check-timeout` that a user can set.
 const BACKLOG_WAIT: Duration = Duration::from_secs(60);
 
-/// Calls of stat(2) or connect(2) for one path, each on a thread of its own, which ends with the
-/// call. Below a mount that hangs such a call does not return, and livelet does all other work on a
-/// single thread. While one call hangs, no second call is started.
+/// Runner of system calls, stat(2) or connect(2), for one path. Below a mount that hangs, such a
+/// call does not return, and livelet does all other work on a single thread. So each call runs on a
+/// thread of its own, which ends with the call. While one call hangs, no second call is started.
 ///
-/// The thread is not from `smol::unblock`: if the system refuses a thread, `blocking` 1.7 retries
-/// for ever on the calling thread. With a thread of its own, the check fails with that reason.
+/// The thread is not from `smol::unblock`: if the system refuses a thread, the crate `blocking` 1.7
+/// retries for ever on the calling thread. With a thread of its own, the check fails and the reason
+/// names the thread.
 #[derive(Debug, Default)]
 pub(crate) struct PathCalls(Mutex<State>);
 
@@ -42,11 +43,13 @@ struct State {
 }
 
 impl PathCalls {
-    /// Runs `call_for_path` with `path` on a new thread and returns its result. If an earlier call
-    /// still runs, waits for the earlier call instead and returns its result.
+    /// Runs `call_for_path`, a function that makes a system call, with `path` on a new thread.
+    /// Returns the result of the system call. If an earlier call still runs, waits for the earlier
+    /// call instead and returns its result.
     ///
     /// # Errors
-    /// Returns an error if no thread can be started.
+    /// Returns an outer error if no thread can be started. An error of the system call is the inner
+    /// error.
     async fn call(
         self: &Arc<PathCalls>,
         path: &Path,
@@ -110,13 +113,13 @@ fn connect(path: &Path) -> io::Result<SystemTime> {
 }
 
 /// Checks that a file exists at `path`. Returns the reason as an error if stat(2) fails, or if no
-/// thread can be started. `paths` makes the call.
+/// thread can be started. `paths` makes the system call on a thread.
 pub(super) async fn exists(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
     outcome(path, paths.call(path, modified).await?)
 }
 
 /// Checks that a unix socket at `path` accepts a connection. Returns the reason as an error if
-/// connect(2) fails, or if no thread can be started. `paths` makes the call.
+/// connect(2) fails, or if no thread can be started. `paths` makes the system call on a thread.
 pub(super) async fn accepts(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
     outcome(path, paths.call(path, connect).await?)
 }
@@ -132,14 +135,15 @@ fn outcome(path: &Path, found: io::Result<SystemTime>) -> Result<(), String> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Beat {
     modified: SystemTime,
-    /// Time at which livelet first saw this modification time.
+    /// Time at which livelet first saw that the heartbeat's file has the modification time
+    /// `modified`.
     seen: Instant,
 }
 
 impl Beat {
-    /// Returns the last heartbeat of a file whose modification time is `modified`. Returns
-    /// `before`, the heartbeat of the previous run, if it has the same modification time. Otherwise
-    /// returns a new heartbeat, first seen at `now`.
+    /// Returns the last heartbeat of a worker whose heartbeat file has the modification time
+    /// `modified`. This is `before`, the heartbeat that the previous run found, if the modification
+    /// time is the same. Otherwise it is a new heartbeat, first seen at `now`.
     fn after(before: Option<Beat>, modified: SystemTime, now: Instant) -> Beat {
         match before {
             Some(beat) if beat.modified == modified => beat,
@@ -150,10 +154,10 @@ impl Beat {
         }
     }
 
-    /// Returns the age of the heartbeat: `clock`, the present time of the system clock, minus the
-    /// modification time, but at most `since_start`, the time since the worker's start. The age is
-    /// never less than the time from the first sight of the heartbeat to `now`, so that a worker
-    /// that hangs is found although the clock was set back.
+    /// Returns the age of the heartbeat: the time from the file's modification to `clock`, the
+    /// present time of the system clock, but at most `since_start`, the time since the worker's
+    /// start. The age is never less than the time from livelet's first sight of the heartbeat to
+    /// `now`. So livelet finds a worker that hangs even if the system clock was set back.
     fn age(self, clock: SystemTime, now: Instant, since_start: Duration) -> Duration {
         let age = clock.duration_since(self.modified).unwrap_or_default();
         age.min(since_start)
@@ -161,10 +165,10 @@ impl Beat {
     }
 }
 
-/// Checks that the last modification of the file at `path` is at most `limit` ago. The age of a
-/// missing file counts from `start`, the worker's start; without a `start`, a missing file fails at
-/// once. `memory` keeps the last heartbeat between the runs. Returns the reason as an error if the
-/// file is too old.
+/// Checks that the heartbeat file at `path` was last modified at most `limit` ago. If the file is
+/// missing, the time counts from `start`, the worker's start. If `start` is `None`, a missing file
+/// fails at once. `memory` keeps the last heartbeat between the runs. Returns the reason as an
+/// error if the time is longer than `limit`, or if no thread for stat(2) can be started.
 pub(super) async fn is_fresh(
     memory: &Memory,
     path: &Path,

@@ -18,15 +18,15 @@ use crate::runtime::{Condition, Timer, task};
 use crate::signal::Mask;
 use crate::worker::Ending;
 
-/// Maximum number of responses to `http:` checks whose content is read at the same time. Each of
-/// these responses keeps a descriptor open.
+/// Maximum number of responses to `http:` checks whose content livelet reads at the same time. Each
+/// of these responses keeps a descriptor open.
 const MAX_READ: usize = 64;
 
-/// Last outcome of a check, and the time at which its run ended.
+/// Outcome of the last run of a check, and the time at which the run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Observation {
     at: Instant,
-    /// `Err` with the reason if the check failed.
+    /// Outcome of the run: `Err` with the reason if the check failed.
     outcome: Result<(), String>,
 }
 
@@ -35,14 +35,15 @@ struct Slot {
     source: Source,
     is_running: bool,
     last: Option<Observation>,
-    /// Outcome that a probe observed last: `true` for a pass, `false` for a failure. `None` before
-    /// the first observation.
+    /// Outcome of the check that livelet last gave to a probe: `true` for a pass, `false` for a
+    /// failure. `None` before the first probe.
     held: Option<bool>,
     /// Time at which the outcome in `held` was first observed. The outcome has not changed since.
     since: Instant,
 }
 
-/// Source of a check's outcome: messages of the worker, a program, or a query that livelet runs.
+/// Source of a check's outcome: sd_notify messages of the worker, a program, or a query, such as a
+/// connection, that livelet makes itself.
 #[derive(Debug, Clone)]
 enum Source {
     Notify,
@@ -51,8 +52,8 @@ enum Source {
     Query(Rc<(Query, Memory)>),
 }
 
-/// The checks of all endpoints, with their last outcomes. Methods take the index of a check, which
-/// is its position in the `checks` of [`Observer::new`].
+/// Runner of the checks of all endpoints, with the last outcome of each check. The index of a check
+/// in the methods is its position in the `checks` of [`Observer::new`].
 #[derive(Debug)]
 pub(crate) struct Observer {
     executor: Rc<LocalExecutor<'static>>,
@@ -64,14 +65,14 @@ pub(crate) struct Observer {
     slots: RefCell<Vec<Slot>>,
     /// Signal mask that the programs of `exec:` checks start with.
     mask: Cell<Mask>,
-    /// Number of responses whose content is being read now.
+    /// Number of responses to `http:` checks whose content is being read now.
     reads: Cell<usize>,
     outcomes: Condition,
 }
 
 impl Observer {
-    /// Creates an observer of `checks`, without running any check. `executor` runs the tasks of the
-    /// checks. `timeout` is the time limit of each run.
+    /// Creates a runner of `checks`, and runs none of them yet. `executor` runs the tasks of the
+    /// checks. `timeout` is the time limit of each run of a check.
     pub(crate) fn new<'c>(
         executor: Rc<LocalExecutor<'static>>,
         timeout: Duration,
@@ -103,10 +104,11 @@ impl Observer {
         })
     }
 
-    /// Returns the outcome of the check with this `index` for a probe that arrived at `since`, and
-    /// the event from which the outcome's age counts. If the last outcome is too old for this
-    /// probe, returns `None`, and starts the check unless it already runs. The caller then calls
-    /// [`Observer::wait`] and tries again.
+    /// Returns the outcome of the check with this `index` for a probe that arrived at `since`. Also
+    /// returns the event from which the outcome's age counts, such as the last heartbeat. If the
+    /// last outcome is too old for this probe, returns `None`, and starts the check unless it
+    /// already runs. The caller then calls [`Observer::wait`], and calls this method again once it
+    /// is woken.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
@@ -157,15 +159,15 @@ impl Observer {
         &self.notified
     }
 
-    /// Records that the worker has started now: the age of a missing heartbeat counts from this
-    /// time. The programs of `exec:` checks start with the signal mask `mask`.
+    /// Records that the worker has started now. The age of a missing heartbeat counts from this
+    /// time. `mask` is the signal mask with which the programs of later `exec:` checks start.
     pub(crate) fn begin(&self, mask: Mask) {
         self.start.set(Instant::now());
         self.mask.set(mask);
     }
 
     /// Records that the child process `pid` has ended, with the exit code or the signal in
-    /// `ending`. Ignores a child that is not the program of an `exec:` check.
+    /// `ending`. Ignores a child process that does not run the program of an `exec:` check.
     pub(crate) fn ended(&self, pid: i32, ending: Ending) {
         for slot in self.slots.borrow().iter() {
             if let Source::Program(program) = &slot.source {
@@ -210,10 +212,11 @@ impl Observer {
         }
     }
 
-    /// Reads the content of the HTTP response `answer`, so that closing the connection does not
-    /// reset a worker that is still writing. The reading ends when the check's timeout has passed
-    /// since `began`, the start of the check. The check's outcome does not wait for the content,
-    /// which may have no end.
+    /// Reads the content of `answer`, the HTTP response to a check, so that closing the connection
+    /// does not reset a worker that is still writing. The reading ends when the check's timeout has
+    /// passed since `began`, the start of the check. Does nothing if [`MAX_READ`] responses are
+    /// being read already. The check's outcome does not wait for the content, which may have no
+    /// end.
     async fn read_content(&self, mut answer: Answer, began: Instant) {
         if self.reads.get() < MAX_READ {
             self.reads.set(self.reads.get() + 1);
@@ -225,9 +228,9 @@ impl Observer {
 }
 
 impl Slot {
-    /// Returns the last outcome if it is recent enough for a probe that arrived at `since`: its run
-    /// ended after `since`, or the outcome of the `exec:` check is still kept. Returns `None`
-    /// otherwise.
+    /// Returns the last outcome of the check if it is recent enough for a probe that arrived at
+    /// `since`: the run did not end before `since`, or livelet still reuses the outcome because it
+    /// is that of an `exec:` check. Returns `None` otherwise.
     fn recent(&self, since: Instant) -> Option<Result<(), String>> {
         let last = self.last.as_ref()?;
         let kept = match (&self.source, &last.outcome) {

@@ -19,12 +19,12 @@ use crate::signal::Mask;
 /// Size, in bytes, of the stack of async-io's thread. It is std's default for a thread.
 const STACK: usize = 2 * 1024 * 1024;
 
-/// Connects to one of `addresses` by TCP: tries each address in order until one accepts. Returns
-/// the connection.
+/// Connects by TCP to the first of `addresses` that accepts, and returns the connection. Tries the
+/// addresses in order.
 ///
 /// # Errors
-/// Returns the error of the last address if no address accepts. Returns another error if async-io
-/// can't be started.
+/// Returns the error of the last address if no address accepts. Returns another error if async-io,
+/// which waits for the sockets, can't be started.
 pub(super) async fn connect_to(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     start_async_io()?;
     let mut outcome = Err(ErrorKind::AddrNotAvailable.into());
@@ -93,8 +93,8 @@ fn try_async_io() -> io::Result<()> {
     Async::new(socket).map(drop)
 }
 
-/// Checks that one of `addresses` accepts a connection. Returns the reason as an error if no
-/// address accepts.
+/// Checks that at least one of `addresses` accepts a TCP connection. Returns the reason as an error
+/// if no address accepts.
 pub(super) async fn accepts(addresses: &[SocketAddr]) -> Result<(), String> {
     match connect_to(addresses).await {
         Ok(_) => Ok(()),

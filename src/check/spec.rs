@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::duration;
 
-/// A check and its name.
+/// Condition that a user sets for an endpoint, with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// Name of the check in responses and in the log, unique in its endpoint.
@@ -18,18 +18,21 @@ pub struct Check {
 /// Kind of a check: the condition under which the check passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// Condition that the worker has sent READY=1, and neither STOPPING=1 nor RELOADING=1 since.
+    /// Condition that the worker has sent READY=1 over sd_notify(3), and neither STOPPING=1 nor
+    /// RELOADING=1 since.
     Notify,
-    /// Condition that the worker's last WATCHDOG=1 is younger than this limit.
+    /// Condition that the worker's last WATCHDOG=1 over sd_notify(3) is younger than this limit.
     Watchdog(Duration),
-    /// Condition that a program exits with 0. The list is its path and its arguments. `livelet
-    /// probe` can't run this kind, because only a livelet that serves reaps child processes.
+    /// Condition that a program exits with 0. The list is the program's path and its arguments.
+    /// `livelet probe` can't run this kind, because only a livelet that serves reaps child
+    /// processes.
     Exec(Vec<String>),
-    /// Condition that needs no worker, so that `livelet probe` can check it as well.
+    /// Condition on a file, a socket or an HTTP response, which `livelet probe` can check as well.
     Query(Query),
 }
 
-/// Condition that any process can check, such as `livelet probe`.
+/// Condition that any process, such as `livelet probe`, can check: it depends only on a file, a
+/// socket or an HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     /// Condition that the file exists.
@@ -47,7 +50,7 @@ pub enum Query {
 /// URL of an HTTP server, parsed into what a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
-    /// Addresses of the server, to which livelet connects in order until one accepts.
+    /// Addresses of the server. livelet tries them in order until one accepts a connection.
     pub addresses: Vec<SocketAddr>,
     /// Address of the server as the user wrote it, for messages.
     pub authority: String,
@@ -58,12 +61,12 @@ pub struct Url {
 }
 
 impl Url {
-    /// Parses `rest`, the part of a URL after `http:`.
+    /// Parses `rest`, the part of an HTTP URL after `http:`. It consists of `//`, the server's
+    /// address, and optionally a path and a query. The address is an IP address or `localhost`,
+    /// with or without a port.
     ///
     /// # Errors
-    /// Returns an error, which says what is accepted, unless `rest` is `//` and the server's
-    /// address, with or without a path and a query. The address is an IP address or `localhost`,
-    /// with or without a port.
+    /// Returns an error, which says what is accepted, if `rest` has any other form.
     fn parse(rest: &str) -> Result<Url, &'static str> {
         let rest = rest.strip_prefix("//").ok_or(HTTP)?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -92,7 +95,7 @@ impl Url {
     }
 }
 
-/// Message for a check whose kind is unknown.
+/// Error message for a check whose kind livelet does not know.
 pub(crate) const UNKNOWN_KIND: &str = "not a check; accepted: [NAME=] and one of notify, watchdog:30s, file:/path, heartbeat:/path:30s, \
                        tcp:127.0.0.1:5432, unix:/run/app.sock, http://127.0.0.1:3000/health, exec:/bin/check arg";
 const NAME: &str =
@@ -117,8 +120,8 @@ const NO_NAMES: &str = "names another host; accepted: an IP address or localhost
                         spreads its outage to this worker";
 
 impl Kind {
-    /// Returns the word with which a check of this kind begins, such as `tcp`. A check that the
-    /// user gives no name has this word as its name.
+    /// Returns the word with which a check of this kind begins, such as `tcp`. livelet also uses
+    /// this word to name a check that has no name from the user.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -194,11 +197,12 @@ fn limit(text: &str, missing: &'static str) -> Result<Duration, &'static str> {
         .ok_or(reason)
 }
 
-/// Splits the command of an `exec:` check into its words as a shell does, with quotes and
-/// backslash, but without expansion.
+/// Splits `text`, the command of an `exec:` check, into words as a shell does: quotes and
+/// backslashes work, but nothing is expanded.
 ///
 /// # Errors
-/// Returns an error if a quote is not closed, or if the program has no leading slash.
+/// Returns an error if a quote is not closed, or if the first word, the program, has no leading
+/// slash.
 fn command(text: &str) -> Result<Vec<String>, &'static str> {
     let words = shlex::split(text).unwrap_or_default();
     if words
