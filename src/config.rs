@@ -13,13 +13,16 @@ use crate::log::Level;
 pub struct Config {
     /// Addresses to listen on, at least one.
     pub listen: Vec<Listen>,
-    /// `true` if the user gave the addresses in `listen`, `false` if `listen` is the default.
+    /// `true` if the user set the addresses in `listen`. `false` if `listen` has its default, port
+    /// 9090.
     pub has_addresses: bool,
-    /// Checks of the user that must pass for liveness, besides livelet's built-in checks.
+    /// Checks that the user sets for liveness with `--live`. All of them, and livelet's built-in
+    /// checks, must pass.
     pub live: Vec<Check>,
-    /// Checks of the user that must pass for readiness, besides livelet's built-in checks.
+    /// Checks that the user sets for readiness with `--ready`. All of them, and livelet's built-in
+    /// checks, must pass.
     pub ready: Vec<Check>,
-    /// Additional paths of the endpoints, from `--path`.
+    /// Additional URL paths of the health endpoints, from `--path`.
     pub paths: Vec<Alias>,
     /// Time limit for one run of a check.
     pub check_timeout: Duration,
@@ -29,31 +32,31 @@ pub struct Config {
     /// Time for which liveness has to fail without a break before livelet stops the worker and
     /// exits. `None` if livelet never stops the worker because of its health.
     pub exit_on_unhealthy: Option<Duration>,
-    /// Maximum time that connections may stay open once livelet stops serving, at most 5 s. livelet
-    /// then closes them.
+    /// Time limit for connections that are still open when livelet stops serving, at most 5 s.
+    /// After this time livelet closes them.
     pub drain: Duration,
     /// `true` if livelet shares its port with other processes on purpose (SO_REUSEPORT).
     pub reuse_port: bool,
-    /// Maximum number of connections that are open at once, at least 1.
+    /// Maximum number of HTTP connections that are open at once, at least 1.
     pub max_connections: usize,
     /// Level of the log lines on stderr.
     pub log: Level,
     /// Maximum time that livelet waits, at its start, until a port in use by another process is
     /// free.
     pub bind_wait: Duration,
-    /// `true` if livelet replaces another livelet that is healthy and uses the same port.
+    /// `true` if livelet, at its start, replaces a healthy livelet that uses the same port.
     pub takeover: bool,
     /// The worker's program and its arguments. Empty if livelet runs no worker.
     pub command: Vec<OsString>,
-    /// Signals that are forwarded to the worker as another signal: pairs of the received and the
-    /// sent number. A received signal is dropped if the sent number is 0.
+    /// Signals that livelet forwards to the worker as another signal: pairs of the received and the
+    /// sent number. If the sent number is 0, livelet drops the received signal.
     pub rewrites: Vec<(i32, i32)>,
     /// Exit codes of the worker that livelet reports as 0.
     pub ok_exits: Vec<u8>,
     /// Numbers of the signals that tell livelet to stop the worker and itself, at least one.
     pub stop_signals: Vec<i32>,
     /// `true` if livelet sends signals to the worker's whole process group. `false` if livelet
-    /// sends them to the worker alone.
+    /// sends signals to the worker alone.
     pub signals_group: bool,
     /// Time after which livelet kills a worker that has received a stop signal and has not ended.
     /// `None` if the user has set no such time.

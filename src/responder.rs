@@ -21,11 +21,12 @@ use crate::log;
 use crate::notify::Notified;
 use crate::runtime::{Condition, Timer};
 
-/// Time between two runs of the liveness checks for `--exit-on-unhealthy`, which needs them even if
-/// no prober asks.
+/// Time between two runs of the liveness checks if `--exit-on-unhealthy` is set. livelet then runs
+/// these checks even if no prober asks.
 const WATCH_PERIOD: Duration = Duration::from_secs(1);
 
-/// State on which responses to probes depend.
+/// State on which the responses to HTTP probes depend: the checks, their last verdicts, and facts
+/// about livelet and its worker.
 pub(crate) struct Responder {
     /// Process id of livelet.
     pid: u32,
@@ -33,27 +34,29 @@ pub(crate) struct Responder {
     /// Start of the worker's command line, or the name of the host if there is no worker. The
     /// status page shows this text.
     owner: String,
-    /// Number of open connections, which the server counts.
+    /// Number of open HTTP connections. The HTTP server keeps this number up to date.
     pub(crate) connections: Cell<usize>,
-    /// Number of answered requests, which the server counts.
+    /// Number of answered HTTP requests. The HTTP server keeps this number up to date.
     pub(crate) requests: Cell<u64>,
     snapshot: Cell<Snapshot>,
-    /// Header fields that all responses of the same second share.
+    /// Encoded header fields, such as Date, that all responses of the same second share.
     common: RefCell<CommonFields>,
     live: Vec<Check>,
     ready: Vec<Check>,
     aliases: Vec<Alias>,
-    /// Runner of all checks. The indexes of the checks of `live` come first, then those of `ready`.
+    /// Runner of all checks. The checks of liveness have the first indexes, and those of readiness
+    /// follow.
     observer: Rc<Observer>,
     verdicts: RefCell<Verdicts>,
-    /// `true` once liveness has failed for longer than `--exit-on-unhealthy`.
+    /// `true` once liveness has failed without a break for the time that `--exit-on-unhealthy`
+    /// gives.
     is_unhealthy: Cell<bool>,
     became_unhealthy: Condition,
 }
 
 impl Responder {
-    /// Returns a responder for the endpoints that `config` describes. Its checks run on `executor`,
-    /// and none has run yet.
+    /// Creates a responder with the checks and paths that `config` describes. `executor` runs the
+    /// tasks of the checks. No check has run yet.
     pub(crate) fn new(executor: Rc<LocalExecutor<'static>>, config: &Config) -> Rc<Responder> {
         let (live, ready) = (config.live.clone(), config.ready.clone());
         let observer = Observer::new(executor, config.check_timeout, live.iter().chain(&ready));
@@ -85,12 +88,14 @@ impl Responder {
         Rc::clone(self.observer.notified())
     }
 
-    /// Replaces the snapshot of the livelet process's state, on which later responses depend.
+    /// Stores `snapshot`, the present state of livelet and its worker. Later responses depend on
+    /// it.
     pub(crate) fn publish(&self, snapshot: Snapshot) {
         self.snapshot.set(snapshot);
     }
 
-    /// Returns the header fields, such as Date, that all responses of the present second share.
+    /// Returns the encoded header fields, such as Date, that all responses of the present second
+    /// share.
     pub(crate) fn common_fields(&self) -> impl Deref<Target = CommonFields> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
         let second = since_epoch.unwrap_or_default().as_secs();
@@ -100,14 +105,15 @@ impl Responder {
         self.common.borrow()
     }
 
-    /// Returns the route of a request: the response, or the question that decides the response.
+    /// Returns the route of `request`: either a fixed response, or the question about health that
+    /// the request asks.
     pub(crate) fn route(&self, request: &Request<'_>) -> health::Route {
         health::route(request, &self.aliases)
     }
 
-    /// Returns the response to `question`, which a prober asked at `since`. If a check that the
-    /// response depends on has no outcome that is recent enough, returns `Poll::Pending`, starts
-    /// the check, and registers `cx` to be woken by its outcome.
+    /// Returns the response to `question`, which a prober asked at `since`. If the last outcome of
+    /// a check is too old for this question, starts the check, registers `cx` to be woken by its
+    /// outcome, and returns `Poll::Pending`.
     pub(crate) fn poll_answer(
         &self,
         question: &Question,
@@ -157,8 +163,8 @@ impl Responder {
         answer.status == Status::Ok
     }
 
-    /// Runs the liveness checks periodically, until liveness has failed for `limit` without a
-    /// break. Then wakes the tasks in [`Responder::unhealthy`].
+    /// Runs the liveness checks periodically, until liveness has passed once and then failed for
+    /// `limit` without a break. Then wakes the tasks that wait in [`Responder::unhealthy`].
     pub(crate) async fn watch(self: Rc<Responder>, limit: Duration) {
         loop {
             self.lives().await;
@@ -175,15 +181,17 @@ impl Responder {
         }
     }
 
-    /// Waits until [`Responder::watch`] has found that liveness failed for longer than its limit.
+    /// Waits until [`Responder::watch`] has found that liveness failed for its time limit without a
+    /// break.
     pub(crate) async fn unhealthy(&self) {
         self.became_unhealthy
             .until(|| self.is_unhealthy.get())
             .await;
     }
 
-    /// Returns the configured checks of an endpoint, and the index that [`Observer`] gives to the
-    /// first of them. Startup has the checks of readiness until they have passed once, then none.
+    /// Returns the user's checks of `endpoint`, and the index that [`Observer`] gives to the first
+    /// of them. The startup endpoint has the checks of readiness until they have passed once, and
+    /// no checks afterwards.
     fn checks_of(&self, endpoint: Endpoint) -> (&[Check], usize) {
         match endpoint {
             Endpoint::Live => (&self.live, 0),
@@ -192,7 +200,8 @@ impl Responder {
         }
     }
 
-    /// Returns the names of all checks of `endpoint`. livelet's built-in checks come first.
+    /// Returns the names of all checks of `endpoint`. The names of livelet's built-in checks come
+    /// first.
     fn names(&self, endpoint: Endpoint) -> Vec<&str> {
         let own = Report::own(endpoint, self.snapshot.get()).checks;
         let (checks, _) = self.checks_of(endpoint);
@@ -201,10 +210,10 @@ impl Responder {
             .collect()
     }
 
-    /// Returns the report on `endpoint`: the results of the checks that `question` selects, each
-    /// recent enough for a probe that came at `since`. Returns `None` if a check has no such result
-    /// yet, and starts the check.
-    /// While livelet stops its worker, the liveness checks pass without a run.
+    /// Returns the results of those checks of `endpoint` that `question` selects. Each result is
+    /// recent enough for a probe that came at `since`. If a check has no such result yet, starts
+    /// the check and returns `None`. While livelet stops its worker, the user's liveness checks
+    /// pass without a run.
     fn report(
         &self,
         endpoint: Endpoint,
@@ -246,7 +255,8 @@ impl Responder {
         is_known.then_some(report)
     }
 
-    /// Updates the verdicts with `report`. Logs a change of health with its reasons, because an
+    /// Updates the verdict on an endpoint with `report`, the results of its checks at the time
+    /// `now`. If the failing checks have changed, logs the change with its reasons, because an
     /// orchestrator's events don't show the content of responses. During a stop, changes are not
     /// logged.
     fn judge(&self, report: &Report<'_>, now: Instant) {

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use super::text::{Form, show};
 use super::{Facts, Report};
 
-/// Returns the JSON document for `report`, at most `most` bytes long. `facts` are shown beside the
-/// checks. If not all checks fit, leaves the last checks out, and the document says so.
+/// Returns `report` as a JSON document of at most `most` bytes. The document shows `facts`, such as
+/// the uptime, beside the checks. If not all checks fit, the document lacks the last checks, and
+/// says so.
 pub(super) fn document(report: &Report<'_>, facts: &Facts<'_>, most: usize) -> String {
     let mut text = format!(
         "{{\"status\":\"{}\",\"version\":\"{}\",\"pid\":{},\"uptime\":{}",

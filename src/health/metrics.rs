@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use super::{Facts, Report};
 
-/// Returns the text of all metrics, at most `most` bytes long. `reports` give the metrics of the
-/// endpoints and their checks, `facts` the other metrics. If not all checks fit, leaves the metrics
-/// of some checks out.
+/// Returns all metrics in Prometheus' text format, at most `most` bytes long. `reports` give the
+/// metrics of the endpoints and their checks, and `facts` the other metrics. If not all checks fit,
+/// leaves the metrics of some checks out.
 pub(super) fn exposition(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> String {
     // Writing to a String cannot fail.
     let mut out = String::new();

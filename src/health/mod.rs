@@ -25,17 +25,17 @@ const MAX_BODY: usize = 4096;
 /// Names of livelet's built-in checks. A check that a user sets can't have one of these names.
 pub const OWN_NAMES: [&str; 3] = ["worker", "livelet", "shutdown"];
 
-/// State of livelet and its worker that responses depend on.
+/// State of livelet and its worker on which responses to probes depend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Snapshot {
     /// `true` if livelet runs a worker.
     pub has_worker: bool,
-    /// `true` once a stop has begun. Readiness then fails, and liveness does not.
+    /// `true` once livelet has begun to stop. Readiness then fails, but liveness does not.
     pub is_stopping: bool,
-    /// `true` if the worker has ended before a stop began.
+    /// `true` if the worker has ended before livelet began to stop.
     pub has_worker_failed: bool,
-    /// `true` if the start of the worker's program takes too long, such as that of a program below
-    /// a mount that hangs.
+    /// `true` while the start of the worker's program takes too long, such as that of a program on
+    /// a file system that hangs.
     pub is_worker_late: bool,
     /// Process id of the worker. If livelet runs no worker, livelet's own process id.
     pub pid: u32,
@@ -76,13 +76,14 @@ pub struct CheckResult<'a> {
     pub event: Option<Event>,
 }
 
-/// Event from which the age of a check's outcome counts.
+/// Event from which the age of a check's outcome counts: the worker's last heartbeat, or livelet's
+/// first observation of the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// `true` if the event is the worker's last heartbeat, for a `heartbeat:` or `watchdog:` check.
     /// `false` if the event is livelet's first observation of the check's present outcome.
     pub is_beat: bool,
-    /// Time since the event.
+    /// Time that has passed since the event.
     pub age: Duration,
 }
 
@@ -141,19 +142,20 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Facts about livelet and its worker that responses show beside the checks.
+/// Facts about livelet and its worker that responses show beside the outcomes of checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts<'a> {
     /// Process id of livelet.
     pub pid: u32,
     /// Process id of the worker. If livelet runs no worker, livelet's own process id.
     pub worker_pid: u32,
-    /// Text that names the owner of this health: the worker's command, shortened. If livelet runs
-    /// no worker, the name of the host.
+    /// Name of the worker on the status page: its command, shortened. If livelet runs no worker,
+    /// the name of the host.
     pub owner: &'a str,
     /// Time since livelet started to serve.
     pub uptime: Duration,
-    /// Text of the worker's last STATUS message. `None` if the worker has sent none.
+    /// Text of the worker's last STATUS message over sd_notify(3). `None` if the worker has sent
+    /// none.
     pub status: Option<&'a str>,
     /// Number of open HTTP connections.
     pub connections: usize,
@@ -161,10 +163,10 @@ pub struct Facts<'a> {
     pub requests: u64,
 }
 
-/// Returns the response to `question`. `reports` are the reports on the endpoints in
-/// [`Question::endpoints`], in the same order. `names` are the names of all checks of the
-/// question's endpoint. They may be empty unless [`Question::is_filtered`] returns `true`. `facts`
-/// are shown beside the checks.
+/// Returns the response to `question`, which an HTTP request asks. `reports` are the results of the
+/// checks of each endpoint in [`Question::endpoints`], in the same order. `names` are the names of
+/// all checks of the question's endpoint. The function needs `names` only if
+/// [`Question::is_filtered`] returns `true`. The response shows `facts` beside the checks.
 #[must_use]
 pub fn respond(
     question: &Question,
@@ -197,7 +199,7 @@ pub fn respond(
     }
 }
 
-/// Reports for tests.
+/// Facts and check results for the unit tests of this module and its submodules.
 #[cfg(test)]
 mod testing {
     use std::sync::LazyLock;
@@ -245,8 +247,8 @@ mod tests {
         route(&request, &[])
     }
 
-    /// Returns status and content of the response to a GET of `target`, while the check `heartbeat`
-    /// fails.
+    /// Returns status and content of the response to a GET of `target` while a check with the name
+    /// `heartbeat` fails.
     fn answer(target: &str) -> (Status, String) {
         let response = match question(target) {
             Route::Fixed(response) => response,

@@ -23,14 +23,14 @@ const FOOT: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     ", refreshed every 5 s, last at "
 );
-/// Space, in bytes, that is reserved after the last check: for the sentence that more checks are
-/// not shown, for [`FOOT`] and for the date of the response.
+/// Space, in bytes, that is reserved after the last check of a status page: for the sentence that
+/// more checks are not shown, for [`FOOT`] and for the date of the response.
 const TAIL: usize = 64 + FOOT.len();
 
-/// Returns the status page, at most `most` bytes long. `reports` are the report on liveness and the
-/// report on readiness. `facts` are shown beside the checks. Failing checks come first. If not all
-/// checks fit, the page leaves the last checks out, and says so. The page ends with an unfinished
-/// sentence, to which the encoder of the response appends the date.
+/// Returns the HTML status page, at most `most` bytes long. `reports` are two: the results of the
+/// checks of liveness, then those of readiness. The page shows `facts` beside the checks. Failing
+/// checks come first. If not all checks fit, the page lacks the last checks, and says so. The page
+/// ends with an unfinished sentence, to which the encoder of the response appends the date.
 pub(super) fn page(reports: &[Report<'_>], facts: &Facts<'_>, most: usize) -> String {
     let mut holds = reports.iter().map(Report::holds);
     let [live, ready] = [(); 2].map(|()| holds.next() == Some(true));
@@ -100,7 +100,8 @@ mod tests {
     use crate::health::testing::{FACTS, failed, passed};
     use crate::health::{CheckResult, Event};
 
-    /// Returns the status page while liveness has livelet's own check and these `checks`.
+    /// Returns the status page of a livelet whose liveness has a built-in check and the checks in
+    /// `checks`. `status` is the worker's STATUS text.
     fn page_of(checks: Vec<CheckResult<'_>>, status: Option<&str>) -> String {
         let facts = Facts {
             worker_pid: 7,
@@ -116,7 +117,7 @@ mod tests {
         page(&reports, &facts, 4095)
     }
 
-    /// Returns the part of a status page that follows its style.
+    /// Returns the part of the status page `page` that follows its `<style>` element.
     fn body(page: &str) -> &str {
         page.split_once("</style>").unwrap().1
     }

@@ -33,12 +33,12 @@ pub enum View {
     Metrics,
 }
 
-/// Additional path for an endpoint, from the option `--path`.
+/// Additional URL path of an endpoint, from the option `--path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
     /// Path, which begins with a slash. It ends with a slash only if it is `/` itself.
     pub path: String,
-    /// Endpoint that a request for the path asks for.
+    /// Endpoint that a request for this path asks for.
     pub endpoint: Endpoint,
 }
 
@@ -51,27 +51,30 @@ pub struct Question {
     pub endpoint: Endpoint,
     /// Format of the response's content.
     pub view: View,
-    /// Name of the only check that the response depends on. `None` if it depends on all checks.
+    /// Name of the single check that the request asks for. `None` if the request asks for the whole
+    /// endpoint.
     only: Option<String>,
-    /// Names of the checks that the response does not depend on.
+    /// Names of the checks that the request excludes. The response does not depend on them.
     excluded: Vec<String>,
     /// `true` if the method is OPTIONS. If the endpoint passes, the response to OPTIONS is 204,
     /// without content.
     pub(super) is_options: bool,
 }
 
-/// Way in which a request is answered.
+/// Decision about how livelet answers a request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route {
-    /// This response answers the request, whatever the state of livelet and its worker is.
+    /// Response that does not depend on the state of livelet and its worker, such as one with
+    /// status 404.
     Fixed(Response),
-    /// The response depends on the outcomes of the checks that this question is about.
+    /// Question about health. The response depends on the outcomes of the checks that the question
+    /// is about.
     Ask(Question),
 }
 
-/// Returns the way in which livelet answers `request`. `aliases` are the additional paths of the
-/// endpoints. A method that livelet does not serve is refused on every path. A trailing slash of
-/// the path makes no difference.
+/// Decides how livelet answers `request`. `aliases` are the additional paths of the endpoints.
+/// livelet refuses a method that it does not serve on every path. A trailing slash of the path
+/// makes no difference.
 ///
 /// The response to OPTIONS on the path of an endpoint depends on the verdict, as for GET, because
 /// HAProxy's `option httpchk` probes with OPTIONS.
@@ -102,7 +105,7 @@ pub fn route(request: &Request<'_>, aliases: &[Alias]) -> Route {
     }
 }
 
-/// Endpoint, or single check of an endpoint, that a path asks for.
+/// Endpoint, or single check of an endpoint, that the path of a request asks for.
 struct Target<'r> {
     endpoint: Endpoint,
     /// Name of the check, if the path asks for a single check. `None` if the path asks for the
@@ -119,8 +122,9 @@ impl Alias {
     }
 }
 
-/// Returns the target of a path that has no trailing slash. The paths below `/health/` are those of
-/// MicroProfile Health. Returns `None` for an unknown path.
+/// Returns the endpoint, or the single check, that `path` asks for. The caller has removed a
+/// trailing slash. The paths below `/health/` are those of MicroProfile Health. Returns `None` for
+/// an unknown path.
 fn target(path: &str) -> Option<Target<'_>> {
     let endpoint = match path {
         "/livez" | "/live" | "/healthz" | "/health" | "/health/live" | "/" => Endpoint::Live,
@@ -160,7 +164,7 @@ fn preferred_view(request: &Request<'_>, endpoint: Endpoint) -> View {
 }
 
 impl Question {
-    /// Creates a question about all checks of `endpoint`, whose answer has the format `view`.
+    /// Creates a question about all checks of `endpoint`. The response has the format `view`.
     #[must_use]
     pub fn new(endpoint: Endpoint, view: View) -> Question {
         Question {
@@ -172,8 +176,8 @@ impl Question {
         }
     }
 
-    /// Changes the question as the parameters `verbose`, `format=json` and `exclude=NAME` in
-    /// `query` demand. Ignores other parameters.
+    /// Applies the parameters `verbose`, `format=json` and `exclude=NAME` in `query`, the part of
+    /// the request target after `?`, to this question. Ignores other parameters.
     fn read(&mut self, query: &str) {
         for pair in query.split('&') {
             match pair.split_once('=').unwrap_or((pair, "")) {
@@ -185,7 +189,8 @@ impl Question {
         }
     }
 
-    /// Returns the endpoints whose checks the response shows.
+    /// Returns the endpoints whose checks the response shows: liveness and readiness for the status
+    /// page and the metrics, else only the endpoint of the question.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         match self.view {
@@ -207,25 +212,25 @@ impl Question {
             && !self.excluded.iter().any(|excluded| excluded == name)
     }
 
-    /// Returns `true` if the question is about all checks of its endpoint, or about a single check
-    /// that is in `names`, the names of these checks. Returns `false` if the single check is
-    /// unknown.
+    /// Returns `false` if the question is about a single check that does not exist, because its
+    /// name is not in `names`, the names of all checks of the endpoint. Returns `true` otherwise.
     pub(super) fn is_about_one_of(&self, names: &[&str]) -> bool {
         self.only
             .as_ref()
             .is_none_or(|only| names.contains(&only.as_str()))
     }
 
-    /// Returns the names that the question excludes but that are not in `names`, the names of all
-    /// checks of the endpoint.
+    /// Returns the names of the excluded checks that do not exist, because they are not in `names`,
+    /// the names of all checks of the endpoint.
     pub(super) fn unknown_exclusions(&self, names: &[&str]) -> impl Iterator<Item = &str> {
         let excluded = self.excluded.iter().map(String::as_str);
         excluded.filter(|name| !names.contains(name))
     }
 }
 
-/// Returns the weights of JSON, HTML and plain text in an Accept field, in thousandths (RFC 9110
-/// §12.5.1). The weight of JSON or HTML is 0 unless the field names that type.
+/// Returns the weights of JSON, HTML and plain text, in this order, in `accept`, the value of an
+/// Accept field (RFC 9110 §12.5.1). The weights are in thousandths. The weight of JSON or HTML is 0
+/// unless the field names that type.
 fn weights(accept: &str) -> [u32; 3] {
     let [mut json, mut html, mut text] = [0; 3];
     if accept.is_empty() || accept == "*/*" {
@@ -253,7 +258,7 @@ fn weights(accept: &str) -> [u32; 3] {
     [json, html, text]
 }
 
-/// Returns `weight`, a number from 0 to 1 such as `0.85`, in thousandths. Malformed digits after
+/// Converts `weight`, a number from 0 to 1 such as `0.85`, to thousandths. Malformed digits after
 /// `0.` count as 0. Any other text counts as 1.
 fn thousandths(weight: &str) -> u32 {
     match weight.split_once('.').unwrap_or((weight, "")) {

@@ -11,14 +11,14 @@ use crate::http::{Response, Status};
 pub(super) const OK: Response = Response::fixed(Status::Ok, "ok");
 /// Maximum length, in bytes, of text from another program, such as the reason of a failure.
 const MAX_REASON: usize = 256;
-/// Space, in bytes, that is reserved for the lines after those of the checks: the worker's STATUS
-/// of at most about [`MAX_REASON`] bytes, unknown excluded names and the verdict.
+/// Space, in bytes, that is reserved after the lines of the checks: for the worker's STATUS of at
+/// most about [`MAX_REASON`] bytes, for unknown excluded names and for the verdict.
 const TAIL: usize = 511;
 
 /// Returns the text that answers `question` about the checks in `report`, at most `most` bytes
-/// long. `names` are the names of all checks of the endpoint. The STATUS in `facts` is part of the
-/// text if the question asks for details. If not all lines fit, leaves some out. Returns `None` if
-/// the text would be only `ok`: the response is then [`OK`].
+/// long. `names` are the names of all checks of the endpoint. If the question asks for details, the
+/// text shows the worker's STATUS in `facts`. If not all lines fit, leaves some out. Returns `None`
+/// if the text would be only `ok`: the response is then [`OK`].
 pub(super) fn body(
     question: &Question,
     report: &Report<'_>,
@@ -78,14 +78,14 @@ pub(super) fn body(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
-    /// JSON string (RFC 8259 §7).
+    /// String in a JSON document (RFC 8259 §7).
     Json,
     Html,
 }
 
 /// Appends `text`, which comes from another program, to `out`, a document in the format `form`.
-/// Cuts the text after about [`MAX_REASON`] bytes. Escapes control characters, so that the text
-/// stays on one line, and each character that has a special meaning in `form`.
+/// Cuts `text` after about [`MAX_REASON`] bytes. Escapes control characters, so that the text stays
+/// on one line. Also escapes each character that has a special meaning in `form`.
 pub(super) fn show(out: &mut String, text: &str, form: Form) {
     let start = out.len();
     for c in text.chars() {

@@ -10,11 +10,11 @@ use super::{Endpoint, Report};
 use crate::duration::Human;
 
 /// Maximum length, in bytes, of the reasons of all failed checks in one log line. A log line has at
-/// most 2048 bytes, so that the names of the checks fit as well.
+/// most 2048 bytes, and needs space for the names of the checks as well.
 const REASONS: usize = 1024;
 
-/// Last verdict on each endpoint. Also remembers that liveness has passed once, and that the worker
-/// has started.
+/// Last verdict on each endpoint: does the endpoint pass, or which checks fail? Also records that
+/// liveness has passed once, and that the worker has started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdicts {
     live: Option<Verdict>,
@@ -33,8 +33,9 @@ struct Verdict {
     since: Instant,
 }
 
-/// Change of an endpoint's health: the endpoint passes or fails since the last report, or other
-/// checks fail. The `Display` text is the message of a log line.
+/// Change of an endpoint's health between two reports: the endpoint now passes, now fails, or other
+/// checks fail than before. A failure in the first report is a change as well. The `Display` text
+/// is the message of a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     endpoint: Endpoint,
@@ -47,9 +48,9 @@ pub struct Change {
 }
 
 impl Verdicts {
-    /// Records `report`, which has the results of all checks of one endpoint at the time `now`.
-    /// Returns the change if the failing checks differ from those in the endpoint's previous
-    /// report. Returns `None` if the same checks fail, or if the endpoint's first report passes.
+    /// Records `report`, the results of all checks of one endpoint at the time `now`. Returns the
+    /// change if the failing checks differ from those in the previous report on this endpoint.
+    /// Returns `None` if the same checks fail, or if the endpoint passes in its first report.
     pub fn judge(&mut self, report: &Report<'_>, now: Instant) -> Option<Change> {
         let holds = report.holds();
         self.has_lived |= holds && report.endpoint == Endpoint::Live;
@@ -95,15 +96,15 @@ impl Verdicts {
         })
     }
 
-    /// Returns `true` once readiness or startup has passed in a report: the worker has then
-    /// started.
+    /// Returns `true` if the worker has started: readiness or startup has passed in at least one
+    /// report.
     #[must_use]
     pub fn has_started(&self) -> bool {
         self.has_started
     }
 
-    /// Returns the time at which liveness began to fail, if liveness has failed in each report
-    /// since. Returns `None` if liveness passes now, or has never passed.
+    /// Returns the time at which liveness began to fail, if it has failed in every report since
+    /// then. Returns `None` if liveness passes now, or has never passed.
     #[must_use]
     pub fn unhealthy_since(&self) -> Option<Instant> {
         let live = self.live.as_ref().filter(|_| self.has_lived)?;
@@ -111,8 +112,8 @@ impl Verdicts {
     }
 }
 
-/// Returns the longest beginning of `text` that has at most `most` bytes and ends between two
-/// characters.
+/// Returns the longest beginning of `text` that has at most `most` bytes and does not cut a
+/// character.
 fn shortened(text: &str, most: usize) -> &str {
     let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
     let end = ends.take_while(|&end| end <= most).last();
