@@ -112,8 +112,8 @@ impl Responder {
     }
 
     /// Returns the response to `question`, which a prober asked at `since`. If the last outcome of
-    /// a check is too old for this question, starts the check, registers `cx` to be woken by its
-    /// outcome, and returns `Poll::Pending`.
+    /// a check is too old for this question, starts the check, registers `cx` to be woken when a
+    /// check has ended, and returns `Poll::Pending`.
     pub(crate) fn poll_answer(
         &self,
         question: &Question,

@@ -31,11 +31,12 @@ pub fn get(target: &str, host: &str) -> String {
 /// Reason why bytes from a peer are not an HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Malformed {
-    /// The first line is not a status line. The field is the beginning of that line.
+    /// The first line of the response is not a status line. The field is the beginning of that
+    /// line.
     NotHttp(Vec<u8>),
-    /// A line of the head has no colon. The field is the beginning of that line.
+    /// A line of the response's head has no colon. The field is the beginning of that line.
     NoField(Vec<u8>),
-    /// The head is longer than [`MAX_HEAD`] bytes.
+    /// The head of the response is longer than [`MAX_HEAD`] bytes.
     TooLong,
 }
 
@@ -61,15 +62,16 @@ pub struct ResponseHead {
     pub status: u16,
     /// Length of the content in bytes, from Content-Length. `None` if the head gives no length.
     pub content_length: Option<usize>,
-    /// Beginning of the line whose end has not arrived.
+    /// Bytes of the last line of the head, whose end has not arrived yet.
     line: Vec<u8>,
     /// Number of bytes that have been parsed, those of interim responses included.
     length: usize,
 }
 
 impl ResponseHead {
-    /// Parses `bytes`, the next bytes of the response. Returns the bytes that follow the head,
-    /// which begin the content. Returns `None` if the end of the head has not arrived.
+    /// Parses `bytes`, the next bytes of the response. Once the head is complete, returns the rest
+    /// of `bytes`: the beginning of the content. Returns `None` if the end of the head has not
+    /// arrived.
     ///
     /// # Errors
     /// Returns an error if the bytes can't be the head of a response.
@@ -115,8 +117,8 @@ fn quoted(line: &[u8]) -> Vec<u8> {
     line.iter().copied().take(MAX_QUOTED).collect()
 }
 
-/// Returns the status code in a status line. The reason phrase after the code may be missing (RFC
-/// 9112 section 4). Returns `None` if the line is malformed.
+/// Returns the status code in `line`, a status line. The reason phrase after the code may be
+/// missing (RFC 9112 section 4). Returns `None` if the line is malformed.
 fn status(line: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(line.get(..line.len().min(MAX_QUOTED))?).ok()?;
     let minor = line.strip_prefix("HTTP/1.")?;
@@ -129,8 +131,8 @@ fn status(line: &[u8]) -> Option<u16> {
     code.parse().ok().filter(|&code| is_code && code > 99)
 }
 
-/// Returns the value of the Content-Length field in `line`. Returns `None` if the line is another
-/// field or has no valid length.
+/// Returns the length in `line` if it is a Content-Length field. Returns `None` if the line is
+/// another field or has no valid length.
 fn content_length(line: &[u8]) -> Option<usize> {
     let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
     let is_length = name.trim_ascii_end().eq_ignore_ascii_case("content-length");

@@ -24,20 +24,22 @@ const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for an idle connection, before its first request and between two requests. It is
 /// longer than the usual period of a prober.
 const IDLE_LIMIT: Duration = Duration::from_secs(75);
-/// Time limit from the encoding of an answer until the client's kernel has taken its last byte.
+/// Time limit from the encoding of an answer until the kernel has taken its last byte to send it.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
-/// Time for which a lingering close discards the bytes that the client still sends.
+/// Time for which livelet, before it closes a connection, discards bytes that the client still
+/// sends (lingering close, RFC 9112 section 9.6).
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
-/// Time limit from the arrival of a request until livelet has an answer. The checks have limits of
-/// their own, which are shorter.
+/// Time limit from the arrival of a request until livelet has an answer. The checks have shorter
+/// limits of their own.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-/// Minimum time, from the accept, that a connection without a request stays open although a drain
-/// has begun. The first request of a connection may arrive one round trip after the connection.
+/// Minimum time, from its accept, that a connection without a request stays open during a drain,
+/// the end of serving. The first request of a connection may arrive one round trip after the
+/// connection.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
-/// Size, in bytes, from which the unsent answers to pipelined requests are sent before livelet
-/// answers the next request.
+/// Number of bytes of unsent answers from which livelet sends them before it answers the next
+/// pipelined request.
 const MAX_BATCH: usize = 1024;
-/// Maximum number of bytes that a connection keeps of requests without an answer: the head of one
+/// Maximum number of received bytes without an answer that a connection keeps: the head of one
 /// request, and the empty line that may come before the head.
 const MAX_INBOX: usize = MAX_HEAD + 2;
 /// Maximum number of bytes that one read takes from a connection. The request of a probe is
@@ -47,10 +49,10 @@ pub const MAX_READ: usize = 2 * 1024;
 /// Next message of a client: a request, or bytes that are not a valid request.
 #[derive(Debug)]
 pub enum Incoming<'c> {
-    /// A valid request. The connection waits for its answer.
+    /// A valid request. The caller has to answer it.
     Request(Request<'c>),
-    /// Reason why the received bytes are not a valid request. The connection waits for an answer
-    /// with this reason, and closes after the answer.
+    /// Reason why the received bytes are not a valid request. The caller has to answer with this
+    /// reason, and the connection closes after the answer.
     Rejection(Rejection),
 }
 
@@ -69,8 +71,8 @@ pub enum Step<'c> {
     Close,
 }
 
-/// Phase of a connection. A connection goes from one phase to any later one, never to an earlier
-/// one.
+/// Phase of a connection, from normal service to a forced close. A connection only goes to a later
+/// phase, in the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Phase in which the connection stays open as long as the client sends requests.
@@ -78,25 +80,26 @@ pub enum Phase {
     /// Phase once a stop has begun: the answer to a request has `Connection: close`, unless bytes
     /// of a further request have already arrived.
     Stopping,
-    /// Phase during a drain: like `Stopping`, but at this time an idle connection is closed. An
-    /// earlier close could lose a request that the client has sent before it learned of the drain.
+    /// Phase during a drain, the end of serving: like `Stopping`, but livelet closes an idle
+    /// connection at this time. An earlier close could lose a request that the client has sent
+    /// before it learned of the drain.
     Draining(Instant),
-    /// Phase of an evicted connection: the connection closes after its next answer, or at once if
-    /// no request waits for an answer.
+    /// Phase of a connection that livelet gives up for a newer one: the connection closes after its
+    /// next answer, or at once if no request waits for an answer.
     Evicted,
     /// Phase in which the connection closes at once, without waiting for a request or for an
     /// answer.
     Cut,
 }
 
-/// Rank of a connection at the connection limit. The connection with the lowest rank is evicted
-/// first.
+/// Rank of a connection. At the connection limit, livelet evicts (closes) the connection with the
+/// lowest rank first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EvictionRank {
-    /// Lowest rank, so evicted first: the connection has answers that the kernel does not accept
-    /// yet, because the client does not read. The kernel buffers hundreds of answers, so such a
-    /// client is no prober. The field is the time of the last request; the connection with the
-    /// earliest time is evicted first.
+    /// Lowest rank, so evicted first: the kernel does not accept the connection's answers yet,
+    /// because the client does not read. The kernel buffers hundreds of answers, so such a client
+    /// is no prober. The field is the time of the last request; the connection with the earliest
+    /// time is evicted first.
     Unread(Instant),
     /// Rank of a connection that waits for a complete request. The field is the time of the last
     /// complete request, or of the accept if there was no request. The connection with the earliest
@@ -111,16 +114,16 @@ pub enum EvictionRank {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// State in which requests are read and answered.
+    /// State in which livelet reads and answers requests.
     Open,
-    /// State in which the last answer is being sent. If `lingers` is `true`, the state `Lingering`
+    /// State in which livelet sends the last answer. If `lingers` is `true`, the state `Lingering`
     /// follows, else the connection closes.
     Ending {
         lingers: bool,
     },
-    /// State of a lingering close: the sending side is shut down, and bytes that still arrive are
-    /// discarded. Closing a socket with unread bytes resets the connection. A reset can destroy the
-    /// answer before the client has read it (RFC 9112 section 9.6).
+    /// State of a lingering close: livelet has shut down the sending side, and discards bytes that
+    /// still arrive. Closing a socket with unread bytes resets the connection. A reset can destroy
+    /// the answer before the client has read it (RFC 9112 section 9.6).
     Lingering,
     Closed,
 }
@@ -128,14 +131,14 @@ enum State {
 /// Request or rejection that waits for its answer.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
-    /// Number of bytes from the beginning of the inbox to the end of the request's head. 0 for a
-    /// rejection.
+    /// Number of bytes from the beginning of the received bytes to the end of the request's head. 0
+    /// for a rejection.
     length: usize,
-    /// Persistence of the connection as the request demands it. livelet may close the connection
-    /// all the same, such as during a drain.
+    /// Persistence of the connection, close or keep-alive, that the request asks for. livelet may
+    /// close the connection all the same, such as during a drain.
     persistence: Persistence,
-    /// `true` if content may follow the head. livelet does not parse that content, so a lingering
-    /// close follows the answer.
+    /// `true` if content may follow the head of the request. livelet does not parse that content,
+    /// so a lingering close follows the answer.
     may_have_body: bool,
     head_only: bool,
 }
@@ -201,8 +204,8 @@ impl Connection {
         }
     }
 
-    /// Encodes `response` as the answer to the last [`Incoming`]. The next [`Connection::step`]
-    /// lets the caller send the answer. `common` are the header fields that every response has.
+    /// Encodes `response` as the answer to the last [`Incoming`], with `common`, the header fields
+    /// that every response has. The next [`Connection::step`] tells the caller to send the answer.
     /// Does nothing if no request or rejection waits for an answer.
     pub fn answer(&mut self, response: &Response, common: &CommonFields, now: Instant) {
         let Some(pending) = self.pending.take() else {
@@ -242,8 +245,8 @@ impl Connection {
         }
     }
 
-    /// Returns the next action for the caller. The caller calls this method only after
-    /// [`Connection::incoming`] has returned `None`.
+    /// Returns the action that the caller has to do next on the socket. The caller calls this
+    /// method only after [`Connection::incoming`] has returned `None`.
     pub fn step(&mut self, now: Instant) -> Step<'_> {
         if self.is_sending() {
             return Step::Send(&self.outbox);
@@ -309,9 +312,9 @@ impl Connection {
         self.since + limit
     }
 
-    /// Handles a deadline that has passed. If the head of a request is incomplete, returns the
-    /// rejection with which the caller has to call [`Connection::answer`]. Otherwise closes the
-    /// connection, and returns `None`.
+    /// Handles the deadline of the connection, which has passed. If the head of a request is
+    /// incomplete, returns the rejection with which the caller has to call [`Connection::answer`].
+    /// Otherwise closes the connection, and returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<Rejection> {
         let is_receiving = self.has_begun() && self.pending.is_none() && !self.is_sending();
         if self.state != State::Open || !is_receiving {
@@ -329,16 +332,17 @@ impl Connection {
         Some(rejection)
     }
 
-    /// Moves the buffer `shared` into this connection, for its answers, and leaves an empty buffer
-    /// in `shared`. Does nothing if the connection has unsent answers in a buffer of its own. All
-    /// connections use the same buffer in turn, so that a probe allocates no buffer.
+    /// Moves the buffer `shared` into this connection, which writes its answers to it, and leaves
+    /// an empty buffer in `shared`. Does nothing if the connection has unsent answers in a buffer
+    /// of its own. All connections use the same buffer in turn, so that a probe allocates no
+    /// buffer.
     pub fn borrow_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             self.outbox = std::mem::take(shared);
         }
     }
 
-    /// Moves the connection's buffer for answers to `shared` if every answer has been sent.
+    /// Moves the connection's buffer for answers back to `shared` if every answer has been sent.
     /// Otherwise the connection keeps the buffer.
     pub fn return_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
@@ -346,7 +350,7 @@ impl Connection {
         }
     }
 
-    /// Enters `phase`, unless the connection is in a later phase already.
+    /// Enters `phase`, unless the connection is already in a later phase.
     pub fn enter(&mut self, phase: Phase) {
         self.phase = self.phase.max(phase);
     }
@@ -357,8 +361,8 @@ impl Connection {
         !self.inbox.is_empty()
     }
 
-    /// Returns `true` if the connection's phase demands that it closes now. The caller asks when
-    /// the connection would have to wait for the client or for an answer.
+    /// Returns `true` if an evicted or cut connection has to close instead of waiting for its
+    /// client or for an answer. The caller asks before each such wait.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
         match self.phase {
@@ -392,8 +396,8 @@ impl Connection {
     }
 }
 
-/// Returns `true` if `bytes` has only CR and LF. Such empty lines begin no request: F5 appends one
-/// or two to each of its requests.
+/// Returns `true` if `bytes` has only CR and LF. Such empty lines begin no request: F5 load
+/// balancers append one or two to each of their requests.
 fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| b"\r\n".contains(byte))
 }
@@ -428,14 +432,14 @@ impl Pending {
 mod tests {
     use super::*;
 
-    /// Connection in simulated time, with the bytes that it has sent. A request for `/slow` is
-    /// answered after one second.
+    /// Connection in simulated time, with the bytes that it has sent. The test answers a request
+    /// for `/slow` after one second.
     struct Simulated {
         connection: Connection,
         now: Instant,
         slow_until: Option<Instant>,
         sent: String,
-        /// Number of bytes that the client's kernel still takes.
+        /// Number of further bytes that the simulated client's kernel takes.
         window: usize,
         shut_down: bool,
     }
@@ -463,7 +467,7 @@ mod tests {
             }
         }
 
-        /// Answers requests until one has to wait for its answer.
+        /// Answers requests until a request for `/slow` has to wait.
         fn answer(&mut self) {
             let common = CommonFields::at(0);
             loop {
@@ -490,8 +494,8 @@ mod tests {
             }
         }
 
-        /// Lets `bytes` arrive, and runs the connection until it waits. Without bytes nothing
-        /// arrives.
+        /// Delivers `bytes` to the connection, and runs it until it waits. Returns the event that
+        /// the connection waits for. If `bytes` is empty, nothing arrives.
         fn feed(&mut self, bytes: &[u8]) -> At {
             let mut shared = Vec::new();
             self.connection.borrow_outbox(&mut shared);
@@ -542,7 +546,7 @@ mod tests {
         }
 
         /// Lets `ms` milliseconds pass, expires the connection if its deadline has passed, and runs
-        /// it. Returns the event that it waits for next.
+        /// it until it waits. Returns the event that the connection waits for.
         fn pass(&mut self, ms: u64) -> At {
             self.now += Duration::from_millis(ms);
             if self.now >= self.connection.deadline() {

@@ -27,12 +27,12 @@ pub enum Parsed<'b> {
     /// A complete request, and the length of its head in bytes. An empty line before the request
     /// line is part of that length.
     Request(Request<'b>, usize),
-    /// Bytes that no further bytes can complete to a valid request. They are answered with an
-    /// error, and the connection closes.
+    /// Bytes that can't become a valid request, whatever bytes follow. livelet answers them with an
+    /// error, and closes the connection.
     Rejected(Rejection),
 }
 
-/// Request that follows the framing policy.
+/// Valid request, with those parts of its head that livelet uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Request<'b> {
     /// Method of the request.
@@ -81,9 +81,9 @@ pub enum Version {
 /// Reason why bytes are not accepted as a request, and the status of the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
-    /// Status of the response to the bytes.
+    /// Status of the error response, such as 400.
     pub status: Status,
-    /// Rule that the bytes break, for the content of the response.
+    /// Text that names the rule that the bytes break, for the content of the error response.
     pub reason: &'static str,
     /// `true` if the response must have no content, because the method is HEAD.
     pub head_only: bool,
@@ -229,10 +229,10 @@ fn has_bare_lf(head: &[u8]) -> bool {
     false
 }
 
-/// Returns the error for a request whose HTTP version httparse does not accept. httparse stops at
-/// the first wrong byte of the version. A well-formed version gets status 505 and a malformed one
-/// gets 400, so this function reads the whole request line in `head`. Returns `Ok(None)` if the end
-/// of that line has not arrived, and never returns `Some`.
+/// Returns the error for a request whose HTTP version httparse does not accept. A well-formed
+/// version gets status 505, and a malformed one gets 400. httparse stops at the first wrong byte,
+/// so this function reads the whole request line in `head`. Returns `Ok(None)` if the end of that
+/// line has not arrived, and never returns `Some`.
 fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     let mut lines = head.split(|&b| b == b'\n');
     let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
@@ -253,7 +253,7 @@ fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     }
 }
 
-/// Splits the request target `target` into its path and its query. `method` decides whether the
+/// Splits `target`, a request target, into its path and its query. `method` decides whether the
 /// target `*` is valid. The target is in origin-form, absolute-form or asterisk-form (RFC 9112
 /// §3.2).
 ///
@@ -306,8 +306,8 @@ fn after_scheme(target: &str) -> Option<&str> {
 }
 
 /// Returns `true` if livelet serves a request whose Host field has this `value`. The value may be
-/// empty, as F5 sends it. It may have several parts with bars between them, as Istio sends it:
-/// `outbound|80||name`.
+/// empty, as F5 load balancers send it. It may have several parts with bars between them, as Istio
+/// sends it: `outbound|80||name`.
 fn is_host_field(value: &[u8]) -> bool {
     let mut parts = value
         .split(|&byte| byte == b'|')
@@ -369,8 +369,8 @@ fn is_reg_name(host: &[u8]) -> bool {
     !host.is_empty()
 }
 
-/// Contents of the header fields that livelet uses: whether content follows the head, whether the
-/// connection stays open (RFC 9112 §6, §9), and the Accept field.
+/// Header fields of a request that livelet uses: those that say if content follows the head, and if
+/// the connection stays open (RFC 9112 §6, §9), and the Accept field.
 #[derive(Default)]
 struct Framing<'b> {
     has_body: bool,
@@ -455,7 +455,7 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
     members(value).any(|member| member.eq_ignore_ascii_case(token))
 }
 
-/// Transfer codings in all Transfer-Encoding fields that have been added (RFC 9112 §6.1, §7).
+/// Summary of the transfer codings in a request's Transfer-Encoding fields (RFC 9112 §6.1, §7).
 #[derive(Default)]
 struct Codings {
     ends_in_chunked: bool,
@@ -506,8 +506,8 @@ impl Codings {
 mod tests {
     use super::*;
 
-    /// Returns the status that a head is answered with: 200 for a valid request, 0 for an
-    /// incomplete one.
+    /// Returns the status with which livelet answers a request with this `head`: 200 for a valid
+    /// request, 0 for an incomplete one.
     fn outcome(head: &[u8]) -> u16 {
         match parse(head) {
             Parsed::Incomplete => 0,

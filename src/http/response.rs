@@ -28,7 +28,7 @@ pub enum Status {
 const VERSION: &str = "HTTP/1.1 ";
 
 impl Status {
-    /// Returns the status for the verdict on an endpoint: 200 if `holds` is `true`, because the
+    /// Returns the status for the verdict on an endpoint: 200 if `holds` is `true`, so if the
     /// endpoint passes, else 503.
     #[must_use]
     pub const fn of(holds: bool) -> Status {
@@ -78,14 +78,15 @@ pub enum Content {
     Health,
     /// Metrics in Prometheus' text format.
     Metrics,
-    /// HTML for a browser. The encoder appends the date of the response.
+    /// HTML for a browser. The encoder appends the date of the response to the content.
     Page,
 }
 
 impl Content {
-    /// Returns the header fields that describe the content. The text ends with `Content-Length: `,
-    /// and the caller appends the length. A response with status 204 has no such fields (RFC 9110
-    /// §8.6). The Content-Security-Policy of a page allows only the page's own style and icon.
+    /// Returns the header fields that describe content of this format. The text ends with
+    /// `Content-Length: `, and the caller appends the length. A response with status 204 has no
+    /// such fields (RFC 9110 §8.6). The Content-Security-Policy of a page allows only the page's
+    /// own style and icon.
     const fn fields(self) -> &'static str {
         match self {
             Content::Text => "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ",
@@ -125,14 +126,14 @@ impl Response {
     }
 }
 
-/// Decision about a connection after a response. The Connection field of the response tells it to
-/// the client.
+/// Decision whether the connection stays open after a response. The Connection field of the
+/// response tells this to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
     /// The connection closes after the response.
     Close,
-    /// The connection stays open after the response. The field is the version of the request: only
-    /// a client of HTTP/1.0 needs a Connection field in this case (RFC 9112 §9.3).
+    /// The connection stays open after the response. The field is the HTTP version of the request:
+    /// only a client of HTTP/1.0 needs a Connection field in this case (RFC 9112 §9.3).
     KeepAlive(Version),
 }
 
@@ -146,12 +147,13 @@ pub struct CommonFields {
 
 const UNCHANGING: &[u8] =
     b"\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nDate: ";
-/// Example of a date. Every date in a Date field has the same length (RFC 9110 §5.6.7).
+/// Example of the value of a Date field. All such values have the same length (RFC 9110 §5.6.7).
 const DATE: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 impl CommonFields {
-    /// Encodes the fields, with a Date of `seconds` in Unix time. A Date can't be later than the
-    /// year 9999, so the last second of that year replaces a later time.
+    /// Encodes the header fields that every response has, with a Date of `seconds` in Unix time. A
+    /// Date can't be later than the year 9999, so the last second of that year replaces a later
+    /// time.
     #[must_use]
     pub fn at(seconds: u64) -> CommonFields {
         /// Unix time of 9999-12-31 23:59:59, in seconds. httpdate panics for a later time.
@@ -179,9 +181,9 @@ const MAX_FIELDS: usize = 256;
 /// Line end that follows every content except that of a status page.
 const LINE_END: &[u8] = b"\n";
 
-/// Appends the encoded `response` to `out`, with the header fields in `common`. `persistence`
-/// decides the Connection field. If `head_only` is `true`, for a response to HEAD, leaves the
-/// content out but keeps its Content-Length.
+/// Appends `response`, encoded as bytes, to `out`. `common` are the header fields that every
+/// response has. `persistence` decides the Connection field. If `head_only` is `true`, for a
+/// response to HEAD, leaves the content out but keeps its Content-Length.
 pub fn encode(
     out: &mut Vec<u8>,
     response: &Response,

@@ -28,11 +28,11 @@ use crate::log;
 use crate::responder::Responder;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Time for which livelet accepts no connection after an error of accept4(2) that the eviction of a
-/// connection would not cure.
+/// Time that livelet waits before the next accept4(2) after an error that neither another try nor
+/// the eviction of a connection would cure.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Maximum number of accept4(2) errors in a row that livelet takes for errors of single queued
-/// connections. After more errors, livelet backs off.
+/// Number of accept4(2) errors in a row at which livelet backs off. A single error, such as
+/// ECONNABORTED, may concern only one queued connection.
 const MAX_ACCEPT_ERRORS: usize = 128;
 /// Maximum number of connections that are accepted without a yield while other connections are
 /// open.
@@ -40,14 +40,14 @@ const MAX_BATCH: usize = 64;
 /// Maximum number of steps, such as a read or a write, that one connection makes without a yield. A
 /// probe needs no more.
 const STEPS: usize = 4;
-/// Maximum number of evicted connections that still wait for an answer. Each takes less than 1 KiB,
-/// and a burst of probes is smaller.
+/// Maximum number of evicted connections that livelet keeps open for their next answer. Each takes
+/// less than 1 KiB, and a burst of probes is smaller.
 const MAX_EVICTED: usize = 1024;
 /// Maximum number of queued connections that livelet accepts from one socket after the end of
 /// listening was requested. The queue of a usual backlog is not longer.
 const MAX_QUEUED: usize = 4096;
 
-/// The server, which the accept loops and the tasks of the connections share.
+/// State of the HTTP server, which the accept loops and the tasks of the connections share.
 pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
     responder: Rc<Responder>,
@@ -58,9 +58,10 @@ pub(crate) struct Server {
     /// `true` once the end of listening was requested. The accept loops then accept the queued
     /// connections and close the listening sockets.
     is_closing: Cell<bool>,
-    /// `true` if accepting has backed off at least once.
+    /// `true` if accepting has paused at least once after an error. Only the first pause is logged
+    /// at the normal level.
     has_backed_off: Cell<bool>,
-    /// Number of accept loops that have not ended.
+    /// Number of running accept loops, one for each listening socket.
     listening: Cell<usize>,
     /// Buffer for the bytes of one read, which all connections share.
     buffer: RefCell<[u8; MAX_READ]>,
@@ -69,16 +70,16 @@ pub(crate) struct Server {
     connections: RefCell<Slab<Entry>>,
     /// Number of open connections that are evicted.
     evicted: Cell<usize>,
-    /// Number of open connections that were accepted before the drain began.
+    /// Number of open connections that were accepted before the drain, the end of serving, began.
     older: Cell<usize>,
-    /// Condition that wakes the accept loops when the end of listening is requested, and when a
+    /// Condition that wakes the accept loops when the end of listening is requested, or when a
     /// successor, another livelet, may have taken a listening socket.
     acceptance: Condition,
     /// Condition that wakes its waiters when a connection or an accept loop has ended.
     progress: Condition,
 }
 
-/// Entry of an open connection in the server's table.
+/// Entry of an open connection in the server's table of connections.
 struct Entry {
     waker: Waker,
     /// Rank of the connection for eviction. `None` until the connection's task has tried to read.
@@ -87,7 +88,7 @@ struct Entry {
     /// Phase that an evicted connection has to enter: `Phase::Evicted` or `Phase::Cut`. `None` if
     /// the connection is not evicted.
     eviction: Option<Phase>,
-    /// `true` if the connection was accepted before the drain began.
+    /// `true` if the connection was accepted before the drain, the end of serving, began.
     is_older: bool,
 }
 
@@ -131,22 +132,22 @@ impl Server {
         });
     }
 
-    /// Wakes the accept loops. The caller calls this method when a successor, another livelet, may
-    /// have taken a listening socket: the loop of a taken socket ends.
+    /// Wakes the accept loops, so that the loop of a listening socket that a successor, another
+    /// livelet, has taken ends. The caller calls this method when a socket may have been taken.
     pub(crate) fn released(&self) {
         self.acceptance.changed();
     }
 
     /// Begins the stop: from now on, the next answer on each connection has `Connection: close`,
-    /// unless further requests have already arrived behind. So a client with a persistent
-    /// connection gives it up and connects elsewhere.
+    /// unless a further request has already arrived on the connection. So a client with a
+    /// persistent connection gives it up and connects elsewhere.
     pub(crate) fn stop(&self) {
         self.phase.set(self.phase.get().max(Phase::Stopping));
     }
 
-    /// Begins the drain: requests that have arrived are answered, and idle connections are closed
-    /// at `idle_until`. New connections are still accepted and answered, because to refuse them
-    /// would help no client.
+    /// Begins the drain, the end of serving: livelet answers requests that have arrived, and closes
+    /// idle connections at `idle_until`. livelet still accepts and answers new connections, because
+    /// to refuse them would help no client.
     pub(crate) fn drain(&self, idle_until: Instant) {
         self.phase.set(Phase::Draining(idle_until));
         let mut connections = self.connections.borrow_mut();
@@ -243,9 +244,9 @@ impl Server {
     }
 
     /// Handles `error`, an error of accept4(2). `errors` is the number of such errors in a row. If
-    /// `error` concerns only the queued connection, goes on at once, unless there were too many
-    /// errors in a row. If descriptors or memory are lacking, evicts a connection, which gives back
-    /// what it uses. In all other cases waits for [`ACCEPT_BACK_OFF`]. Only the first of these
+    /// `error` concerns only the queued connection, returns without a pause, unless there were too
+    /// many errors in a row. If descriptors or memory are lacking, evicts a connection, which gives
+    /// back what it uses. In all other cases waits for [`ACCEPT_BACK_OFF`]. Only the first of these
     /// waits is logged at the normal level.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
         let may_help = match Errno::from_io_error(error) {
@@ -276,10 +277,10 @@ impl Server {
         }
     }
 
-    /// Evicts the connection with the lowest rank. Returns `false` if no connection can be evicted.
-    /// Usually the evicted connection may still send its next answer. If [`MAX_EVICTED`] evicted
-    /// connections are still open, it closes without an answer, so that a slow check does not make
-    /// their number grow.
+    /// Evicts the connection with the lowest [`EvictionRank`]. Returns `false` if no connection can
+    /// be evicted. Usually the evicted connection may still send its next answer. If
+    /// [`MAX_EVICTED`] evicted connections are still open, the connection closes without an answer,
+    /// so that a slow check does not make their number grow.
     fn evict_one(&self) -> bool {
         let phase = if self.evicted.get() < MAX_EVICTED {
             Phase::Evicted
@@ -321,15 +322,16 @@ impl Server {
         self.executor.spawn(connection).detach();
     }
 
-    /// Returns the phase that the connection `key`, its index in the server's table, has to enter.
+    /// Returns the phase that the connection with the index `key` in the server's table has to
+    /// enter.
     fn phase_of(&self, key: usize) -> Phase {
         let connections = self.connections.borrow();
         let eviction = connections.get(key).and_then(|entry| entry.eviction);
         eviction.unwrap_or(self.phase.get())
     }
 
-    /// Stores the rank and the waker of the connection `key`, its index in the server's table,
-    /// before the connection's task waits. The server needs both to evict the connection.
+    /// Stores the rank and the waker of a connection before its task waits. The server needs both
+    /// to evict the connection. `key` is the index of the connection in the server's table.
     fn keep(&self, key: usize, rank: EvictionRank, waker: &Waker) {
         if let Some(entry) = self.connections.borrow_mut().get_mut(key) {
             entry.rank = Some(rank);
@@ -356,8 +358,8 @@ struct ConnectionTask {
     key: usize,
     socket: Source<TcpStream>,
     connection: Connection,
-    /// Question that waits for the outcome of a check, and the time at which its request was
-    /// parsed. `None` if no question waits.
+    /// Question of a request that waits for the outcome of a check, and the time at which the
+    /// request was parsed. `None` if no request waits.
     waiting: Option<Box<(Question, Instant)>>,
     /// Timer that ends at the connection's deadline.
     timer: Timer,
@@ -425,15 +427,15 @@ impl ConnectionTask {
         Poll::Pending
     }
 
-    /// Gives the server the waker and the connection's present rank, which the server needs to
-    /// evict the connection.
+    /// Stores `waker` and the connection's present rank in the server, which needs both to evict
+    /// the connection.
     fn keep(&self, waker: &Waker) {
         let rank = self.connection.eviction_rank();
         self.server.keep(self.key, rank, waker);
     }
 
-    /// Answers the requests that have arrived, until one has to wait for the outcome of a check.
-    /// `cx` is then woken when a check has ended.
+    /// Answers the requests that have arrived, until a request has to wait for the outcome of a
+    /// check. `cx` is then woken when a check has ended.
     fn answer_requests(&mut self, now: Instant, cx: &Context<'_>) {
         loop {
             let (question, since) = match self.waiting.take() {
@@ -488,7 +490,7 @@ impl ConnectionTask {
     }
 
     /// Does the next read, write, shutdown or close of the connection. Returns `Pending` if the
-    /// socket is not ready, or if the connection waits for an answer.
+    /// socket is not ready, or if a request waits for its answer.
     ///
     /// # Errors
     /// Returns an error if the system call fails. The caller then closes the connection.
