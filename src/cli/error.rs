@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-/// Error that a flag, a variable or a value can't be used.
+/// Error about a flag, an environment variable or a value that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageError {
-    /// Name of the flag or variable, or the word, that the error is about, for the message.
+    /// Flag, environment variable or other word that the error message begins with, because the
+    /// error is about it.
     culprit: String,
-    /// Wrong value of the flag, variable or subcommand. `None` if the flag, variable or word itself
-    /// is wrong, or if the value is missing.
+    /// Wrong value of the flag, variable or subcommand `culprit`. `None` if `culprit` itself is
+    /// wrong, or if its value is missing.
     value: Option<OsString>,
     /// Description of the problem, then the values that are accepted.
     reason: Cow<'static, str>,

@@ -46,7 +46,8 @@ pub enum Command {
     Version,
 }
 
-/// Subcommands: words that select another command than serving if they are the first argument.
+/// Words that select a subcommand if one of them is the first argument. Without a subcommand,
+/// livelet serves probes.
 const SUBCOMMANDS: [&str; 5] = ["probe", "notify", "install", "help", "version"];
 
 const NO_COMMAND: &str = "no command after it; accepted: -- COMMAND [ARG]...";
@@ -60,8 +61,8 @@ const LATE: &str = "goes first, before all options; accepted: for example livele
 const SWITCH_VALUE: &str = "an option that is a switch takes no value; accepted: the option alone";
 const QUIET_VERBOSE: &str = "both given; accepted: one of them";
 
-/// Parses the command line `args`, whose first word is the name of the program, and the environment
-/// variables. `variable` returns the value of an environment variable.
+/// Parses `args`, the words of the command line beginning with the program's name, and the
+/// environment variables. `variable` returns the value of an environment variable.
 ///
 /// # Errors
 /// Returns an error about the first word or value that can't be used. The command line is parsed
@@ -138,8 +139,8 @@ pub fn parse(args: Vec<OsString>, variable: Variable<'_>) -> Result<Command, Usa
 }
 
 /// Refuses options and checks that need a worker. The caller calls this function only if livelet
-/// runs no worker. `given` lists the options on the command line. An option that an environment
-/// variable sets is not refused, because an image may set the variable for every container.
+/// runs no worker. `given` lists the options on the command line. The function accepts an option
+/// that an environment variable sets, because an image may set the variable for every container.
 ///
 /// # Errors
 /// Returns an error if `given` contains an option that needs a worker, or if `config` contains a
@@ -184,18 +185,18 @@ fn names() -> Vec<&'static str> {
     FLAGS.iter().map(|flag| flag.long).collect()
 }
 
-/// Creates an error about `option`, which is not one of `names`, the long names of the known
-/// options. The message suggests the name that the user probably meant. If no name is near, the
-/// message is `reason`.
+/// Creates an error about `option`, a word that is no known option. The message suggests the name
+/// in `names`, the long names of the known options, that the user probably meant. If no name is
+/// near, the message is `reason`.
 fn unknown_option(option: &str, names: &[&str], reason: &'static str) -> UsageError {
     let near = near::option(option.trim_start_matches('-'), names);
     let near = near.map(|near| ["--", near].concat());
     UsageError::unknown(option, near, reason)
 }
 
-/// Creates an error about `word`, which stands where only an option is accepted. `follows_option`
-/// is `true` if an option comes before `word`. The user may then have meant `word` as a value of
-/// that option.
+/// Creates an error about `word`, a word on the command line where livelet accepts only options.
+/// `follows_option` is `true` if an option comes before `word`. The user may then have meant `word`
+/// as a value of that option.
 fn stray(word: &str, follows_option: bool) -> UsageError {
     let near = near::misspelt(word, &SUBCOMMANDS).filter(|_| !follows_option);
     let near = near.map(|near| ["livelet ", near].concat());

@@ -1,6 +1,6 @@
 //! Finds the known name that a user probably meant with an unknown one. Pure.
 
-/// Pairs of an option's name in other programs and the name of the same option in livelet.
+/// Pairs of an option's name in other programs and the name of the corresponding option of livelet.
 const SYNONYMS: [(&str, &str); 5] = [
     ("address", "listen"),
     ("bind", "listen"),
@@ -10,8 +10,8 @@ const SYNONYMS: [(&str, &str); 5] = [
 ];
 
 /// Returns the option in `names` that the user probably meant with `word`. All names are without
-/// dashes. Synonyms are tried first, then misspelt names, then names that contain `word` or are
-/// contained in it. Returns `None` if no option fits.
+/// dashes. Tries synonyms from other programs first, then misspelt names, then names that contain
+/// `word` or are contained in it. Returns `None` if no option fits.
 pub(super) fn option<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let synonym = SYNONYMS.iter().find(|(other, _)| *other == word);
     let word = synonym.map_or(word, |&(_, option)| option);

@@ -1,7 +1,7 @@
 //! The table of options. The parser, the variables, `--help`, the man page and the completions are
 //! all made from it.
 
-/// An option of the command line `livelet [OPTIONS]`.
+/// Option of livelet's command line, with its name, its variable and its description in `--help`.
 #[derive(Debug)]
 pub struct Flag {
     pub(super) id: Id,
@@ -72,7 +72,7 @@ pub(super) enum Id {
     Version,
 }
 
-/// Every option, in the order of `--help`. `packaging/pages.rs` makes the man page and the
+/// All options, in the order of `--help`. `packaging/pages.rs` makes the man page and the
 /// completions from this table.
 pub const FLAGS: [Flag; 22] = [
     Flag {
@@ -253,7 +253,7 @@ pub const FLAGS: [Flag; 22] = [
     },
 ];
 
-/// Headings in `--help`, each with the first option of its group.
+/// Headings of the groups of options in `--help`, each with the first option of its group.
 const HEADINGS: [(Id, &str); 5] = [
     (Id::Listen, "Listening"),
     (Id::Live, "Health"),
@@ -262,7 +262,8 @@ const HEADINGS: [(Id, &str); 5] = [
     (Id::Quiet, "Output"),
 ];
 
-/// Options that can be given several times. The variable of each can have several values.
+/// Options that can be given several times. The environment variable of each can have several
+/// values.
 const REPEATABLE: [Id; 7] = [
     Id::Listen,
     Id::Live,
@@ -277,6 +278,6 @@ const REPEATABLE: [Id; 7] = [
 /// that gives no command to run as the worker.
 pub(super) const NEED_WORKER: [Id; 4] = [Id::Signal, Id::Group, Id::Grace, Id::OkExit];
 
-/// Environment variable whose value, `quiet` or `verbose`, stands for `--quiet` or `--verbose`.
-/// Every other variable stands for a single option.
+/// Environment variable that stands for two options: its value `quiet` is `--quiet`, and `verbose`
+/// is `--verbose`. Every other variable stands for a single option.
 pub(super) const LOG_VARIABLE: &str = "LIVELET_LOG";

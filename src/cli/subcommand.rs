@@ -32,12 +32,12 @@ const OPTIONS: [&str; 5] = ["ready", "listen", "timeout", "wait", "help"];
 /// Words that `livelet help` accepts: the subcommands that have a help page.
 const PAGES: [&str; 3] = ["probe", "notify", "install"];
 
-/// Function that parses the words after a subcommand's name. Its second argument is a function that
-/// returns the value of an environment variable.
+/// Function that parses the words of a command line after a subcommand such as `probe`. Its second
+/// argument is a function that returns the value of an environment variable.
 pub(super) type Subcommand = fn(&mut Words, Variable<'_>) -> Result<Command, UsageError>;
 
-/// Parses the words that follow `probe`, and the environment variables that matter for a probe.
-/// `variable` returns the value of an environment variable.
+/// Parses the words that follow `livelet probe`, and the environment variables on which that
+/// subcommand depends. `variable` returns the value of an environment variable.
 ///
 /// # Errors
 /// Returns an error about the first word or variable that can't be used.
@@ -124,7 +124,7 @@ fn duration_after(words: &mut Words, option: &str) -> Result<Duration, UsageErro
         .map_err(|reason| UsageError::of_value(option, &value, reason))
 }
 
-/// Parses the words that follow `notify`: assignments such as `READY=1`.
+/// Parses the words that follow `livelet notify`: assignments such as `READY=1`.
 ///
 /// # Errors
 /// Returns an error if no word follows, or if a word is not an assignment.
@@ -144,7 +144,7 @@ pub(super) fn notify(words: &mut Words, _: Variable<'_>) -> Result<Command, Usag
     }
 }
 
-/// Parses the words that follow `install`: the path to write to.
+/// Parses the words that follow `livelet install`: the path to write to.
 ///
 /// # Errors
 /// Returns an error if the path is missing, or if a second path or an unknown option follows.
@@ -165,8 +165,8 @@ pub(super) fn install(words: &mut Words, _: Variable<'_>) -> Result<Command, Usa
         .ok_or_else(|| UsageError::new("install", PATH))
 }
 
-/// Parses the words that follow `help`: the subcommand whose help page is printed. If no word
-/// follows, the page is that of `livelet --help`.
+/// Parses the word that follows `livelet help`: the subcommand whose help page is printed. If no
+/// word follows, the page is that of `livelet --help`.
 ///
 /// # Errors
 /// Returns an error if the word is not a subcommand that has a help page.

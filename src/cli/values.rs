@@ -40,9 +40,8 @@ const STOP_SIGNAL: &str =
 const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
 
 /// Parses `value` and stores it in the field of `config` that belongs to the option `id`.
-/// `is_first` is `true` if `value` is the first one of a repeatable option. The first value
-/// replaces the default, and further values are added. `variable` returns the value of an
-/// environment variable.
+/// `is_first` is `true` for the first value of a repeatable option. The first value replaces the
+/// default, and further values are added. `variable` returns the value of an environment variable.
 ///
 /// # Errors
 /// Returns an error, which says what is accepted, if `value` can't be used.
@@ -136,13 +135,13 @@ pub(super) fn set(
     Ok(())
 }
 
-/// Parses the check in `text`, and appends it to `checks`, the checks of one endpoint. A check
+/// Parses `text` as a check, and appends it to `checks`, the checks of one endpoint. A check
 /// without a name gets the word of its kind as its name, such as `tcp`, or `tcp-2` if that name is
 /// taken.
 ///
 /// # Errors
-/// Returns an error if `text` is not a check. Also returns an error if its name belongs to another
-/// check in `checks` or to one of livelet's built-in checks.
+/// Returns an error if `text` is not a check. Also returns an error if the name of the check
+/// belongs to another check in `checks` or to one of livelet's built-in checks.
 fn add_check(checks: &mut Vec<Check>, text: &str) -> Result<(), &'static str> {
     let (name, kind) = check::parse(text)?;
     let is_taken =
@@ -175,8 +174,8 @@ fn port_of(name: &str, variable: Variable<'_>) -> Result<Listen, &'static str> {
     Ok(Listen::Port(port))
 }
 
-/// Parses a value of `--path`: `PATH=live`, `PATH=ready` or `PATH=startup`. A trailing slash of the
-/// path is removed. Returns `None` for any other text.
+/// Parses a value of `--path`, an additional path of an endpoint: `PATH=live`, `PATH=ready` or
+/// `PATH=startup`. Removes a trailing slash of the path. Returns `None` for any other text.
 fn alias(text: &str) -> Option<Alias> {
     let (path, endpoint) = text.rsplit_once('=')?;
     let endpoint = match endpoint {

@@ -18,8 +18,8 @@ const UNKNOWN: &str = "unknown variable, which has no effect; see livelet --help
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Stores the values of livelet's environment variables in `config`. Ignores the variables of the
-/// options in `given`, which the command line has set. `variable` returns the value of an
-/// environment variable. An empty variable counts as unset.
+/// options in `given`, because the command line has set these options. `variable` returns the value
+/// of an environment variable. An empty variable counts as unset.
 ///
 /// # Errors
 /// Returns an error about the first variable that can't be used. If the variable has several

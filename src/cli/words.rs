@@ -15,7 +15,7 @@ pub(super) struct Words {
     words: IntoIter<OsString>,
     /// Rest of the word that contains the last parsed option. After a long option the rest is `=`
     /// and a value. After the letter of a short option the rest is more letters or a value. `None`
-    /// if no such word has a rest.
+    /// if the word has no unparsed rest.
     attached: Option<Vec<u8>>,
 }
 
@@ -75,9 +75,9 @@ impl Words {
         })
     }
 
-    /// Returns the first of `letters`, the bytes after one dash, as a short option. Keeps the other
-    /// letters for the next option or for a value. If the first byte is not ASCII, all of `letters`
-    /// are one option.
+    /// Returns the first of `letters`, the bytes that follow one dash in a word, as a short option.
+    /// Keeps the other letters as further options or as a value. If the first byte is not ASCII,
+    /// all of `letters` are one option.
     fn letter(&mut self, letters: &[u8]) -> Part {
         let ascii = letters.first().is_some_and(u8::is_ascii);
         let (letter, rest) = letters.split_at(if ascii { 1 } else { letters.len() });
@@ -85,8 +85,8 @@ impl Words {
         Part::Option(["-", &*String::from_utf8_lossy(letter)].concat())
     }
 
-    /// Removes the value of the last option and returns it. Returns an empty value if the value is
-    /// missing. A word that looks like an option is not taken as a value.
+    /// Removes the value of the last parsed option and returns it. Returns an empty value if the
+    /// value is missing. A word that looks like an option is not taken as a value.
     pub(super) fn value(&mut self) -> OsString {
         if let Some(mut value) = self.attached.take() {
             if value.first() == Some(&b'=') {
@@ -100,8 +100,8 @@ impl Words {
         }
     }
 
-    /// Checks that `=` and a value do not follow the last parsed option, which takes no value.
-    /// `option` is the name of that option, for the message.
+    /// Checks that the last parsed option, which takes no value, is not followed by `=` and a
+    /// value. `option` is the name of that option, for the error message.
     ///
     /// # Errors
     /// Returns an error if `=` and a value follow the option.

@@ -20,7 +20,8 @@ const NAME: &str = "livelet";
 /// (path_resolution(7)).
 const MAX_SYMLINKS: usize = 40;
 
-/// Error that `livelet install` has failed. The file at the destination is unchanged.
+/// Error of a failed `livelet install`: the path of the destination, and the reason. The file at
+/// the destination is unchanged.
 #[derive(Debug)]
 pub struct InstallError {
     path: PathBuf,
@@ -118,8 +119,8 @@ fn destination(path: &Path) -> Result<PathBuf, Reason> {
     Ok(file)
 }
 
-/// Returns the path of a temporary file in the directory of `path`. The name of the temporary file
-/// is a dot, the file name of `path`, a dot and the process id. Without the first dot, `livelet.1`
+/// Returns the path of a temporary file in the directory of `path`. The file's name is a dot, the
+/// file name of `path`, a dot and the process id. Without the first dot, a name such as `livelet.1`
 /// would look like a manual page. Returns `None` if `path` has no file name.
 fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = OsString::from(".");

@@ -15,26 +15,27 @@ use crate::listen::Listen;
 use crate::log;
 use crate::runtime::{self, Timer};
 
-/// Maximum number of bytes that are read and printed from a response's content.
+/// Maximum number of bytes that `livelet probe` reads from a response's content and prints.
 const MAX_BODY: usize = 4096;
-/// Advice for the user if no process listens on the port that the probe asks.
+/// End of the error message if no process listens on the port that `livelet probe` asks: advice to
+/// name another port.
 const OTHER_PORT: &str = "; -l or LIVELET_LISTEN names another port";
-/// Time between the end of a failed attempt and the next attempt.
+/// Time between the end of a failed attempt of `livelet probe` and the next attempt.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Settings of one `livelet probe`.
+/// Settings of one call of `livelet probe`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// Check to run. If the probe asks an endpoint of a livelet, this is an `http:` check of the
-    /// endpoint's URL.
+    /// Check to run. If `livelet probe` asks another livelet for its health, this is an `http:`
+    /// check of the endpoint's URL.
     pub query: Query,
-    /// `true` if `query` asks an endpoint of a livelet. The probe then prints the content of the
-    /// response.
+    /// `true` if `query` asks another livelet for its health. `livelet probe` then prints the
+    /// content of the response.
     pub is_endpoint: bool,
     /// Time limit of one attempt: connecting, sending the request and reading the response.
     pub timeout: Duration,
-    /// Time, from the start of the probe, for which failed attempts are repeated. With 0 the probe
-    /// makes a single attempt.
+    /// Time, from the start of `livelet probe`, for which failed attempts are repeated. If this
+    /// time is 0, there is a single attempt.
     pub wait: Duration,
 }
 
@@ -56,9 +57,10 @@ pub fn has_colours() -> bool {
     std::io::stdout().is_terminal() && value("NO_COLOR").is_empty() && value("TERM") != "dumb"
 }
 
-/// Runs the query of `probe`, and repeats it after each failure until the query passes or
-/// `probe.wait` is over. Returns `true` if the query passed, and the text to print. If `in_colours`
-/// is `true`, the text has colours for a terminal, and an endpoint is asked for every check.
+/// Runs the check in `probe.query`, and repeats it after each failure until it passes or
+/// `probe.wait` is over. Returns `true` if the check passed, and the text to print. If `in_colours`
+/// is `true`, the text has colours for a terminal, and a request for a livelet's health asks for
+/// one line for each check.
 #[must_use]
 // Inlined, its 16 KiB would be part of `main`'s frame, and resident while the supervisor runs.
 #[inline(never)]
@@ -89,9 +91,9 @@ pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
     (holds, output)
 }
 
-/// Returns `output`, the text of a probe, with each line in colour: green for a pass, red for a
-/// failure. A line about one check has the colour of that check's outcome. Every other line is
-/// green if `holds`, the outcome of the probe, is `true`. The texts after the checks' names are
+/// Returns `output`, the text of `livelet probe`, with each line in colour: green for a pass, red
+/// for a failure. A line about one check has the colour of that check's outcome. Every other line
+/// has the colour of `holds`, the outcome of the whole probe. The texts after the checks' names are
 /// aligned.
 fn painted(holds: bool, output: &[u8]) -> String {
     const GREEN: u8 = 32;
@@ -111,9 +113,9 @@ fn painted(holds: bool, output: &[u8]) -> String {
     out
 }
 
-/// Runs the query of `probe`, and repeats it after each failure until the query passes or
-/// `probe.wait` is over. Returns `true` if the query passed. Stores the text of the last attempt in
-/// `output`.
+/// Runs the check in `probe.query`, and repeats it after each failure until it passes or
+/// `probe.wait` is over. Returns `true` if the check passed. Stores the text to print about the
+/// last attempt in `output`.
 async fn ask(probe: &Probe, output: &mut Vec<u8>) -> bool {
     let memory = Memory::default();
     let began = Instant::now();
