@@ -57,7 +57,7 @@ fn assert_holds(livelet: &Livelet) {
 }
 
 #[test]
-fn a_file_check_follows_the_file() {
+fn a_file_check_passes_while_its_file_exists() {
     let directory = Directory::new();
     let path = directory.path("up");
     let livelet = Livelet::start(&["--live", &format!("file:{path}")]);
@@ -80,7 +80,7 @@ fn a_file_check_follows_the_file() {
 }
 
 #[test]
-fn a_heartbeat_fails_when_old_and_recovers() {
+fn a_heartbeat_check_fails_when_its_file_is_old_and_recovers() {
     let directory = Directory::new();
     let path = directory.path("beat");
     // Older than the worker: it counts from the worker's start, as one that was never there does.
@@ -116,7 +116,7 @@ fn a_heartbeat_fails_when_old_and_recovers() {
 }
 
 #[test]
-fn a_missing_heartbeat_ages_from_the_workers_start() {
+fn the_age_of_a_missing_heartbeat_file_counts_from_worker_start() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = livelet();
     let address = held.local_addr().unwrap();
@@ -143,7 +143,7 @@ fn a_missing_heartbeat_ages_from_the_workers_start() {
 }
 
 #[test]
-fn socket_checks_follow_the_listener() {
+fn tcp_and_unix_checks_pass_while_a_process_listens() {
     let directory = Directory::new();
     let path = directory.path("socket");
     let unix = UnixListener::bind(&path).unwrap();
@@ -199,7 +199,7 @@ fn saying(response: String) -> SocketAddr {
 }
 
 #[test]
-fn an_http_check_judges_the_status_alone() {
+fn an_http_check_depends_only_on_the_status() {
     let ok = "HTTP/1.1 200 OK\r\n";
     let fields = "X-Field: y\r\n".repeat(65);
     let long = "y".repeat(12 * 1024);
@@ -276,7 +276,7 @@ fn an_http_check_judges_the_status_alone() {
 }
 
 #[test]
-fn an_http_check_passes_before_an_event_stream_ends() {
+fn an_http_check_of_an_event_stream_passes_before_it_ends() {
     let (addr, count) = server(|stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\n");
         let _ = stream.read_to_end(&mut Vec::new());
@@ -323,7 +323,7 @@ fn an_http_check_does_not_reset_a_server_that_still_sends_its_body() {
 }
 
 #[test]
-fn http_checks_send_the_host_of_check_host() {
+fn http_checks_send_the_host_that_check_host_sets() {
     let (addr, _) = server(|stream| {
         let mut request = [0; 4096];
         let length = uninterrupted(|| stream.read(&mut request)).unwrap_or(0);
@@ -350,7 +350,7 @@ fn http_checks_send_the_host_of_check_host() {
 }
 
 #[test]
-fn an_http_check_of_an_endless_answer_reads_a_bounded_part() {
+fn an_http_check_reads_a_bounded_part_of_an_endless_answer() {
     // An endless head, an endless body, a byte at a time, nothing at all.
     let (head, _) = server(|stream| while stream.write_all(b"X: y\r\n").is_ok() {});
     let (fields, _) = server(|stream| {
@@ -456,7 +456,7 @@ fn probes_beyond_max_connections_are_all_answered() {
 }
 
 #[test]
-fn a_query_selects_and_excludes_checks_by_name() {
+fn a_request_can_select_or_exclude_checks_by_name() {
     let livelet = Livelet::start(&[
         "--live",
         "file:/",
@@ -517,7 +517,7 @@ fn ask(livelet: &Livelet, target: &str, accept: &str) -> Response {
 }
 
 #[test]
-fn format_or_accept_selects_a_json_answer() {
+fn a_format_parameter_or_accept_field_gets_a_json_answer() {
     let livelet = Livelet::start(&["--live", "file:/", "--live", "db=file:/\"nope\""]);
     let json = "application/health+json";
     for (target, accept, is_json) in [
@@ -728,7 +728,7 @@ fn the_exit_code_of_the_program_decides_an_exec_check() {
 }
 
 #[test]
-fn the_first_line_that_an_exec_check_prints_is_its_reason() {
+fn the_first_line_that_a_failing_exec_check_prints_is_the_reason() {
     for (script, reason) in [
         (
             "echo; echo '  disk full'; echo more; exit 3",
@@ -784,7 +784,7 @@ fn the_failure_of_an_exec_check_is_cached_for_one_second() {
 }
 
 #[test]
-fn a_variable_is_split_as_a_shell_splits_words() {
+fn a_variable_with_several_values_is_split_as_in_a_shell() {
     let directory = Directory::new();
     let path = directory.path("a b");
     let checks = format!(r#"'file:{path}' "sh=exec:/bin/sh -c 'exit 0'" c=file:/nope\ "#);

@@ -330,7 +330,7 @@ fn a_value_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn a_bad_value_is_reported_even_if_the_port_is_held() {
+fn a_bad_value_is_reported_even_if_the_port_is_in_use() {
     // The address is held, so an earlier bind would fail with another message.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap().to_string();
@@ -526,7 +526,7 @@ fn logs_requests(args: &[&str], env: &[(&str, &str)]) -> bool {
 }
 
 #[test]
-fn verbose_logs_a_line_for_each_request() {
+fn with_verbose_livelet_logs_a_line_for_each_request() {
     assert!(logs_requests(&["-v"], &[]));
     assert!(logs_requests(&["--verbose"], &[]));
     assert!(!logs_requests(&[], &[]));
@@ -547,14 +547,14 @@ fn assert_quiet_serves(args: &[&str], env: &[(&str, &str)]) {
 }
 
 #[test]
-fn quiet_serves_without_a_ready_line() {
+fn with_quiet_livelet_serves_and_does_not_log_its_address() {
     assert_quiet_serves(&["-q"], &[]);
     assert_quiet_serves(&["--quiet"], &[]);
     assert_quiet_serves(&["-q"], &[("LIVELET_LOG", "verbose")]);
 }
 
 #[test]
-fn quiet_still_logs_a_failure() {
+fn with_quiet_livelet_still_logs_a_failure() {
     let output = finish(livelet().args(["-q", "--drain", "6s"]), SOON);
     assert_eq!(output.status.code(), Some(125));
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -700,7 +700,7 @@ fn variables_that_kubernetes_sets_for_a_service_are_not_unknown() {
 
 /// An image may set variables for its worker that have no effect without one.
 #[test]
-fn variables_without_effect_are_accepted_without_a_worker() {
+fn variables_that_only_affect_a_worker_are_accepted_without_one() {
     let mut command = livelet();
     command.args(["-l", "127.0.0.1:0"]).envs([
         ("LIVELET_GROUP", "1"),
@@ -712,7 +712,7 @@ fn variables_without_effect_are_accepted_without_a_worker() {
 }
 
 #[test]
-fn a_missing_command_is_reported_with_its_probable_reason() {
+fn a_command_that_is_not_found_is_reported_with_the_likely_reason() {
     for (words, said) in [
         (
             &["node worker.js"][..],
@@ -749,7 +749,7 @@ fn version_prints_one_line() {
 }
 
 #[test]
-fn help_to_a_closed_stdout_does_not_panic() {
+fn help_does_not_panic_if_stdout_is_closed() {
     for flag in ["-h", "-V"] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
         let (stdout, reader) = UnixStream::pair().unwrap();
@@ -780,7 +780,7 @@ fn help_to_a_closed_stdout_does_not_panic() {
 }
 
 #[test]
-fn checks_that_only_a_worker_can_pass_need_a_command() {
+fn checks_that_only_a_worker_can_pass_are_refused_without_one() {
     for check in ["notify", "watchdog:9s", "beat=watchdog:9s"] {
         let kind = if check == "notify" { check } else { "watchdog" };
         for flag in ["--live", "--ready"] {

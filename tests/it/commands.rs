@@ -27,7 +27,7 @@ fn probe(args: &[&str], listen: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn probe_uses_the_port_in_the_platforms_variable() {
+fn probe_asks_the_port_in_the_variable_that_a_platform_sets() {
     let running = Livelet::start(&[]);
     let mut command = livelet();
     command
@@ -137,7 +137,7 @@ fn stalling(said: Vec<u8>) -> String {
 }
 
 #[test]
-fn probe_ends_at_its_timeout_and_prints_a_bounded_answer() {
+fn probe_ends_at_its_timeout_and_prints_a_limited_answer() {
     // The queue is full and never accepted from: a handshake gets no answer.
     let full = TcpListener::bind("127.0.0.4:0").unwrap();
     let _ = rustix::net::listen(&full, 0);
@@ -427,7 +427,7 @@ fn install_writes_into_a_directory_and_through_symlinks() {
 }
 
 #[test]
-fn install_without_proc_fails_and_names_proc() {
+fn install_fails_and_names_proc_if_proc_is_not_mounted() {
     let mut command = support::command("unshare");
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");

@@ -55,17 +55,17 @@ fn probes_are_answered_over(sent: &[u8]) {
 }
 
 #[test]
-fn probes_are_answered_when_silent_connections_reach_the_limit() {
+fn probes_are_answered_if_silent_clients_use_all_connections() {
     probes_are_answered_over(b"");
 }
 
 #[test]
-fn probes_are_answered_when_half_sent_heads_reach_the_limit() {
+fn probes_are_answered_if_unfinished_requests_use_all_connections() {
     probes_are_answered_over(b"GET /livez HTTP/1.1\r\nHo");
 }
 
 #[test]
-fn probes_are_answered_when_idle_connections_reach_the_limit() {
+fn probes_are_answered_if_idle_clients_use_all_connections() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "64"]);
     let mut streams = Vec::new();
@@ -79,7 +79,7 @@ fn probes_are_answered_when_idle_connections_reach_the_limit() {
 
 /// Many connections are registered with epoll. A request on the last one of them wakes livelet.
 #[test]
-fn a_request_on_one_of_many_idle_connections_wakes_livelet() {
+fn a_request_on_one_of_300_idle_connections_is_answered() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "400"]);
     let mut clients: Vec<_> = (0..300).map(|_| idle(&livelet, b"")).collect();
@@ -91,7 +91,7 @@ fn a_request_on_one_of_many_idle_connections_wakes_livelet() {
 }
 
 #[test]
-fn a_connection_with_recent_requests_is_not_evicted() {
+fn a_recently_used_connection_stays_open_at_the_limit() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "64"]);
     let mut asking = livelet.connect();
@@ -106,7 +106,7 @@ fn a_connection_with_recent_requests_is_not_evicted() {
 }
 
 #[test]
-fn at_the_limit_the_connection_that_waited_longest_is_evicted() {
+fn at_the_connection_limit_the_longest_idle_connection_closes() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "4"]);
     let mut streams: Vec<_> = (0..4)
@@ -135,7 +135,7 @@ fn at_the_limit_the_connection_that_waited_longest_is_evicted() {
 }
 
 #[test]
-fn connections_up_to_the_limit_stay_open() {
+fn connections_up_to_max_connections_stay_open() {
     let _turn = in_turn();
     for limit in [1, 2, 16] {
         let livelet = Livelet::start(&["--max-connections", &limit.to_string()]);
@@ -148,7 +148,7 @@ fn connections_up_to_the_limit_stay_open() {
 }
 
 #[test]
-fn a_limit_of_one_connection_still_answers() {
+fn with_max_connections_1_each_probe_is_answered() {
     let _turn = in_turn();
     let livelet = Livelet::start(&["--max-connections", "1"]);
     for sent in [&b""[..], b"G", REQUEST] {
@@ -174,7 +174,7 @@ fn cpu_seconds(pid: u32) -> f64 {
 }
 
 #[test]
-fn probes_are_answered_when_descriptors_run_out() {
+fn probes_are_answered_if_file_descriptors_run_out() {
     for sent in [&b""[..], b"GET /livez HT"] {
         let _turn = in_turn();
         let mut command = command("sh");
@@ -231,7 +231,7 @@ fn pipeline(addr: SocketAddr, count: usize, is_over: &AtomicBool) {
 }
 
 #[test]
-fn clients_that_pipeline_up_to_the_limit_do_not_delay_a_probe() {
+fn clients_that_pipeline_on_all_connections_delay_no_probe() {
     let _turn = in_turn();
     for count in [256, 600] {
         // A check that takes a thread: each answer has to wait for an outcome.

@@ -22,7 +22,7 @@ fn refused(args: &[&str]) -> String {
 }
 
 #[test]
-fn a_port_is_taken_as_soon_as_another_program_frees_it() {
+fn livelet_takes_a_port_as_soon_as_another_program_frees_it() {
     let other = TcpListener::bind(ADDR).unwrap();
     let addr = other.local_addr().unwrap();
     let mut new = Livelet::spawn(livelet().args(["--listen", &addr.to_string()]));
@@ -38,7 +38,7 @@ fn a_port_is_taken_as_soon_as_another_program_frees_it() {
 /// The kernel gives an outgoing connection any free port of `net.ipv4.ip_local_port_range`, and
 /// 9090 may be in it.
 #[test]
-fn a_connection_that_holds_the_port_is_named_with_its_peer() {
+fn an_outgoing_connection_that_uses_the_port_is_named() {
     let server = TcpListener::bind("127.0.0.10:0").unwrap();
     let peer = server.local_addr().unwrap();
     let client = TcpStream::connect(peer).unwrap();
@@ -64,7 +64,7 @@ fn a_connection_that_holds_the_port_is_named_with_its_peer() {
 }
 
 #[test]
-fn a_signal_ends_the_wait_for_a_held_port() {
+fn a_signal_ends_the_wait_for_a_port_in_use() {
     let other = TcpListener::bind(ADDR).unwrap();
     let addr = other.local_addr().unwrap().to_string();
     for (signal, command, code) in [
@@ -81,7 +81,7 @@ fn a_signal_ends_the_wait_for_a_held_port() {
 }
 
 #[test]
-fn the_process_that_holds_the_port_is_named() {
+fn the_process_that_uses_the_port_is_named() {
     let other = TcpListener::bind(ADDR).unwrap();
     let addr = other.local_addr().unwrap().to_string();
     let said = refused(&["--listen", &addr, "--bind-wait", "100ms"]);
@@ -113,7 +113,7 @@ fn the_process_that_holds_the_port_is_named() {
 }
 
 #[test]
-fn overlapping_addresses_are_named_and_not_taken_over() {
+fn a_livelet_on_an_overlapping_address_is_named_and_not_replaced() {
     let pairs = [
         ("127.0.0.6", "[::]"),
         ("[::]", "127.0.0.6"),
@@ -151,7 +151,7 @@ fn overlapping_addresses_are_named_and_not_taken_over() {
 }
 
 #[test]
-fn each_kind_of_address_is_handed_over() {
+fn a_takeover_works_for_each_kind_of_address() {
     let kinds = ["127.0.0.6:0", "0.0.0.0:0", "[::1]:0", "[::]:0", "0"];
     let count = if has_ipv6() { kinds.len() } else { 2 };
     for kind in &kinds[..count] {
@@ -173,7 +173,7 @@ fn each_kind_of_address_is_handed_over() {
 }
 
 #[test]
-fn a_takeover_of_some_addresses_binds_the_free_ones_as_well() {
+fn a_takeover_of_some_addresses_also_binds_the_free_ones() {
     let mut old = Livelet::start_on(&[ADDR, ADDR, ADDR], &[]);
     let [a, b, c] = [0, 1, 2].map(|index| old.addrs[index].to_string());
     // Two of its three, and one that is free.
@@ -297,7 +297,7 @@ const SHOW_INHERITED: &str = "[ \\$LISTEN_PID = \\$\\$ ] && own=own || own=other
     3=\\$(readlink /proc/\\$\\$/fd/3) 4=\\$(readlink /proc/\\$\\$/fd/4) >&2; exec sleep 100";
 
 #[test]
-fn inherited_sockets_with_other_names_are_passed_to_the_worker() {
+fn inherited_descriptors_not_meant_for_livelet_go_to_the_worker() {
     for (names, expected) in [
         (
             "livelet:one:two",

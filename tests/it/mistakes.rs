@@ -286,7 +286,7 @@ fn flaw(args: &[&str], (_, variables, culprit, remedy): Mistake<'_>) -> Option<S
 }
 
 #[test]
-fn each_mistake_is_one_line_with_its_culprit_and_remedy() {
+fn each_usage_error_is_one_line_that_names_culprit_and_remedy() {
     let mistakes: Vec<Mistake<'_>> = TABLES.concat();
     assert!(mistakes.len() >= 137, "{}", mistakes.len());
     let mut flaws = Vec::new();
@@ -298,7 +298,7 @@ fn each_mistake_is_one_line_with_its_culprit_and_remedy() {
 
 /// The worker would write to stderr if it were started.
 #[test]
-fn no_worker_is_started_after_a_mistake() {
+fn no_worker_is_started_after_a_usage_error() {
     for &mistake in WRONG_VALUE
         .iter()
         .chain(NAMES_FOR_ADDRESSES)

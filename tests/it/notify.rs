@@ -61,7 +61,7 @@ impl Worker {
 }
 
 #[test]
-fn readiness_follows_the_workers_messages() {
+fn ready_reloading_and_stopping_messages_change_readiness() {
     let worker = Worker::start("ready", &["--ready", "notify"], None);
     let body = worker.await_status("/readyz", 503);
     assert!(
@@ -85,7 +85,7 @@ fn readiness_follows_the_workers_messages() {
 }
 
 #[test]
-fn a_watchdog_fails_when_old_and_recovers() {
+fn a_watchdog_check_fails_without_new_messages_and_recovers() {
     let worker = Worker::start("watchdog", &["--live", "watchdog:1s"], None);
     worker.await_status("/livez", 200);
     let body = worker.await_status("/livez", 503);
@@ -124,7 +124,7 @@ fn environment_of_worker(args: &[&str], variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_worker_has_notify_socket_and_the_smaller_of_two_watchdog_limits_in_its_environment() {
+fn the_worker_gets_notify_socket_and_the_smaller_watchdog_limit() {
     let above = ("NOTIFY_SOCKET", "@nobody");
     for (args, variables, expected) in [
         (&[][..], &[][..], "usec= pid= kept=a=b socket=unset"),
@@ -177,7 +177,7 @@ fn receive(socket: &UnixDatagram) -> String {
 }
 
 #[test]
-fn a_supervisor_gets_messages_without_fields_about_processes_and_descriptors() {
+fn a_relayed_message_lacks_process_and_descriptor_fields() {
     let (socket, above) = supervisor("worker");
     let worker = Worker::start("above", &["--ready", "notify"], Some(&above));
     worker.say(
@@ -191,7 +191,7 @@ fn a_supervisor_gets_messages_without_fields_about_processes_and_descriptors() {
 }
 
 #[test]
-fn without_a_worker_livelet_feeds_the_watchdog_while_liveness_holds() {
+fn without_a_worker_livelet_sends_watchdog_while_liveness_passes() {
     let (socket, above) = supervisor("watchdog");
     let file = scratch("alive");
     std::fs::write(&file, "").unwrap();
@@ -286,7 +286,7 @@ fn an_empty_notify_socket_variable_counts_as_unset() {
 }
 
 #[test]
-fn malformed_messages_are_ignored() {
+fn malformed_notify_messages_are_ignored() {
     let mut worker = Worker::start("garbage", &["-v", "--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
     let sender = UnixDatagram::unbound().unwrap();
@@ -320,7 +320,7 @@ fn send_with(address: &SocketAddr, message: &[u8], descriptors: &[BorrowedFd<'_>
 }
 
 #[test]
-fn a_barrier_is_closed_after_the_messages_before_it_are_read() {
+fn a_notify_barrier_is_closed_after_earlier_messages_are_read() {
     let worker = Worker::start("barrier", &["--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
     let (reader, writer) = pipe().unwrap();
@@ -346,7 +346,7 @@ fn lingering() -> (TcpListener, Socket) {
 }
 
 #[test]
-fn received_descriptors_that_hang_in_close_block_nothing() {
+fn received_descriptors_that_hang_in_close_do_not_block_livelet() {
     let mut worker = Worker::start("linger", &["--ready", "notify"], None);
     let address = notify_socket(&worker.livelet);
     // livelet must be the last to close them.
@@ -405,7 +405,7 @@ fn the_directory_of_the_notify_socket_is_removed_at_the_exit() {
 }
 
 #[test]
-fn a_directory_with_a_path_too_long_for_a_socket_is_skipped() {
+fn a_runtime_directory_whose_path_is_too_long_is_not_used() {
     let mut directory = RuntimeDirectory::new();
     // bind(2) could use it: the name that the socket has at first is shorter.
     let length = directory.0.as_os_str().len();
@@ -422,7 +422,7 @@ fn a_directory_with_a_path_too_long_for_a_socket_is_skipped() {
 }
 
 #[test]
-fn the_directory_of_a_crashed_livelet_is_removed_by_the_next_start() {
+fn the_notify_directory_of_a_crashed_livelet_is_removed_at_a_start() {
     let directory = RuntimeDirectory::new();
     let running = directory.start();
     let kept = directory.entries();
@@ -438,7 +438,7 @@ fn the_directory_of_a_crashed_livelet_is_removed_by_the_next_start() {
 }
 
 #[test]
-fn without_a_notify_check_or_a_supervisor_no_directory_is_made() {
+fn without_notify_check_or_supervisor_no_directory_is_made() {
     let directory = RuntimeDirectory::new();
     let mut command = livelet();
     command.args(["-l", "127.0.0.1:0", "--", "sleep", "1000"]);

@@ -35,7 +35,7 @@ fn wait(child: &mut Child) -> Option<i32> {
 }
 
 #[test]
-fn a_stderr_terminal_that_is_not_read_blocks_nothing() {
+fn an_unread_stderr_terminal_does_not_block_livelet() {
     let (emulator, line) = terminal();
     let livelet = KillOnDrop(verbose().stderr(line).spawn().unwrap());
     assert_not_held(livelet, "not read");
@@ -53,7 +53,7 @@ fn a_stderr_terminal_that_is_not_read_blocks_nothing() {
 }
 
 #[test]
-fn a_stderr_pipe_or_socket_that_is_not_read_blocks_nothing() {
+fn an_unread_stderr_pipe_or_socket_does_not_block_livelet() {
     let (_reader, writer) = rustix::pipe::pipe().unwrap();
     let livelet = KillOnDrop(verbose().stderr(writer).spawn().unwrap());
     assert_not_held(livelet, "pipe");

@@ -70,7 +70,7 @@ fn a_restart_after_a_kill_succeeds() {
 }
 
 #[test]
-fn a_second_livelet_on_a_held_port_fails_and_the_first_serves_on() {
+fn a_second_livelet_on_the_port_fails_and_the_first_serves_on() {
     let first = Livelet::start(&[]);
     let addr = first.addr().to_string();
     for args in [
@@ -85,7 +85,7 @@ fn a_second_livelet_on_a_held_port_fails_and_the_first_serves_on() {
 }
 
 #[test]
-fn a_start_on_a_port_of_another_program_fails() {
+fn a_start_on_a_port_that_another_program_uses_fails() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = other.local_addr().unwrap().to_string();
     assert_held(&["--listen", &addr], &addr);

@@ -34,7 +34,7 @@ fn ms(n: u64) -> Duration {
 }
 
 #[test]
-fn each_stop_signal_ends_an_idle_livelet_with_0() {
+fn each_stop_signal_ends_an_idle_livelet_with_exit_code_0() {
     for name in ["TERM", "INT", "HUP", "QUIT", "USR2"] {
         let mut livelet = Livelet::start(&[]);
         assert_eq!(probe(livelet.addr(), "/livez").status, 200, "{name}");
@@ -74,7 +74,7 @@ fn a_request_half_sent_when_the_drain_begins_is_answered() {
 }
 
 #[test]
-fn a_client_that_never_finishes_its_request_is_cut_at_the_drain_deadline() {
+fn an_unfinished_request_is_cut_at_the_deadline_of_the_drain() {
     let table: [(&[&str], Duration); 5] = [
         (&[], ms(5000)),
         (&["--drain", "5s"], ms(5000)),
@@ -139,7 +139,7 @@ fn a_stop_closes_many_idle_connections_at_once() {
 }
 
 #[test]
-fn a_stop_closes_idle_connections_while_a_half_sent_request_is_waited_for() {
+fn a_stop_closes_idle_connections_although_a_request_is_unfinished() {
     let mut livelet = Livelet::start(&[]);
     let mut idle = asked_once(&livelet);
     let mut busy = half_asked(&livelet);
@@ -192,7 +192,7 @@ fn a_second_hup_or_usr2_does_not_end_the_drain() {
 }
 
 #[test]
-fn a_connection_made_while_the_drain_waits_gets_one_answer() {
+fn a_connection_made_during_the_drain_gets_one_answer() {
     let mut livelet = Livelet::start(&[]);
     let mut waited_for = half_asked(&livelet);
     livelet.signal("TERM");
@@ -281,7 +281,7 @@ fn pipeline_over_a_stop(mut livelet: Livelet, mut stream: TcpStream) {
 }
 
 #[test]
-fn pipelined_requests_on_a_connection_queued_before_a_stop_are_answered() {
+fn pipelined_requests_queued_before_a_stop_are_answered() {
     let livelet = Livelet::start(&[]);
     livelet.freeze();
     let stream = livelet.connect();
@@ -289,7 +289,7 @@ fn pipelined_requests_on_a_connection_queued_before_a_stop_are_answered() {
 }
 
 #[test]
-fn pipelined_requests_on_an_idle_connection_before_a_stop_are_answered() {
+fn pipelined_requests_on_a_used_connection_are_answered_at_a_stop() {
     let livelet = Livelet::start(&[]);
     let stream = asked_once(&livelet);
     livelet.freeze();

@@ -149,11 +149,11 @@ fn chain(length: usize, apart: Duration) {
 }
 
 #[test]
-fn three_hundred_handovers_lose_nothing() {
+fn three_hundred_handovers_lose_no_request() {
     chain(300, Duration::ZERO);
 }
 
 #[test]
-fn ten_handovers_a_second_lose_nothing() {
+fn ten_handovers_a_second_lose_no_request() {
     chain(30, Duration::from_millis(100));
 }

@@ -29,7 +29,7 @@ fn successor(addr: SocketAddr, args: &[&str]) -> Livelet {
 type Steps<'s> = &'s [(&'s str, &'s dyn Fn(&Peer))];
 
 #[test]
-fn the_holder_serves_on_if_a_successor_dies_or_hangs_before_taken() {
+fn the_old_livelet_serves_on_if_the_new_one_dies_or_hangs() {
     let steps: Steps<'_> = &[
         ("connected", &|_| ()),
         ("asked", &|peer| peer.ask(false)),
@@ -61,7 +61,7 @@ fn the_holder_serves_on_if_a_successor_dies_or_hangs_before_taken() {
 }
 
 #[test]
-fn a_waiting_successor_that_dies_or_hangs_does_not_delay_the_holders_exit() {
+fn a_dead_or_hung_successor_does_not_delay_the_old_livelets_exit() {
     for dies in [true, false] {
         let mut holder = Livelet::start_on(&[ADDR], &[]);
         let peer = Peer::connect(holder.addr());
@@ -78,7 +78,7 @@ fn a_waiting_successor_that_dies_or_hangs_does_not_delay_the_holders_exit() {
 }
 
 #[test]
-fn the_holder_exits_when_the_successor_has_sent_taken() {
+fn the_old_livelet_exits_once_the_successor_has_the_socket() {
     let mut holder = Livelet::start_on(&[ADDR], &[]);
     let addr = holder.addr();
     let peer = Peer::connect(addr);
@@ -95,7 +95,7 @@ fn the_holder_exits_when_the_successor_has_sent_taken() {
 }
 
 #[test]
-fn rejects_malformed_or_spoofed_handover_requests() {
+fn malformed_or_spoofed_handover_requests_are_rejected() {
     let pid = std::process::id();
     let long = format!("livelet 1 ask pid={pid} takeover=1 {}", "x".repeat(600));
     let messages = [
@@ -140,7 +140,7 @@ fn played_holder() -> (TcpListener, SocketAddr, Rendezvous) {
 }
 
 #[test]
-fn a_successor_serves_at_whichever_step_the_holder_dies() {
+fn a_successor_serves_if_the_old_livelet_dies_at_any_step() {
     let own = std::process::id();
     let steps: Steps<'_> = &[
         ("accepted", &|_| ()),
@@ -166,7 +166,7 @@ fn a_successor_serves_at_whichever_step_the_holder_dies() {
 }
 
 #[test]
-fn a_successor_serves_the_queue_of_a_holder_that_died_after_its_offer() {
+fn a_successor_serves_queued_connections_of_a_dead_old_livelet() {
     let own = std::process::id();
     for says_healthy_first in [false, true] {
         let (socket, addr, rendezvous) = played_holder();
@@ -193,7 +193,7 @@ fn a_successor_serves_the_queue_of_a_holder_that_died_after_its_offer() {
 }
 
 #[test]
-fn a_successor_does_not_use_an_offer_that_was_withdrawn() {
+fn a_successor_does_not_use_a_socket_whose_offer_was_withdrawn() {
     let own = std::process::id();
     let (socket, addr, rendezvous) = played_holder();
     let mut new = successor(addr, &[]);
@@ -217,7 +217,7 @@ fn a_successor_does_not_use_an_offer_that_was_withdrawn() {
 }
 
 #[test]
-fn a_worker_started_for_an_offer_that_was_withdrawn_is_stopped_like_any_other() {
+fn a_worker_started_for_a_withdrawn_socket_gets_a_normal_stop() {
     let own = std::process::id();
     let script =
         "trap 'echo told >&2; sleep 0.2; exit 9' TERM; echo go >&2; while :; do sleep 0.01; done";
@@ -246,7 +246,7 @@ fn a_worker_started_for_an_offer_that_was_withdrawn_is_stopped_like_any_other() 
 }
 
 #[test]
-fn rejects_an_offered_socket_of_another_address() {
+fn a_successor_rejects_an_offered_socket_of_another_address() {
     let own = std::process::id();
     let (socket, addr, rendezvous) = played_holder();
     let elsewhere = TcpListener::bind(ADDR).unwrap();
@@ -284,7 +284,7 @@ fn rejects_an_offered_socket_of_another_address() {
 }
 
 #[test]
-fn a_holder_that_hangs_counts_as_another_program() {
+fn a_takeover_from_a_livelet_that_hangs_is_refused() {
     let holder = Livelet::start_on(&[ADDR], &[]);
     let addr = holder.addr();
     drop(Peer::connect(addr));
@@ -316,7 +316,7 @@ fn a_holder_that_hangs_counts_as_another_program() {
 }
 
 #[test]
-fn a_holder_that_replies_late_is_still_replaced() {
+fn a_takeover_succeeds_if_the_old_livelet_replies_late() {
     for takeover in [true, false] {
         let mut holder = Livelet::start_on(&[ADDR], &[]);
         let addr = holder.addr();
@@ -339,7 +339,7 @@ fn a_holder_that_replies_late_is_still_replaced() {
 }
 
 #[test]
-fn a_hung_holder_that_is_killed_frees_the_port() {
+fn a_hung_livelet_that_is_killed_frees_the_port() {
     let mut holder = Livelet::start_on(&[ADDR], &[]);
     let addr = holder.addr();
     holder.freeze();
@@ -353,7 +353,7 @@ fn a_hung_holder_that_is_killed_frees_the_port() {
 
 /// Kills one of the two at a moment that no step of the protocol sets.
 #[test]
-fn one_livelet_serves_after_a_kill_at_any_moment() {
+fn one_livelet_serves_after_a_kill_at_any_moment_of_a_takeover() {
     let mut holder = Livelet::start_on(&[ADDR], &[]);
     let addr = holder.addr();
     for round in 0..60u64 {

@@ -13,7 +13,7 @@ fn health_lines(log: &str) -> Vec<&str> {
 }
 
 #[test]
-fn if_a_worker_never_sends_ready_the_log_gives_the_reason() {
+fn if_a_worker_never_sends_ready_the_log_says_why_it_is_not_ready() {
     let mut livelet = Livelet::start(&["--ready", "notify", "--", "sleep", "1000"]);
     // The kubelet sends a startup probe again and again, then TERM.
     for _ in 0..5 {
@@ -97,7 +97,7 @@ fn each_change_of_the_failing_checks_is_logged_with_all_their_names() {
 }
 
 #[test]
-fn a_normal_stop_logs_nothing_like_a_failure() {
+fn a_normal_stop_logs_no_failure() {
     let directory = scratch_directory();
     let begun = directory.join("begun");
     let worker = format!(
@@ -133,7 +133,7 @@ fn a_normal_stop_logs_nothing_like_a_failure() {
 }
 
 #[test]
-fn an_end_by_the_stop_signal_is_not_logged_as_killed() {
+fn a_worker_that_the_stop_signal_ends_is_not_logged_as_killed() {
     let mut livelet = Livelet::start(&["--", "sleep", "1000"]);
     livelet.wait_until_said("started");
     livelet.signal("TERM");

@@ -155,7 +155,7 @@ fn each_path_gets_its_answer() {
 }
 
 #[test]
-fn a_200_has_all_its_header_fields() {
+fn a_200_answer_has_all_required_header_fields() {
     #[rustfmt::skip]
     const ROWS: &[(&str, Option<&str>)] = &[
         ("content-type", Some("text/plain; charset=utf-8")),

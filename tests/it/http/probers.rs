@@ -189,7 +189,7 @@ fn each_prober_gets_the_answer_that_it_expects() {
 }
 
 #[test]
-fn options_of_a_failing_endpoint_answers_as_get_does() {
+fn an_options_request_to_a_failing_endpoint_gets_the_answer_to_get() {
     let livelet = failing();
     for path in ["/", "/livez", "/readyz", "/health/ready/", "/livez/gone"] {
         let [options, get] = ["OPTIONS", "GET"].map(|method| {
@@ -231,7 +231,7 @@ fn metrics_name_the_version_of_their_format() {
 }
 
 #[test]
-fn scanners_get_405_for_a_known_method_and_501_for_another() {
+fn scanners_get_405_for_a_known_method_and_501_for_an_unknown() {
     let livelet = Livelet::start(&[]);
     for (request, status) in [
         ("CONNECT a:443 HTTP/1.1|Host: a:443||", 405),
@@ -301,7 +301,7 @@ fn options_status(status: u16) -> u16 {
 }
 
 #[test]
-fn listen_env_port_uses_the_port_that_the_platform_gives() {
+fn listen_env_port_uses_the_port_in_the_environment_variable() {
     // The port is held, so that no other program can take it before livelet does.
     let held = std::net::TcpListener::bind("[::]:0").unwrap();
     let port = held.local_addr().unwrap().port();
@@ -316,7 +316,7 @@ fn listen_env_port_uses_the_port_that_the_platform_gives() {
 }
 
 #[test]
-fn after_term_each_answer_on_a_kept_connection_says_close() {
+fn after_term_each_answer_has_the_field_connection_close() {
     let kept: Vec<&Prober> = PROBERS.iter().filter(|prober| prober.keeps).collect();
     let mut livelet = Livelet::start(&["--lame-duck", "1h", "--", "sleep", "1000"]);
     let mut streams: Vec<_> = kept.iter().map(|_| livelet.connect()).collect();

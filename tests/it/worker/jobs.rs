@@ -137,7 +137,7 @@ impl Case {
 }
 
 #[test]
-fn each_worker_gets_one_term_and_finishes_its_job() {
+fn at_a_stop_each_worker_gets_one_term_and_finishes_its_job() {
     let with_grace: &[&str] = &["--grace", "20s"];
     let with_group: &[&str] = &["--group"];
     let mut cases = Vec::new();
@@ -167,7 +167,7 @@ fn each_worker_gets_one_term_and_finishes_its_job() {
 /// Does what tree-kill does for pm2, onchange and concurrently: signals the children first, then
 /// livelet.
 #[test]
-fn a_watcher_that_signals_every_process_of_the_tree_stops_the_job_once() {
+fn a_job_gets_one_signal_if_a_watcher_signals_the_whole_tree() {
     // `once` as in Node: the handler is gone when the program has been told.
     let worker = r"sub say_to_test { open my $lines, '>>', $ENV{LINES}; print $lines qq($_[0]\n); close $lines; }
         $SIG{TERM} = sub {

@@ -24,7 +24,7 @@ fn start(place: Place, args: &[&str], script: &str) -> Livelet {
 }
 
 #[test]
-fn after_a_stop_leftovers_get_the_signal_and_are_waited_for() {
+fn processes_left_by_a_stopped_worker_get_signals_and_are_awaited() {
     for place in PLACES {
         let lines = Lines::new("waits");
         let script = format!(
@@ -49,7 +49,7 @@ fn after_a_stop_leftovers_get_the_signal_and_are_waited_for() {
 }
 
 #[test]
-fn leftovers_of_a_worker_that_ended_by_itself_are_killed_after_five_seconds() {
+fn processes_left_by_a_worker_that_exits_are_killed_after_5s() {
     std::thread::scope(|scope| {
         for place in PLACES {
             scope.spawn(move || {
@@ -70,7 +70,7 @@ fn leftovers_of_a_worker_that_ended_by_itself_are_killed_after_five_seconds() {
 }
 
 #[test]
-fn the_kill_reaches_leftovers_that_keep_forking() {
+fn after_the_grace_processes_that_keep_forking_are_killed() {
     for place in PLACES {
         // Each generation lives for some milliseconds and starts the next one, in its own session.
         // All end when the file is removed.
@@ -103,7 +103,7 @@ fn the_kill_reaches_leftovers_that_keep_forking() {
 }
 
 #[test]
-fn a_leftover_that_ignores_int_or_quit_gets_term() {
+fn a_process_left_by_the_worker_that_ignores_int_or_quit_gets_term() {
     // A shell has what it starts with `&` ignore INT and QUIT.
     for place in PLACES {
         for signal in ["INT", "QUIT"] {
@@ -119,7 +119,7 @@ fn a_leftover_that_ignores_int_or_quit_gets_term() {
 }
 
 #[test]
-fn children_older_than_livelets_exec_read_the_output_to_its_end() {
+fn children_started_before_livelet_itself_read_its_whole_output() {
     let script = r#"
         "$BIN" -l 127.0.0.1:0 -- sh -c 'i=0; while [ $i -lt 300 ]; do echo line; i=$((i + 1)); done; echo last; exit 5'"#;
     let entrypoints = [
@@ -150,7 +150,7 @@ fn children_older_than_livelets_exec_read_the_output_to_its_end() {
 }
 
 #[test]
-fn children_older_than_livelets_exec_get_no_signal() {
+fn children_started_before_livelet_itself_get_no_signal() {
     for place in PLACES {
         let lines = Lines::new("before");
         let entrypoint = r#"
@@ -174,7 +174,7 @@ fn children_older_than_livelets_exec_get_no_signal() {
 }
 
 #[test]
-fn children_older_than_livelets_exec_delay_the_exit_by_five_seconds_at_most() {
+fn children_started_before_livelet_delay_the_exit_by_at_most_5s() {
     let entrypoint = r#"sleep 1000 & exec "$BIN" -l 127.0.0.1:0 -- sh -c 'trap "exit 3" TERM; echo go >&2; while :; do sleep 0.01; done'"#;
     let mut command = Place::Subreaper.command("sh");
     command.args(["-c", entrypoint]).env("BIN", binary());
@@ -278,7 +278,7 @@ fn a_worker_of_another_user_is_signalled_with_cap_kill() {
 }
 
 #[test]
-fn leftovers_get_no_signal_if_proc_belongs_to_another_pid_namespace() {
+fn no_other_process_is_signalled_if_proc_shows_another_namespace() {
     // Without a new /proc, its numbers are those of the outer namespace.
     let script = r#"
         for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done
@@ -297,7 +297,7 @@ fn leftovers_get_no_signal_if_proc_belongs_to_another_pid_namespace() {
 }
 
 #[test]
-fn after_unshare_pid_without_fork_the_worker_is_pid_1() {
+fn after_unshare_without_fork_the_worker_runs_as_pid_1() {
     let mut command = support::command("unshare");
     if !rustix::process::geteuid().is_root() {
         command.arg("--map-root-user");
@@ -318,7 +318,7 @@ fn after_unshare_pid_without_fork_the_worker_is_pid_1() {
 }
 
 #[test]
-fn lame_duck_and_grace_apply_to_a_signal_of_stop_signal() {
+fn lame_duck_and_grace_apply_to_signals_that_stop_signal_sets() {
     for place in PLACES {
         let script = "trap 'echo told >&2' QUIT; trap 'exit 0' USR1; echo go >&2; while :; do sleep 0.01; done";
         let options = [
@@ -343,7 +343,7 @@ fn lame_duck_and_grace_apply_to_a_signal_of_stop_signal() {
 }
 
 #[test]
-fn the_stop_of_a_takeover_or_of_an_unhealthy_worker_is_rewritten_by_signal() {
+fn a_stop_by_takeover_or_bad_health_sends_the_rewritten_signal() {
     let script = "trap 'echo got QUIT >&2; exit 0' QUIT; echo go >&2; while :; do sleep 0.01; done";
     let mut old = start(Place::Subreaper, &["--signal", "TERM=QUIT"], script);
     old.wait_until_ready(1);
@@ -391,7 +391,7 @@ fn window_and_job_control_signals_are_not_logged() {
 }
 
 #[test]
-fn a_worker_that_left_its_process_group_is_signalled_alone() {
+fn a_worker_in_another_process_group_gets_the_signal() {
     // The worker goes into a group of its child's.
     let code = r"my $child = fork;
         if ($child == 0) { setpgrp(0, 0); sleep 1000; exit; }

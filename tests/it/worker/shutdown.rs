@@ -25,7 +25,7 @@ const EXITS_ON_USR1: &str =
     "trap 'echo told >&2' TERM; trap 'exit 9' USR1; echo go >&2; while :; do sleep 0.01; done";
 
 #[test]
-fn after_term_livelet_serves_until_the_worker_has_ended() {
+fn after_term_livelet_answers_probes_until_the_worker_has_ended() {
     let mut livelet = start(&[], EXITS_ON_USR1);
     let addr = livelet.addr();
     assert_eq!(probe(addr, "/readyz").status, 200);
@@ -49,7 +49,7 @@ fn after_term_livelet_serves_until_the_worker_has_ended() {
 
 /// The check fails as soon as the worker has ended, like a check of the worker's port.
 #[test]
-fn a_restart_with_a_waiting_successor_fails_no_liveness_probe() {
+fn a_restart_while_a_successor_waits_fails_no_liveness_probe() {
     let [old_runs, new_runs] = ["old", "new"].map(scratch);
     let script = "trap 'rm -f \"$0\"; exit 0' TERM; touch \"$0\"; while :; do sleep 0.01; done";
     let command = |listen: &str, runs: &Path| {
@@ -90,7 +90,7 @@ fn a_restart_with_a_waiting_successor_fails_no_liveness_probe() {
 }
 
 #[test]
-fn during_the_lame_duck_readiness_fails_and_the_worker_gets_no_stop_signal() {
+fn during_the_lame_duck_readiness_fails_and_no_signal_is_sent() {
     let mut livelet = start(&["--lame-duck", "1h"], EXITS_ON_USR1);
     let addr = livelet.addr();
     livelet.signal("TERM");
@@ -117,7 +117,7 @@ fn during_the_lame_duck_readiness_fails_and_the_worker_gets_no_stop_signal() {
 }
 
 #[test]
-fn without_a_grace_a_worker_that_ignores_term_is_left_alone() {
+fn without_grace_a_worker_that_ignores_term_is_not_killed() {
     let mut livelet = start(&[], IGNORES_TERM);
     for _ in 0..3 {
         livelet.signal("TERM");
@@ -132,7 +132,7 @@ fn without_a_grace_a_worker_that_ignores_term_is_left_alone() {
 }
 
 #[test]
-fn the_end_of_the_grace_kills_all_descendants() {
+fn at_the_end_of_the_grace_all_descendants_are_killed() {
     // In its group, in a session of its own, and a child of that.
     let script = format!(
         "trap '' TERM; sh -c 'while :; do sleep 0.01; done' & setsid sh -c 'sleep 1000 & sleep 1000; :' & {IGNORES_TERM}"
@@ -152,7 +152,7 @@ fn the_end_of_the_grace_kills_all_descendants() {
 }
 
 #[test]
-fn leftovers_get_term_after_the_worker_and_are_waited_for() {
+fn processes_left_by_the_worker_get_term_and_are_awaited() {
     // The leftovers need a moment to end. A livelet that did not wait would leave them.
     let script = "(trap 'sleep 0.3; exit' TERM; echo child >&2; while :; do sleep 0.01; done) & \
         setsid sh -c 'trap \"sleep 0.3; exit\" TERM; echo daemon >&2; while :; do sleep 0.01; done' & \
@@ -188,7 +188,7 @@ fn a_daemonized_process_is_stopped_when_the_worker_ends() {
 }
 
 #[test]
-fn orphans_are_reaped() {
+fn orphaned_descendants_are_reaped() {
     let script = "i=0; while [ $i -lt 200 ]; do (sh -c 'exit 1' & sh -c 'exit 2' &); i=$((i+1)); done; echo go >&2; sleep 1000";
     let mut livelet = start(&[], script);
     wait_for("the worker and its sleep alone to be left", || {

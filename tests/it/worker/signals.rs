@@ -127,7 +127,7 @@ fn without_the_group_option_each_signal_reaches_only_the_worker() {
 /// A network check starts the only other thread. musl unblocks signals 33 and 34 when a process makes
 /// its first thread, so that they could reach it.
 #[test]
-fn signals_reach_the_worker_after_a_network_check_has_started_a_thread() {
+fn signals_reach_the_worker_after_a_network_check_starts_a_thread() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let check = format!("tcp:{}", listener.local_addr().unwrap());
     let mut livelet = start(&["--live", &check]);
@@ -168,7 +168,7 @@ fn the_signal_option_rewrites_and_drops_signals() {
 }
 
 #[test]
-fn a_signal_that_comes_twice_is_forwarded_twice() {
+fn a_signal_that_arrives_twice_is_forwarded_twice() {
     let mut livelet = start(&[]);
     for name in ["TERM", "TERM", "INT", "USR1", "USR1"] {
         livelet.said.clear();
@@ -207,7 +207,7 @@ fn a_signal_during_livelets_start_is_not_lost() {
 }
 
 #[test]
-fn a_sigpipe_that_livelet_causes_is_not_forwarded() {
+fn a_sigpipe_from_livelets_own_write_is_not_forwarded() {
     // Its stderr is closed: each line that livelet says is a SIGPIPE.
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0", "--", "sleep", "1000"]);

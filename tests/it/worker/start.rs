@@ -92,7 +92,7 @@ fn a_script_without_an_interpreter_line_runs_in_the_shell() {
 }
 
 #[test]
-fn the_worker_starts_with_default_signal_dispositions_except_for_an_ignored_hup() {
+fn the_worker_starts_with_default_signals_except_an_ignored_hup() {
     for (ignored, raised, code) in [
         ("", "HUP", 129),
         ("HUP", "HUP", 0),
@@ -110,7 +110,7 @@ fn the_worker_starts_with_default_signal_dispositions_except_for_an_ignored_hup(
 }
 
 #[test]
-fn livelet_serves_when_the_worker_closes_stdio_or_executes_another_program() {
+fn livelet_serves_if_its_worker_closes_stdio_or_calls_exec() {
     for (script, code) in [
         ("exec <&- >&- 2>&-; sleep 0.1; exit 3", 3),
         ("exec sh -c 'exit 4'", 4),
@@ -168,7 +168,7 @@ fn the_worker_dies_when_livelet_is_killed() {
 }
 
 #[test]
-fn all_endpoints_hold_while_the_worker_runs_and_its_end_is_logged() {
+fn all_endpoints_pass_while_the_worker_runs_and_its_exit_is_logged() {
     let script = "trap 'exit 7' TERM; echo go >&2; while :; do sleep 0.01; done";
     let mut livelet = Livelet::start(&["--", "sh", "-c", script]);
     livelet.wait_until_said("go\n");
@@ -184,7 +184,7 @@ fn all_endpoints_hold_while_the_worker_runs_and_its_end_is_logged() {
 }
 
 #[test]
-fn livelet_without_an_exec_check_moves_to_the_root_directory_and_the_worker_does_not() {
+fn without_an_exec_check_livelet_alone_changes_to_the_root_directory() {
     for (check, moves) in [(&[][..], true), (&["--live", "exec:/bin/true"], false)] {
         let directory = std::fs::canonicalize(std::env::temp_dir()).unwrap();
         let mut command = livelet();
@@ -205,7 +205,7 @@ fn livelet_without_an_exec_check_moves_to_the_root_directory_and_the_worker_does
 }
 
 #[test]
-fn the_ready_line_comes_before_anything_that_the_worker_writes() {
+fn the_listening_line_comes_before_all_output_of_the_worker() {
     for _ in 0..20 {
         let mut command = livelet();
         command.args([
@@ -222,7 +222,7 @@ fn the_ready_line_comes_before_anything_that_the_worker_writes() {
 }
 
 #[test]
-fn the_ready_line_is_written_before_the_worker_can_fill_stderr() {
+fn the_listening_line_is_logged_even_if_the_worker_fills_stderr() {
     let mut command = livelet();
     command.args(["--listen", "127.0.0.1:0", "--", "sh", "-c", "exec yes >&2"]);
     let livelet = Livelet::start_command(&mut command, 1);
