@@ -177,7 +177,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "lame-duck",
         variable: Some("LIVELET_LAME_DUCK"),
         value: "DUR",
-        help: "not ready for this long first (default 0s)",
+        help: "fail /readyz this long before TERM (default 0s)",
     },
     Flag {
         id: Id::Drain,

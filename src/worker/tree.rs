@@ -429,7 +429,7 @@ impl Tree {
         }
         let name = signal::name(signal);
         let remedy = if cause == Errno::PERM {
-            "; a process of another user needs CAP_KILL"
+            "; livelet needs CAP_KILL for other users' processes"
         } else {
             ""
         };
