@@ -16,11 +16,11 @@ pub struct Config {
     /// `true` if the user set the addresses in `listen`. `false` if `listen` has its default, port
     /// 9090.
     pub has_addresses: bool,
-    /// Checks that the user sets for liveness with `--live`. All of them, and livelet's built-in
-    /// checks, must pass.
+    /// Checks that the user sets for liveness with `--live`. Liveness passes only if these checks
+    /// and livelet's built-in checks pass.
     pub live: Vec<Check>,
-    /// Checks that the user sets for readiness with `--ready`. All of them, and livelet's built-in
-    /// checks, must pass.
+    /// Checks that the user sets for readiness with `--ready`. Readiness passes only if these
+    /// checks and livelet's built-in checks pass.
     pub ready: Vec<Check>,
     /// Additional URL paths of the health endpoints, from `--path`.
     pub paths: Vec<Alias>,
@@ -39,7 +39,7 @@ pub struct Config {
     pub reuse_port: bool,
     /// Maximum number of HTTP connections that are open at once, at least 1.
     pub max_connections: usize,
-    /// Level of the log lines on stderr.
+    /// Level of detail of the log on stderr.
     pub log: Level,
     /// Maximum time that livelet waits, at its start, until a port in use by another process is
     /// free.

@@ -44,7 +44,7 @@ impl Program {
     }
 
     /// Runs `command`, the path of a program and its arguments, and waits until the program ends,
-    /// at most for `timeout`. The program starts with the signal mask `mask`. Then kills the
+    /// at most for `timeout`. The program starts with the signal mask `mask`. At the end, kills the
     /// remaining processes of the program's process group. After a timeout, also kills the
     /// program's descendants in other process groups.
     ///

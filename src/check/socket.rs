@@ -16,7 +16,8 @@ use socket2::SockRef;
 
 use crate::signal::Mask;
 
-/// Size, in bytes, of the stack of async-io's thread. It is std's default for a thread.
+/// Size, in bytes, of the stack of the thread that the crate async-io starts. It is std's default
+/// for a thread.
 const STACK: usize = 2 * 1024 * 1024;
 
 /// Connects by TCP to the first of `addresses` that accepts, and returns the connection. Tries the

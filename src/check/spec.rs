@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::duration;
 
-/// Condition that a user sets for an endpoint, with a name.
+/// Named condition that a user sets for a health endpoint. The endpoint passes only if the
+/// condition is true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// Name of the check in responses and in the log, unique in its endpoint.
@@ -35,11 +36,11 @@ pub enum Kind {
 /// socket or an HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
-    /// Condition that the file exists.
+    /// Condition that a file exists at this path.
     File(PathBuf),
-    /// Condition that the file's last modification is younger than this limit.
+    /// Condition that the file at this path was last modified at most this time ago.
     Heartbeat(PathBuf, Duration),
-    /// Condition that one of the addresses accepts a TCP connection.
+    /// Condition that one of these addresses accepts a TCP connection.
     Tcp(Vec<SocketAddr>),
     /// Condition that a unix socket at this path accepts a connection.
     Unix(PathBuf),
@@ -47,23 +48,23 @@ pub enum Query {
     Http(Url),
 }
 
-/// URL of an HTTP server, parsed into what a request needs.
+/// HTTP URL, parsed into the parts that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     /// Addresses of the server. livelet tries them in order until one accepts a connection.
     pub addresses: Vec<SocketAddr>,
     /// Address of the server as the user wrote it, for messages.
     pub authority: String,
-    /// Value of the request's Host field.
+    /// Value of the Host field in a request for this URL.
     pub host: String,
     /// Path and query of the URL, as the request line needs them.
     pub target: String,
 }
 
 impl Url {
-    /// Parses `rest`, the part of an HTTP URL after `http:`. It consists of `//`, the server's
-    /// address, and optionally a path and a query. The address is an IP address or `localhost`,
-    /// with or without a port.
+    /// Parses `rest`, the part of an HTTP URL after `http:`. `rest` has to consist of `//`, the
+    /// server's address, and optionally a path and a query. The address is an IP address or
+    /// `localhost`, with or without a port.
     ///
     /// # Errors
     /// Returns an error, which says what is accepted, if `rest` has any other form.
@@ -136,7 +137,8 @@ impl Kind {
         }
     }
 
-    /// Parses `KIND` or `KIND:ARGUMENTS`, such as `notify` or `tcp:127.0.0.1:5432`.
+    /// Parses `text`, the kind of a check with its arguments: `KIND` or `KIND:ARGUMENTS`, such as
+    /// `notify` or `tcp:127.0.0.1:5432`.
     ///
     /// # Errors
     /// Returns an error, which says what is accepted, if `text` is not such a kind.
@@ -162,8 +164,8 @@ impl Kind {
     }
 }
 
-/// Parses a check with or without a name: `NAME=KIND:ARGUMENTS` or `KIND:ARGUMENTS`. Returns the
-/// name, or `None` if the text has no name, and the kind.
+/// Parses `text`, a check with or without a name: `NAME=KIND:ARGUMENTS` or `KIND:ARGUMENTS`.
+/// Returns the name, or `None` if the text has no name, and the kind.
 ///
 /// # Errors
 /// Returns an error, which says what is accepted, if `text` is not such a check.
@@ -182,11 +184,11 @@ pub fn parse(text: &str) -> Result<(Option<&str>, Kind), &'static str> {
     }
 }
 
-/// Parses the limit of a check, a duration above 0 such as `30s`.
+/// Parses `text`, the time limit of a check: a duration above 0 such as `30s`.
 ///
 /// # Errors
-/// Returns an error about the unit if `text` is a number without a unit. Returns the error
-/// `missing` for any other text that is not such a duration.
+/// Returns an error about the unit if `text` is a number without a unit. Returns `missing` as the
+/// error message for any other text that is not such a duration.
 fn limit(text: &str, missing: &'static str) -> Result<Duration, &'static str> {
     let reason = match duration::whole_number(text) {
         Some(_) => UNIT,
@@ -223,13 +225,13 @@ fn path(text: &str, missing: &'static str) -> Result<PathBuf, &'static str> {
     }
 }
 
-/// Parses `IP:PORT`, `[IP]:PORT` or `localhost:PORT`. Returns an IPv4 and an IPv6 address for
-/// `localhost`. `default` is the port if `text` has no port. If `default` is `None`, `text` must
-/// have a port.
+/// Parses `text`, an address of the form `IP:PORT`, `[IP]:PORT` or `localhost:PORT`. Returns an
+/// IPv4 and an IPv6 address for `localhost`. `default` is the port if `text` has no port. If
+/// `default` is `None`, `text` must have a port.
 ///
 /// # Errors
-/// Returns an error about names if the host is a name other than `localhost`. Returns the error
-/// `missing` for any other text that can't be used.
+/// Returns an error about names if the host is a name other than `localhost`. Returns `missing` as
+/// the error message for any other text that can't be used.
 fn addresses(
     text: &str,
     default: Option<u16>,

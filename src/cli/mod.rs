@@ -36,7 +36,8 @@ pub enum Command {
     Run(Box<Config>),
     /// Ask another livelet for its health, or run one check.
     Probe(Probe),
-    /// Send these assignments, such as `READY=1`, to the socket that `NOTIFY_SOCKET` names.
+    /// Send these assignments, such as `READY=1`, to the socket that the variable `NOTIFY_SOCKET`
+    /// names.
     Notify(Vec<OsString>),
     /// Write livelet's executable to this path.
     Install(PathBuf),

@@ -13,8 +13,8 @@ use crate::duration::Human;
 /// most 2048 bytes, and needs space for the names of the checks as well.
 const REASONS: usize = 1024;
 
-/// Last verdict on each endpoint: does the endpoint pass, or which checks fail? Also records that
-/// liveness has passed once, and that the worker has started.
+/// Last verdict on each endpoint: passing, or failing with the names of the failed checks. Also
+/// records that liveness has passed once, and that the worker has started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdicts {
     live: Option<Verdict>,

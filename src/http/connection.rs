@@ -24,7 +24,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for an idle connection, before its first request and between two requests. It is
 /// longer than the usual period of a prober.
 const IDLE_LIMIT: Duration = Duration::from_secs(75);
-/// Time limit from the encoding of an answer until the kernel has taken its last byte to send it.
+/// Time limit for sending an answer, from its encoding until the kernel has accepted its last byte.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
 /// Time for which livelet, before it closes a connection, discards bytes that the client still
 /// sends (lingering close, RFC 9112 section 9.6).
@@ -32,15 +32,15 @@ const LINGER_LIMIT: Duration = Duration::from_secs(2);
 /// Time limit from the arrival of a request until livelet has an answer. The checks have shorter
 /// limits of their own.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
-/// Minimum time, from its accept, that a connection without a request stays open during a drain,
-/// the end of serving. The first request of a connection may arrive one round trip after the
-/// connection.
+/// Minimum time, from the accept, that a connection without a request stays open during a drain,
+/// which is the end of serving. The first request of a connection may arrive one round trip after
+/// the connection.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
-/// Number of bytes of unsent answers from which livelet sends them before it answers the next
-/// pipelined request.
+/// Size, in bytes, at which unsent answers to pipelined requests have to be sent. livelet answers
+/// the next request on the connection afterwards.
 const MAX_BATCH: usize = 1024;
-/// Maximum number of received bytes without an answer that a connection keeps: the head of one
-/// request, and the empty line that may come before the head.
+/// Maximum number of received bytes that a connection keeps until their request is answered: the
+/// head of one request, and the empty line that may come before the head.
 const MAX_INBOX: usize = MAX_HEAD + 2;
 /// Maximum number of bytes that one read takes from a connection. The request of a probe is
 /// shorter. Further pipelined requests stay in the kernel's buffer.
@@ -80,9 +80,9 @@ pub enum Phase {
     /// Phase once a stop has begun: the answer to a request has `Connection: close`, unless bytes
     /// of a further request have already arrived.
     Stopping,
-    /// Phase during a drain, the end of serving: like `Stopping`, but livelet closes an idle
-    /// connection at this time. An earlier close could lose a request that the client has sent
-    /// before it learned of the drain.
+    /// Phase during a drain, which is the end of serving: like `Stopping`, but livelet closes an
+    /// idle connection at the time in the field. An earlier close could lose a request that the
+    /// client has sent before it learned of the drain.
     Draining(Instant),
     /// Phase of a connection that livelet gives up for a newer one: the connection closes after its
     /// next answer, or at once if no request waits for an answer.
@@ -267,8 +267,8 @@ impl Connection {
         }
     }
 
-    /// Takes `bytes` that the caller has read from the socket. Empty `bytes` mean that the client
-    /// sends no more, and the connection closes. No request stays without an answer, because
+    /// Processes `bytes`, which the caller has read from the socket. Empty `bytes` mean that the
+    /// client sends no more, and the connection closes. No request stays without an answer, because
     /// [`Connection::step`] asks for a read only after all requests are answered.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         match self.state {
@@ -294,7 +294,8 @@ impl Connection {
         }
     }
 
-    /// Returns the time at which the caller has to call [`Connection::expire`].
+    /// Returns the present deadline of the connection. If this time passes, the caller has to call
+    /// [`Connection::expire`].
     #[must_use]
     pub fn deadline(&self) -> Instant {
         let limit = match self.state {

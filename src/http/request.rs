@@ -46,7 +46,7 @@ pub struct Request<'b> {
     pub version: Version,
     /// `true` if the client allows another request after this one (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// `true` if content follows the head.
+    /// `true` if content follows the head of the request.
     pub has_body: bool,
     /// Value of the first Accept field. Empty if the request has no such field.
     pub accept: &'b str,

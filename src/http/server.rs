@@ -31,20 +31,21 @@ use crate::runtime::{Condition, Source, Timer, task};
 /// Time that livelet waits before the next accept4(2) after an error that neither another try nor
 /// the eviction of a connection would cure.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Number of accept4(2) errors in a row at which livelet backs off. A single error, such as
+/// Number of accept4(2) errors in a row at which livelet pauses. A single error, such as
 /// ECONNABORTED, may concern only one queued connection.
 const MAX_ACCEPT_ERRORS: usize = 128;
-/// Maximum number of connections that are accepted without a yield while other connections are
-/// open.
+/// Maximum number of connections that are accepted without a yield to other tasks while other
+/// connections are open.
 const MAX_BATCH: usize = 64;
-/// Maximum number of steps, such as a read or a write, that one connection makes without a yield. A
-/// probe needs no more.
+/// Maximum number of steps, such as a read or a write, that one connection makes without a yield to
+/// other tasks. A probe needs no more.
 const STEPS: usize = 4;
-/// Maximum number of evicted connections that livelet keeps open for their next answer. Each takes
-/// less than 1 KiB, and a burst of probes is smaller.
+/// Maximum number of evicted connections, which livelet gives up for newer ones, that stay open for
+/// their next answer. Each takes less than 1 KiB, and a burst of probes is smaller than this
+/// number.
 const MAX_EVICTED: usize = 1024;
-/// Maximum number of queued connections that livelet accepts from one socket after the end of
-/// listening was requested. The queue of a usual backlog is not longer.
+/// Maximum number of queued connections that livelet accepts from one listening socket once the end
+/// of listening was requested. The queue of a usual backlog is not longer.
 const MAX_QUEUED: usize = 4096;
 
 /// State of the HTTP server, which the accept loops and the tasks of the connections share.
@@ -68,7 +69,7 @@ pub(crate) struct Server {
     /// Buffer for unsent answers, which all connections share.
     outbox: RefCell<Vec<u8>>,
     connections: RefCell<Slab<Entry>>,
-    /// Number of open connections that are evicted.
+    /// Number of evicted connections that are still open.
     evicted: Cell<usize>,
     /// Number of open connections that were accepted before the drain, the end of serving, began.
     older: Cell<usize>,
@@ -132,8 +133,9 @@ impl Server {
         });
     }
 
-    /// Wakes the accept loops, so that the loop of a listening socket that a successor, another
-    /// livelet, has taken ends. The caller calls this method when a socket may have been taken.
+    /// Wakes the accept loops, and each loop checks if its listening socket still belongs to this
+    /// livelet. The caller calls this method when a successor, another livelet, may have taken a
+    /// socket.
     pub(crate) fn released(&self) {
         self.acceptance.changed();
     }
@@ -245,9 +247,9 @@ impl Server {
 
     /// Handles `error`, an error of accept4(2). `errors` is the number of such errors in a row. If
     /// `error` concerns only the queued connection, returns without a pause, unless there were too
-    /// many errors in a row. If descriptors or memory are lacking, evicts a connection, which gives
-    /// back what it uses. In all other cases waits for [`ACCEPT_BACK_OFF`]. Only the first of these
-    /// waits is logged at the normal level.
+    /// many errors in a row. If descriptors or memory are lacking, evicts a connection to free
+    /// those that it uses. In all other cases waits for [`ACCEPT_BACK_OFF`]. Only the first of
+    /// these waits is logged at the normal level.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
         let may_help = match Errno::from_io_error(error) {
             Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
