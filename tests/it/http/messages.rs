@@ -88,7 +88,7 @@ pub(crate) fn run_cases(args: &[&str], cases: &[Case]) {
 pub(crate) const GOOD: &[u8] = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n";
 
 #[test]
-fn each_path_gets_its_answer() {
+fn each_known_path_gets_200_and_each_other_path_404() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"/livez", 200),
@@ -179,7 +179,7 @@ fn a_200_answer_has_all_required_header_fields() {
 }
 
 #[test]
-fn each_method_gets_its_status() {
+fn get_head_options_are_served_and_other_methods_get_405_or_501() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], &[u8], u16, After)] = &[
         (b"GET /livez HTTP/1.1", b"Host: h\r\n", 200, Open),
@@ -341,7 +341,7 @@ fn a_missing_doubled_or_malformed_host_gets_400_and_others_200() {
 }
 
 #[test]
-fn each_request_target_gets_its_status() {
+fn absolute_urls_are_served_and_malformed_targets_get_400() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         // Absolute form (RFC 9112 §3.2.2).
@@ -461,7 +461,7 @@ fn each_request_target_gets_its_status() {
 }
 
 #[test]
-fn each_http_version_gets_its_status() {
+fn http_versions_other_than_1_0_and_1_1_get_505_or_400() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], u16)] = &[
         (b"GET /livez HTTP/1.1", 200),
@@ -636,7 +636,7 @@ fn each_malformed_line_or_field_is_rejected() {
 }
 
 #[test]
-fn each_content_length_and_transfer_coding_gets_its_status() {
+fn malformed_content_length_or_transfer_encoding_gets_400_or_501() {
     // The fields that follow Host, what follows the head, and the answer.
     #[rustfmt::skip]
     const ROWS: &[(&[u8], &[u8], u16, After)] = &[
@@ -774,7 +774,7 @@ pub(crate) fn many_fields(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn each_exceeded_limit_gets_its_status() {
+fn a_request_over_a_size_limit_gets_414_or_431() {
     #[rustfmt::skip]
     let rows = [
         (long_target(2047), 404),
