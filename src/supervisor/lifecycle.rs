@@ -17,62 +17,64 @@ use libc::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR2};
 use crate::exit_code::{self, FAILURE, UNHEALTHY};
 pub use crate::signal::SignalSet;
 
-/// Time from the stop of an unhealthy worker to KILL if `--grace` is not given. A limit is needed
-/// because a worker that hangs may never stop.
+/// Time from the stop signal for an unhealthy worker until livelet sends KILL, if `--grace` is not
+/// given. A limit is needed because a worker that hangs may never stop.
 const UNHEALTHY_GRACE: Duration = Duration::from_secs(5);
 /// Time from the stop signal to KILL for the processes that a worker left behind when it ended by
 /// itself.
 const LEFTOVERS_GRACE: Duration = Duration::from_secs(5);
-/// Time between two rounds of KILL. Another round is needed because a round misses processes that
-/// are forked during it.
+/// Time after which livelet sends KILL to the worker and its descendants again. Once is not enough,
+/// because the first round misses processes that are forked during it.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
-/// Time for which livelet keeps a stop signal before it forwards the signal, if a process of its
-/// own container sent it. The sender may be a watcher that signals every process of a tree, the
-/// worker included. Within this time, a program that handles a signal only once shows in /proc that
-/// it got the signal. With 20 ms, Node did not in 1 of 10 stops on a busy machine
+/// Time between the arrival of a stop signal from a process of livelet's own container and its
+/// forwarding to the worker. The sender may be a file watcher that signals every process of a tree,
+/// so that the worker has had the signal already. After this time /proc shows that, if the worker's
+/// handler runs only once. 20 ms were too short for Node in 1 of 10 stops on a busy machine
 /// (`tests/system/stops tree-kill`).
 const SETTLING: Duration = Duration::from_millis(100);
-/// Time for which livelet waits at its end for children that it had before its exec, which may
-/// still read its output.
+/// Maximum time that livelet, before it exits, waits for children that its process had before it
+/// executed livelet. Such children may still read livelet's output.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// Signals that stop a livelet without a worker (a responder). nodemon sends USR2.
 pub(crate) const RESPONDER_STOPS: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR2];
 
-/// Facts about the livelet process that do not change with events.
+/// Settings and facts that decide how a livelet process starts, stops and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// `true` if livelet has a worker. livelet ends when the worker has ended.
     pub has_worker: bool,
     /// `true` if livelet is PID 1. The exit of PID 1 ends every process of its pid namespace.
     pub is_init: bool,
-    /// `true` if livelet had children before its exec, as a shell script that ends with `exec
-    /// livelet` can leave them. Such children may read livelet's output.
+    /// `true` if the process still has children from before it executed livelet. A shell script
+    /// that ends with `exec livelet` can leave such children. They may read livelet's output.
     pub has_earlier_children: bool,
-    /// Time that open connections have to finish once the drain has begun.
+    /// Maximum length of the drain, the time before livelet's exit in which open connections
+    /// finish.
     pub drain: Duration,
-    /// Time from the stop signal to KILL. `None` if livelet never sends KILL, and the orchestrator
-    /// must.
+    /// Time from the stop signal for the worker until livelet sends KILL. `None` if livelet leaves
+    /// KILL to the orchestrator.
     pub grace: Option<Duration>,
-    /// Time from the arrival of a stop signal until livelet forwards it to the worker.
+    /// Time from the arrival of a stop signal until livelet forwards the signal to the worker.
+    /// Readiness fails in this time.
     pub lame_duck: Duration,
     /// Signals that begin a stop when livelet receives them.
     pub stop_signals: SignalSet,
     /// Signal that the worker gets if livelet itself begins the stop. 0 if the worker gets no
-    /// signal.
+    /// signal in that case.
     pub stop_with: i32,
 }
 
 /// A signal that livelet received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// The signal as livelet received it.
+    /// Number of the signal that livelet received.
     pub signal: i32,
-    /// The signal that the worker gets instead of `signal`. Equal to `signal` unless `--signal`
+    /// Number of the signal that the worker gets. Equal to `signal` unless the option `--signal`
     /// rewrites it.
     pub forward: i32,
-    /// `true` if the sender may have sent the same signal to the worker. livelet then waits for
-    /// `SETTLING` before it forwards the signal.
+    /// `true` if the sender may have sent the same signal to the worker. livelet then waits for at
+    /// least `SETTLING` before it forwards the signal.
     pub settles: bool,
 }
 
@@ -81,33 +83,36 @@ pub struct Received {
 pub enum Event {
     /// The worker has executed its program.
     WorkerStarted,
-    /// livelet accepts connections on every address.
+    /// The start is complete: livelet accepts connections on all its listening sockets, and its
+    /// worker, if any, is running.
     Listening,
-    /// livelet failed to listen on an address.
+    /// The start has failed, usually because livelet could not listen on an address.
     ListenFailed,
     /// livelet received a signal.
     Signal(Received),
-    /// A successor has taken the listening sockets of this livelet, although it was healthy.
+    /// A livelet started with `--takeover` has taken over a listening socket of this livelet, which
+    /// must now stop.
     Replaced,
     /// Liveness has failed for longer than `--exit-on-unhealthy` allows.
     Unhealthy,
     /// The worker has ended.
     WorkerEnded {
-        /// Exit code to report.
+        /// Exit code that livelet reports for the worker.
         code: u8,
-        /// `true` if the worker has left no descendant behind.
+        /// `true` if no descendant of the worker is still running.
         is_last: bool,
     },
-    /// A process that the worker left behind has ended. Others are still running.
+    /// A child of livelet other than the worker has ended, such as a process that the worker left
+    /// behind. Other such processes may still be running.
     LeftoverEnded,
-    /// The last descendant of the worker has ended.
+    /// The worker had ended before, and now its last descendant has ended as well.
     NoneLeft,
-    /// The last child of livelet has ended, children from before livelet's exec included.
+    /// The last child of the livelet process has ended. No child from before the process executed
+    /// livelet is left either.
     Childless,
     /// In a drain: the connections that were open when the drain began have finished.
     OlderFinished,
-    /// In a drain: no successor that could take the listening sockets is in conversation with
-    /// livelet.
+    /// In a drain: no other livelet is asking this livelet for its listening sockets.
     Alone,
     /// In a drain: listening has ended and the last connection is closed.
     Drained,
@@ -115,20 +120,22 @@ pub enum Event {
     Tick,
 }
 
-/// Action that the caller of [`Lifecycle::step`] must do.
+/// Action that the caller of [`Lifecycle::step`] must perform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Send the worker this signal, and begin its stop.
+    /// Send the worker this signal, which begins the worker's stop.
     Stop(i32),
-    /// Send the worker this signal. Its stop does not begin.
+    /// Send the worker this signal without beginning a stop.
     Forward(i32),
-    /// Send this signal to those orphans of the worker that have not had a stop signal yet.
+    /// Send this signal to each orphan that has had no stop signal yet. An orphan is a descendant
+    /// of the worker that has outlived its own parent.
     StopLeftovers(i32),
-    /// Send this signal to all orphans of the worker.
+    /// Send this signal to each orphan, a descendant of the worker that has outlived its own
+    /// parent.
     ForwardToLeftovers(i32),
-    /// Kill the worker and its descendants.
+    /// Send KILL to the worker and its descendants.
     Kill,
-    /// Begin the drain: let open connections finish.
+    /// Begin the drain: let open connections finish, up to a time limit.
     Drain,
     /// Answer the connections that are queued at the listening sockets, then close these sockets.
     EndListening,
@@ -140,35 +147,41 @@ pub enum Action {
     Exit(u8),
 }
 
-/// Step of a drain. Each step begins when the step before it is over.
+/// Step of the drain, the time before livelet's exit in which open connections finish. Each step
+/// begins when the step before it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draining {
-    /// Connections that were open when the drain began finish. A new connection gets one answer.
+    /// livelet waits until the connections that were open when the drain began have finished. A new
+    /// connection gets one answer.
     Older,
-    /// livelet waits for successors in conversation with it, which may still take the sockets.
+    /// livelet waits until no other livelet is asking for its listening sockets. Until then such a
+    /// livelet may take them over.
     Successors,
-    /// Listening has ended. Connections that were queued get their answers.
+    /// livelet ends listening, and waits until the connections that were queued at its listening
+    /// sockets have got their answers.
     Queue,
 }
 
-/// How the worker ended.
+/// Facts about the end of the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ended {
     /// Exit code that livelet reports.
     code: u8,
-    /// `true` if the worker ended after livelet had begun to stop it.
+    /// `true` if a stop had begun before the worker ended. Also set by a stop signal that arrives
+    /// later, in the drain.
     after_stop: bool,
 }
 
 /// State of the livelet process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// livelet does not listen on every address yet. `worker_runs` is `true` once the worker runs.
+    /// The start of livelet is not complete. `worker_runs` is `true` once the worker has executed
+    /// its program.
     Starting { worker_runs: bool },
-    /// livelet listens on every address, and no stop has begun.
+    /// The start of livelet is complete, and no stop has begun.
     Ready,
-    /// livelet has received a stop signal and its readiness fails. At `until` the worker gets
-    /// `forward`.
+    /// A stop has begun and readiness fails, but the worker has not been told yet. At `until`
+    /// livelet sends the worker the signal `forward`.
     LameDuck {
         until: Instant,
         forward: i32,
@@ -176,38 +189,38 @@ enum State {
         /// [`SETTLING`]).
         settled_at: Instant,
     },
-    /// The worker has been asked to stop and has not ended yet.
+    /// The stop of the worker has begun, and the worker has not ended yet.
     Stopping(Asked),
     /// The worker has ended, and some of its descendants are still running.
     Leftovers(Ended, Asked),
-    /// livelet has sent KILL and sends it again at `again_at`. `ended` is `None` while the worker
-    /// is still running.
+    /// livelet has sent KILL to the worker and its descendants, and sends KILL again at `again_at`.
+    /// `ended` is `None` while the worker is still running.
     Killing {
         ended: Option<Ended>,
         again_at: Instant,
     },
-    /// Open connections finish until `cut_at`. A stop signal ends the drain early if a stop had
-    /// begun before.
+    /// livelet lets open connections finish, at most until `cut_at`. A stop signal ends the drain
+    /// early if a stop had begun before.
     Draining {
         ended: Ended,
         step: Draining,
         cut_at: Instant,
     },
-    /// livelet is about to exit. It waits until `until` for the children that it had before its
-    /// exec to end, then exits with `code`.
+    /// livelet is about to exit with `code`. It waits, at most until `until`, for the end of the
+    /// children that its process had before it executed livelet.
     Parting { code: u8, until: Instant },
     /// livelet exits; its exit code has been returned in [`Action::Exit`].
     Exited,
 }
 
-/// A stop of the worker and of the processes that it leaves behind.
+/// Signal and times for the stop of the worker and of the processes that the worker leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Asked {
     signal: i32,
     /// Time at which processes that the worker left behind get the signal. `None` if they get it at
     /// once or have had it.
     ask_at: Option<Instant>,
-    /// Time at which livelet sends KILL. `None` if livelet never sends KILL.
+    /// Time at which livelet sends KILL. `None` if livelet leaves KILL to the orchestrator.
     kill_at: Option<Instant>,
 }
 
@@ -249,7 +262,8 @@ impl Lifecycle {
         }
     }
 
-    /// Handles one event. Returns the actions, which the caller must do in their order.
+    /// Handles `event`, which happened at `now`. Returns the actions that the caller must perform,
+    /// in this order.
     pub fn step(&mut self, event: Event, now: Instant) -> Vec<Action> {
         if event == Event::Childless {
             self.plan.has_earlier_children = false;
@@ -281,8 +295,8 @@ impl Lifecycle {
         step.actions
     }
 
-    /// Returns the time at which the caller must send [`Event::Tick`]. Returns `None` if the
-    /// present state has no deadline.
+    /// Returns the time at which the caller must pass [`Event::Tick`] to [`Lifecycle::step`].
+    /// Returns `None` if the present state has no deadline.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -300,7 +314,8 @@ impl Lifecycle {
         !matches!(self.state, State::Starting { .. } | State::Ready)
     }
 
-    /// Returns `true` if the worker has ended although no stop had begun.
+    /// Returns `true` from the time when the worker ends without a stop until the drain is over or
+    /// a stop signal arrives in the drain.
     #[must_use]
     pub fn worker_has_failed(&self) -> bool {
         match self.state {
@@ -333,7 +348,8 @@ impl Lifecycle {
                 }
                 step.exit(FAILURE)
             }
-            // An offer lapsed after the worker was started for it.
+            // The worker was started to accept another livelet's offer, and the offer was
+            // withdrawn.
             Event::Signal(received) if worker_runs => {
                 if self.begins_stop(received) {
                     return self.stop(received.forward, step);
@@ -346,15 +362,16 @@ impl Lifecycle {
             {
                 self.give_up(received.forward, step)
             }
-            // The worker's program is below a mount that hangs.
+            // livelet serves already, but a mount that hangs delays the worker's program.
             Event::Replaced => self.give_up(self.plan.stop_with, step),
             Event::WorkerEnded { code, is_last } => self.ended(code, is_last, None, step),
             _ => self.state,
         }
     }
 
-    /// Ends livelet during its start, before the worker runs. The exit code is that of a program
-    /// killed by `signal`, or 0 if livelet has no worker.
+    /// Adds to `step` the action that ends livelet, and returns the final state. Called if livelet
+    /// must end before its worker runs. The exit code is that of a program killed by `signal`, or 0
+    /// if livelet has no worker.
     fn give_up(&self, signal: i32, step: &mut Step) -> State {
         let code = exit_code::ended_by(signal);
         step.exit(if self.plan.has_worker { code } else { 0 })
@@ -524,7 +541,7 @@ impl Lifecycle {
         self.state
     }
 
-    /// Returns `true` if `received` begins a stop.
+    /// Returns `true` if the signal `received` begins a stop.
     fn begins_stop(&self, received: Received) -> bool {
         let stops = self.plan.stop_signals;
         stops.contains(received.signal)
@@ -532,8 +549,8 @@ impl Lifecycle {
             || !self.plan.has_worker && RESPONDER_STOPS.contains(&received.signal)
     }
 
-    /// Returns `true` if `event` is a signal that cuts a drain or another wait short. USR2 does
-    /// not, unless it is a stop signal: nodemon sends it twice for one stop.
+    /// Returns `true` if `event` is a signal that cuts a drain or another wait short. USR2 does so
+    /// only if it is a stop signal, because nodemon sends USR2 twice for one stop.
     fn is_urgent(&self, event: Event) -> bool {
         let Event::Signal(Received {
             signal, forward, ..
@@ -545,8 +562,8 @@ impl Lifecycle {
         stops.contains(signal) || stops.contains(forward) || [SIGTERM, SIGINT].contains(&signal)
     }
 
-    /// Begins the stop: tells the worker to stop with `signal`, or begins the drain if there is no
-    /// worker.
+    /// Begins a stop: returns the next state, and adds to `step` the action that sends `signal` to
+    /// the worker, unless `signal` is 0. If livelet has no worker, begins the drain instead.
     fn stop(&mut self, signal: i32, step: &mut Step) -> State {
         if !self.plan.has_worker {
             let ended = Ended {
@@ -569,8 +586,9 @@ impl Lifecycle {
         }
     }
 
-    /// Handles the end of the worker. `asked` is `None` if the worker ended by itself. `is_last` is
-    /// `true` if it left no descendant behind.
+    /// Returns the state after the end of the worker, and adds to `step` the actions that follow.
+    /// `code` is the exit code to report for the worker. `is_last` is `true` if the worker left no
+    /// descendant behind. `asked` describes the stop, and is `None` if the worker ended by itself.
     fn ended(&mut self, code: u8, is_last: bool, asked: Option<Asked>, step: &mut Step) -> State {
         let ended = Ended {
             code: self.reported.unwrap_or(code),
@@ -594,7 +612,8 @@ impl Lifecycle {
         State::Leftovers(ended, asked)
     }
 
-    /// Begins the drain, after the end `ended` of the worker.
+    /// Returns the first state of the drain, and adds to `step` the action that begins the drain.
+    /// `ended` is the end of the worker.
     fn drain(&self, ended: Ended, step: &mut Step) -> State {
         step.act(Action::Drain);
         State::Draining {
@@ -604,8 +623,9 @@ impl Lifecycle {
         }
     }
 
-    /// Exits with `code`. If livelet had children before its exec, first closes its output and
-    /// gives them time to read it.
+    /// Returns the state in which livelet exits with `code`, and adds to `step` the action that
+    /// ends livelet. If the process has children from before it executed livelet, the action closes
+    /// livelet's output instead, and the children get time to read the output.
     fn part(&self, code: u8, step: &mut Step) -> State {
         if !self.plan.has_earlier_children {
             return step.exit(code);
@@ -623,7 +643,8 @@ impl Step {
         self.actions.push(action);
     }
 
-    /// Begins a round of KILL. `ended` is `None` while the worker is still running.
+    /// Adds the action that kills the worker and its descendants, and returns the state in which
+    /// livelet sends KILL again. `ended` is `None` while the worker is still running.
     fn kill(&mut self, ended: Option<Ended>) -> State {
         self.act(Action::Kill);
         State::Killing {

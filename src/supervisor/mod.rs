@@ -39,20 +39,21 @@ use crate::worker::{ChildProgress, Ended, Report, SpawnError, Tree};
 use lifecycle::{Action, Draining, Event, Lifecycle, Plan, Received};
 use signals::{Arrived, Signals};
 
-/// Maximum time for which an idle connection stays open in a drain after a successor has taken the
-/// socket. A client that does not know of the handover can send one more request and gets a
-/// response.
+/// Maximum time for which an idle connection stays open in a drain, after another livelet has taken
+/// over the listening socket. A client that does not know of this handover can send one more
+/// request and gets a response.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
-/// Time after livelet's start at which it reads the signals that the worker catches. By then
-/// programs have set their handlers, and a developer has not saved the next change yet.
+/// Time from the worker's start until livelet reads from /proc which signals the worker catches. By
+/// then programs have set their handlers. A developer has not saved the next change yet, at which a
+/// file watcher would stop livelet.
 const SETTLED_IN: Duration = Duration::from_secs(1);
 
 /// Time after which the worker counts as late if it has not executed its program. Below one second,
-/// so that a prober that waits for a second still gets the reason.
+/// so that a prober that waits for one second still gets a response with the reason.
 const LATE: Duration = Duration::from_millis(800);
 
-/// Name of the environment variable with the path or name of the notify socket (sd_notify(3)).
+/// Name of the environment variable with the address of the socket for sd_notify(3) messages.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Reason why livelet could not start.
@@ -62,7 +63,8 @@ pub enum RunError {
     Listen(ListenError),
     /// livelet could not start the worker.
     Spawn(SpawnError),
-    /// The system refused something else that livelet needs: its name, and the error.
+    /// The system refused something else that livelet needs. The fields are a name for it and the
+    /// error.
     System(&'static str, io::Error),
 }
 
@@ -93,7 +95,8 @@ impl std::error::Error for RunError {}
 /// Serves until a signal ends livelet or the worker has ended. Returns livelet's exit code.
 ///
 /// # Errors
-/// Returns an error if livelet could not start. In this case no worker is running.
+/// Returns an error if livelet could not start, or if epoll(7) fails. If the start fails, no worker
+/// is running.
 pub fn run(config: &Config) -> Result<u8, RunError> {
     // Before anything is opened: inherited sockets are known by their numbers alone.
     let Inherited { own, passed_on } = listen::take_inherited(Sharing {
@@ -107,8 +110,8 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
         .map_err(|cause| RunError::System("epoll", cause))?
 }
 
-/// Sends `WATCHDOG=1` to livelet's own supervisor twice in each `limit`, while liveness passes.
-/// Never returns.
+/// Sends `WATCHDOG=1` to `upstream`, livelet's own supervisor, twice in each period of `limit`.
+/// Sends nothing while liveness fails. Never returns.
 async fn feed_watchdog(responder: Rc<Responder>, upstream: Rc<Upstream>, limit: Duration) {
     loop {
         if responder.lives().await {
@@ -152,17 +155,18 @@ struct Process<'c> {
     tree: Tree,
     /// livelet's own supervisor, such as systemd.
     upstream: Rc<Upstream>,
-    /// The worker's notify socket. `None` before the start of the worker, or if no check and no
-    /// supervisor needs the socket.
+    /// Socket for the worker's sd_notify(3) messages. `None` before the start of the worker, and if
+    /// no check and no supervisor needs the socket or the socket can't be opened.
     notify_socket: Option<NotifySocket>,
-    /// Inherited sockets for the worker. Empty after the start of the worker.
+    /// Sockets that livelet has inherited and passes on to the worker. Empty after the start of the
+    /// worker.
     passed_on: PassedOn,
-    /// `true` if children may have ended without a SIGCHLD that reports them.
+    /// `true` if livelet must look for children that have ended without waiting for a SIGCHLD.
     must_reap: bool,
     /// `true` if the worker has not executed its program within [`LATE`].
     is_worker_late: bool,
-    /// Time at which livelet reads the signals that the worker catches. `None` if it will not read
-    /// them.
+    /// Time at which livelet reads from /proc which signals the worker catches. `None` before the
+    /// worker's start, after the reading, and if livelet does not need the signals.
     catchers_at: Option<Instant>,
     /// Exit code of livelet. `None` until the lifecycle has ended.
     exit_code: Option<u8>,
@@ -216,7 +220,8 @@ impl<'c> Process<'c> {
         })
     }
 
-    /// Starts livelet, then handles events until the lifecycle ends. Returns livelet's exit code.
+    /// Starts livelet with the listening sockets in `inherited`, then handles events until the
+    /// lifecycle ends. Returns livelet's exit code.
     async fn serve_until_exit(mut self, inherited: Vec<TcpListener>) -> Result<u8, RunError> {
         match self.start(inherited).await {
             Ok(()) => {}
@@ -236,7 +241,8 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Listens, starts the worker and begins to serve. Returns early if a stop begins or the worker
+    /// Starts the worker and begins to serve on the sockets in `inherited`. If the list is empty,
+    /// listens on the configured addresses instead. Returns early if a stop begins or the worker
     /// ends.
     async fn start(&mut self, inherited: Vec<TcpListener>) -> Result<(), RunError> {
         let sockets = if inherited.is_empty() {
@@ -272,9 +278,9 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Returns a listening socket for each address. If another livelet offers its socket, starts
-    /// the worker before it accepts the offer: if the worker can't be started, the other livelet
-    /// keeps its socket. Returns early if a stop begins.
+    /// Returns a listening socket for each configured address. If another livelet offers its
+    /// socket, first starts the worker and then accepts the offer: if the worker can't be started,
+    /// the other livelet keeps its socket. If a stop begins, returns only the sockets found so far.
     async fn listen(&mut self) -> Result<Vec<Listening>, RunError> {
         let wait = Wait {
             limit: self.config.bind_wait,
@@ -314,8 +320,9 @@ impl<'c> Process<'c> {
         Ok(sockets)
     }
 
-    /// Finds a listening socket for each address, and handles signals while it waits. Returns
-    /// `None` if a stop begins first.
+    /// Finds a listening socket, or another livelet's offer of one, for each of `addresses`. Waits
+    /// for addresses in use as `wait` says, and handles signals meanwhile. Returns `None` if a stop
+    /// begins first.
     async fn find(
         &mut self,
         addresses: &[Listen],
@@ -358,8 +365,8 @@ impl<'c> Process<'c> {
         !self.config.command.is_empty()
     }
 
-    /// Serves the sockets, and starts the worker unless it is already running. Handles events while
-    /// a mount that hangs delays the worker's program. Returns early if a stop begins.
+    /// Begins to serve on `sockets`, and starts the worker unless it is already running. Handles
+    /// events while a mount that hangs delays the worker's program. Returns early if a stop begins.
     async fn start_worker(&mut self, sockets: Vec<Listening>) -> Result<(), RunError> {
         if !self.has_worker() || self.tree.worker().is_some() {
             return self.serve(sockets);
@@ -381,7 +388,7 @@ impl<'c> Process<'c> {
                 } else {
                     Vec::new()
                 };
-                // A child that has ended has reported its error before.
+                // If the child has ended, its error has arrived by now.
                 (report.get_ref().progress().ok(), events)
             };
             let (progress, events) = or(progress, late).await;
@@ -446,8 +453,9 @@ impl<'c> Process<'c> {
         RunError::Spawn(SpawnError::new(&self.config.command, cause))
     }
 
-    /// Opens the notify socket for the worker. Returns `None` if neither a check nor livelet's own
-    /// supervisor needs it, or if only the supervisor does and it can't be opened.
+    /// Opens the socket for the worker's sd_notify(3) messages. Returns `None` if neither a check
+    /// nor livelet's own supervisor needs the socket. Also returns `None` if only the supervisor
+    /// needs the socket and it can't be opened.
     fn open_notify_socket(&self) -> Result<Option<NotifySocket>, RunError> {
         let mut kinds = self.checks().map(|check| &check.kind);
         let is_checked = kinds.any(|kind| matches!(kind, Kind::Notify | Kind::Watchdog(_)));
@@ -471,8 +479,9 @@ impl<'c> Process<'c> {
         self.config.live.iter().chain(&self.config.ready)
     }
 
-    /// Returns the WATCHDOG_USEC for the worker: the smallest limit among the watchdog checks and
-    /// livelet's own supervisor. Returns `None` if none of them sets a limit.
+    /// Returns the time limit that the worker gets in WATCHDOG_USEC: the smallest of the limits
+    /// that `watchdog` checks and livelet's own supervisor set. Returns `None` if none of them sets
+    /// a limit.
     fn watchdog(&self) -> Option<Duration> {
         let limits = self.checks().filter_map(|check| match check.kind {
             Kind::Watchdog(limit) => Some(limit),
@@ -481,8 +490,9 @@ impl<'c> Process<'c> {
         limits.chain(self.upstream.watchdog).min()
     }
 
-    /// Sends READY=1 to livelet's own supervisor, unless a `notify` check shows that the worker
-    /// sends READY=1 itself. If livelet has no worker, also starts to send WATCHDOG=1.
+    /// Sends READY=1 to livelet's own supervisor. Does not if the check `notify` is configured,
+    /// because the worker then sends READY=1 itself. If livelet has no worker, also starts to send
+    /// WATCHDOG=1.
     fn say_ready(&self) {
         let says_itself =
             self.has_worker() && self.checks().any(|check| check.kind == Kind::Notify);
@@ -495,7 +505,7 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Starts to accept connections on the sockets, and logs the ready line of each.
+    /// Starts to accept connections on `sockets`, and logs the address of each.
     fn serve(&self, sockets: Vec<Listening>) -> Result<(), RunError> {
         // A probe may be answered before the worker's program is executed.
         self.begin_checks();
@@ -518,13 +528,14 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Prepares the checks when the worker starts: the age of a heartbeat that has never come
-    /// counts from now on, and programs of `exec:` checks get livelet's inherited signal mask.
+    /// Prepares the checks when the worker starts. The age of a heartbeat that has never come
+    /// counts from now on. Programs of `exec:` checks get the signal mask that livelet inherited.
     fn begin_checks(&self) {
         self.responder.observer().begin(self.signals.inherited());
     }
 
-    /// Passes one event to the lifecycle, publishes the new state and performs the actions.
+    /// Passes `event` to the lifecycle, publishes the new state and performs the actions that the
+    /// lifecycle returns.
     fn step(&mut self, event: Event) {
         let actions = self.lifecycle.step(event, Instant::now());
         if self.lifecycle.is_stopping() {
@@ -576,7 +587,8 @@ impl<'c> Process<'c> {
         }
     }
 
-    /// Begins the drain of the server: open connections may finish.
+    /// Begins the drain of the HTTP server, in which open connections finish. Idle connections are
+    /// closed at once, or in a handover after at most [`HANDOVER_GRACE`].
     fn drain(&self) {
         let idle_for = if self.holder.has_successor() {
             HANDOVER_GRACE.min(self.config.drain)
@@ -669,8 +681,8 @@ impl<'c> Process<'c> {
     }
 
     /// Stops accepting connections on the sockets in `taken`, which a successor has taken. Returns
-    /// [`Event::Replaced`] if the successor was started with `--takeover` and livelet is not
-    /// stopping yet. Otherwise returns an empty list.
+    /// a list with [`Event::Replaced`] if the successor was started with `--takeover` and livelet
+    /// is not stopping yet. Otherwise returns an empty list.
     fn handed_over(&self, taken: &[Taken]) -> Vec<Event> {
         self.server.released();
         for Taken { address, pid, .. } in taken {
@@ -695,8 +707,9 @@ impl<'c> Process<'c> {
         events
     }
 
-    /// Logs `signal`, which the process `sender` sent to livelet, and returns its event. Returns
-    /// `None` if `--signal` drops the signal. `sender` is 0 if it is not known.
+    /// Logs that livelet has received `signal`, and returns the event for the lifecycle. Returns
+    /// `None` if the option `--signal` drops the signal. `sender` is the pid of the sender, or 0 if
+    /// it is not known.
     fn received(&mut self, signal: i32, sender: i32) -> Option<Event> {
         let forward = rewritten(self.config, signal);
         if signal::is_worth_a_line(signal) {
@@ -756,8 +769,8 @@ impl<'c> Process<'c> {
     }
 }
 
-/// Returns the signal that the worker gets when livelet receives `signal`, according to `--signal`.
-/// Returns 0 if the worker gets no signal.
+/// Returns the signal that the worker gets when livelet receives `signal`, according to the option
+/// `--signal`. Returns 0 if the worker gets no signal.
 fn rewritten(config: &Config, signal: i32) -> i32 {
     if config.command.is_empty() {
         return signal;

@@ -3,9 +3,9 @@
 //! (self-pipe trick). Those of a companion (livelet with a worker) stay blocked and are read from a
 //! signalfd(2), which also reports the sender.
 //!
-//! A companion has no signal handler, because a handler may run without end: while real-time signals
-//! are queued, the kernel searches all of them each time it delivers another signal, and the next
-//! child has ended before the search is over.
+//! A companion has no signal handler, because a handler may run without end: while real-time
+//! signals are queued, the kernel searches all of them each time it delivers another signal, and
+//! the next child has ended before the search is over.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
@@ -22,8 +22,8 @@ use super::lifecycle::RESPONDER_STOPS;
 use crate::runtime::{Source, Timer};
 use crate::signal::{Mask, is_hangup_ignored, reset_disposition};
 
-/// Time between two tries to read signals while epoll refuses to watch their descriptors. Short
-/// enough for a stop to be noticed, long enough to cost nothing.
+/// Time between two tries to read signals while epoll refuses to watch the descriptor from which
+/// they are read. Short enough for a stop to be noticed, long enough to cost nothing.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// A signal that livelet received.
@@ -42,16 +42,17 @@ pub(crate) struct Signals {
 }
 
 enum SignalSource {
-    /// Signals of a responder.
+    /// Source for a livelet without a worker: signal-hook's handlers write to a socket pair.
     Handled(Source<Delivery>),
-    /// signalfd(2) of a companion.
+    /// Source for a livelet with a worker: the signals are blocked and read from a signalfd(2).
     Blocked(Source<OwnedFd>),
 }
 
 impl Signals {
-    /// Begins to catch signals, so that they no longer end livelet. With `is_companion`, catches
-    /// all signals that can be caught. Otherwise catches SIGCHLD, `stops` and the usual stop
-    /// signals. A SIGHUP that is ignored stays ignored, as under nohup(1).
+    /// Begins to catch signals, so that they no longer end livelet. If `is_companion` is `true`,
+    /// livelet has a worker and catches all signals that can be caught. Otherwise it catches
+    /// SIGCHLD, the usual stop signals and `stops`. A SIGHUP that is ignored stays ignored, as
+    /// under nohup(1).
     ///
     /// # Errors
     /// Returns the error of socketpair(2), sigaction(2) or signalfd(2).
@@ -87,9 +88,9 @@ impl Signals {
         self.inherited
     }
 
-    /// Waits until at least one signal may have arrived, and returns the signals that have. The
-    /// kernel limits the number of queued real-time signals, and queues other signals once each
-    /// (signal(7)).
+    /// Waits until at least one signal may have arrived, and returns the signals that have arrived.
+    /// The list may be empty. It is never long: the kernel limits the number of queued real-time
+    /// signals, and queues other signals once each (signal(7)).
     pub(crate) async fn next(&mut self) -> Vec<Arrived> {
         let readable = match &self.source {
             SignalSource::Handled(delivery) => delivery.readable().await,
@@ -121,7 +122,8 @@ impl AsFd for Delivery {
     }
 }
 
-/// Reads up to four signals from the signalfd `signals`.
+/// Reads up to four signals from the signalfd(2) `signals`. Leaves out those that livelet itself
+/// has caused.
 fn read_from(signals: &OwnedFd) -> Vec<Arrived> {
     /// Size in bytes of `struct signalfd_siginfo`.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
