@@ -5,8 +5,8 @@ use std::io;
 
 use rustix::process::getpid;
 
-/// Maximum number of ancestors of a process among which livelet is looked for. A limit is needed
-/// because processes can make a chain of parents as long as they like.
+/// Maximum number of ancestors of a process that livelet examines to find itself among them. A
+/// limit is needed because processes can make a chain of parents as long as they like.
 const MAX_DEPTH: usize = 64;
 
 /// A process, as /proc shows it.
@@ -23,8 +23,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Returns `true` if `self` and `other` are the same process. Its parent and program may
-    /// differ.
+    /// Returns `true` if `self` and `other` are the same process. The process may have got another
+    /// parent or program in between.
     pub(crate) fn is_same(&self, other: &Process) -> bool {
         self.pid == other.pid && self.start == other.start
     }
@@ -78,7 +78,7 @@ fn shows_own_namespace() -> io::Result<bool> {
 }
 
 /// Returns `true` if the process `pid` is a descendant of livelet. Returns `None` if /proc does not
-/// show that.
+/// show the ancestors of the process.
 pub(crate) fn is_descendant(pid: i32) -> Option<bool> {
     if !shows_own_namespace().unwrap_or(false) {
         return None;
@@ -95,7 +95,7 @@ pub(crate) fn is_descendant(pid: i32) -> Option<bool> {
 }
 
 /// Returns `true` if the process `pid` is in livelet's own pid namespace. Returns `None` if /proc
-/// does not show it.
+/// does not show the namespace.
 pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
     if !shows_own_namespace().unwrap_or(false) {
         return None;
@@ -161,7 +161,8 @@ pub(crate) struct Dispositions {
     pub(crate) pending: u64,
 }
 
-/// Returns the sets of signals for the process `pid`. The sets are empty if /proc does not show it.
+/// Returns the sets of signals for the process `pid`. The sets are empty if /proc does not show the
+/// process.
 pub(crate) fn dispositions(pid: i32) -> Dispositions {
     let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
     let set = |name| signals(&status, name).unwrap_or_default();
@@ -172,14 +173,16 @@ pub(crate) fn dispositions(pid: i32) -> Dispositions {
     }
 }
 
-/// Returns the set of signals in the field `name` of `/proc/PID/status`. The lowest bit is signal
+/// Returns the set of signals in the field `name` of `status`, the content of `/proc/PID/status`.
+/// The lowest bit is signal
 /// 1. Returns `None` if the field is missing.
 fn signals(status: &[u8], name: &str) -> Option<u64> {
     u64::from_str_radix(field(status, name)?.trim_ascii(), 16).ok()
 }
 
-/// Returns the value of the field `name` in `/proc/PID/status`. A process can't forge a field: the
-/// kernel escapes line ends in the name of the process. Returns `None` if the field is missing.
+/// Returns the value of the field `name` in `status`, the content of `/proc/PID/status`. A process
+/// can't forge a field: the kernel escapes line ends in the name of the process. Returns `None` if
+/// the field is missing.
 fn field<'s>(status: &'s [u8], name: &str) -> Option<&'s str> {
     let mut lines = status.split(|&b| b == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;

@@ -8,7 +8,8 @@ use std::ptr::null;
 
 use rustix::process::getpid;
 
-/// Beginning of the variable that gets the pid of the process that calls [`Environment::enter`].
+/// Beginning of the entry for the variable LISTEN_PID. Its value is the pid of the process that
+/// calls [`Environment::enter`].
 const PID: &[u8] = b"LISTEN_PID=";
 /// Maximum length of a pid in bytes: 10 digits and the zero byte after them.
 const PID_LENGTH: usize = 11;
@@ -16,8 +17,8 @@ const PID_LENGTH: usize = 11;
 /// Environment variables in the form that execve(2) needs.
 #[derive(Debug)]
 pub(crate) struct Environment {
-    /// Variables, each as `NAME=VALUE` with a zero byte at its end. Their addresses must not
-    /// change.
+    /// Variables, each as `NAME=VALUE` with a zero byte at its end. They must not move in memory,
+    /// because `addresses` points to them.
     entries: Vec<Vec<u8>>,
     /// Addresses of `entries`, and a null pointer at the end.
     addresses: Vec<*const c_char>,

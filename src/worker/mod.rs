@@ -93,7 +93,7 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// How a child process ended: the exit code, or the number of the signal that killed it.
+/// End of a child process: its exit code, or the number of the signal that killed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
     Exited(u8),
@@ -119,20 +119,21 @@ impl fmt::Display for Ending {
     }
 }
 
-/// The running program of a check.
+/// A child process that runs the program of an `exec:` check.
 #[derive(Debug)]
 pub(crate) struct CheckProgram {
     pub(crate) pid: i32,
-    /// Channel over which the child reports why it could not execute the program. Complete once the
-    /// child has ended.
+    /// Channel over which the child process reports the error if it can't execute the program. The
+    /// report is complete once the child process has ended.
     pub(crate) report: Report,
     /// Reading end of the pipe for the program's standard output and error, in non-blocking mode.
     pub(crate) output: OwnedFd,
 }
 
-/// Starts the program of a check in its own process group, with `/dev/null` as its input. The
-/// caller learns of its end from [`Tree::reap`]. The child process searches for the program, so
-/// that a mount that hangs blocks only the child.
+/// Starts `command`, the program of an `exec:` check and its arguments, in its own process group,
+/// with the signal mask `mask` and with `/dev/null` as input. [`Tree::reap`] reports the program's
+/// end. The child process itself searches for the program, so that a mount that hangs blocks only
+/// the child.
 ///
 /// # Errors
 /// Returns the error of open(2), pipe(2), socketpair(2) or fork(2).
@@ -190,8 +191,9 @@ fn close_own(kept: RawFd) {
     }
 }
 
-/// Kills the process group of a check's program. If `runs` is `true`, the program is still running,
-/// and its descendants in other process groups are also killed.
+/// Kills the process group of the check program that was started with the pid `pid`. If `runs` is
+/// `true`, the program is still running, and its descendants in other process groups are also
+/// killed.
 pub(crate) fn kill_check(pid: i32, runs: bool) {
     let below = if runs {
         descendants_of(pid).unwrap_or_default()
@@ -205,8 +207,8 @@ pub(crate) fn kill_check(pid: i32, runs: bool) {
     }
 }
 
-/// Sends a signal with kill(2). `target` is a pid, a negative process group, 0 for livelet's own
-/// group, or -1 for all processes.
+/// Sends `signal` with kill(2). `target` is a pid, minus the id of a process group, 0 for livelet's
+/// own group, or -1 for all processes.
 ///
 /// # Errors
 /// Returns the error `SRCH` if no such process exists, and `PERM` if livelet may not send a signal
@@ -222,8 +224,8 @@ fn kill(target: i32, signal: i32) -> Result<(), Errno> {
     Err(Errno::from_io_error(&error).unwrap_or(Errno::INVAL))
 }
 
-/// Returns the process group of the process `pid`; 0 stands for livelet itself. Returns 0 if the
-/// group is in another pid namespace, and -1 if no such process exists.
+/// Returns the id of the process group of the process `pid`. A `pid` of 0 stands for livelet.
+/// Returns 0 if the group is in another pid namespace, and -1 if no such process exists.
 #[allow(unsafe_code, reason = "rustix takes a group for a number above 0")]
 fn group_of(pid: i32) -> i32 {
     // SAFETY: getpgid(2) takes a number.

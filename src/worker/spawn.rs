@@ -25,7 +25,7 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 /// Shell that runs an executable file of unknown format, as with execvp(3) and in shells.
 const SHELL: &CStr = c"/bin/sh";
 
-/// Returns the files that the name `program` may stand for. A name without a slash stands for one
+/// Returns the paths to try for the program name `program`. A name without a slash stands for one
 /// file in each directory of PATH.
 fn candidates(program: &[u8]) -> io::Result<Vec<CString>> {
     let mut candidates = Vec::new();
@@ -54,9 +54,10 @@ fn executable(path: &CStr) -> Result<(), Errno> {
 /// that the child allocates nothing.
 struct Program<'e> {
     candidates: Vec<CString>,
-    /// Addresses of the shell's name and of each word of the command, and a null pointer at the
-    /// end. The words are the arguments of the program. If the shell has to run the program's file,
-    /// the path of this file replaces the first word, and all addresses are the shell's arguments.
+    /// Addresses for execve(2): of the shell's path, of each word of the command, and a null
+    /// pointer at the end. The program gets the words as its arguments. If the shell has to run the
+    /// program's file, the file's path replaces the first word, and the shell gets all addresses as
+    /// its arguments.
     addresses: Vec<*const c_char>,
     /// Strings that `addresses` points to, from the second address on.
     _words: Vec<CString>,
@@ -85,7 +86,9 @@ impl<'e> Program<'e> {
         })
     }
 
-    /// Executes the file `file`. Returns the error if that fails, and does not return otherwise.
+    /// Executes the program's file, which has the index `file` among the paths to try. If the
+    /// kernel does not know the file's format, executes the shell instead. Returns only if this
+    /// fails, with the error.
     #[allow(unsafe_code, reason = "execve(2)")]
     fn execute(&mut self, Found(file): Found) -> Errno {
         let variables = self.environment.enter();
@@ -111,7 +114,7 @@ fn last_error() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
-/// Progress of a child process between fork(2) and the program, as the child reports it.
+/// Progress of a child process between fork(2) and execve(2), as the child reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChildProgress {
     /// State: the child has found its program, and waits for [`Report::go_on`].
@@ -124,7 +127,7 @@ pub(crate) enum ChildProgress {
 }
 
 /// livelet's end of the socket pair over which a child process reports its progress. The child's
-/// end closes when it executes its program (close-on-exec errno pipe). livelet's end is in
+/// end closes when the child executes its program (close-on-exec errno pipe). livelet's end is in
 /// non-blocking mode, because a child may hang and report nothing.
 #[derive(Debug)]
 pub(crate) struct Report(UnixStream);
@@ -146,8 +149,8 @@ impl Report {
         }
     }
 
-    /// Lets the child continue: it waits in [`Child::wait_to_go_on`], and then executes its
-    /// program.
+    /// Lets the child continue, which waits in [`Child::wait_to_go_on`]. The child then executes
+    /// its program.
     ///
     /// # Errors
     /// Returns the error of write(2), unless the child has ended. In that case [`Report::progress`]
@@ -166,18 +169,19 @@ impl AsFd for Report {
     }
 }
 
-/// Index of the file that [`Child::find`] has found among the candidates.
+/// Index of the program's file that [`Child::find`] has found, in the list of paths to try.
 pub(crate) struct Found(usize);
 
 /// A child process between fork(2) and execve(2).
 pub(crate) struct Child<'e> {
     program: Program<'e>,
-    /// Child's end of the socket pair, whose other end the parent process reads.
+    /// Child's end of the socket pair over which the child reports its progress to livelet.
     parent: UnixStream,
 }
 
 impl Child<'_> {
-    /// Returns the descriptor over which the child reports. It must stay open until execve(2).
+    /// Returns the descriptor over which the child reports its progress. The descriptor must stay
+    /// open until execve(2).
     pub(crate) fn report(&self) -> RawFd {
         self.parent.as_raw_fd()
     }
@@ -198,7 +202,8 @@ impl Child<'_> {
         Err(cause)
     }
 
-    /// Reports that the child has found its program, and waits for [`Report::go_on`].
+    /// Reports that the child has found its program, and waits until livelet calls
+    /// [`Report::go_on`].
     ///
     /// # Errors
     /// Returns an error if livelet has ended.
@@ -215,8 +220,10 @@ impl Child<'_> {
         let _ = write(&self.parent, &number.to_ne_bytes());
     }
 
-    /// Prepares the child, executes the program and never returns. Reports the error and exits if a
-    /// step fails. Must be called in the child process.
+    /// Prepares the child, executes the program and never returns. Calls `prepare`, which returns
+    /// the program's file, and then sets the signal mask `mask`. Reports the error and exits if a
+    /// step fails. Must be called in the child process. `report` is the child's copy of livelet's
+    /// end of the socket pair.
     #[allow(unsafe_code, reason = "_exit(2)")]
     fn run(
         &mut self,
@@ -248,8 +255,9 @@ impl Child<'_> {
     }
 
     /// Returns `true` if livelet died before the child asked for its parent-death signal, which
-    /// would then never come. Checks whether livelet's end of the socket pair is closed. getppid(2)
-    /// can't tell: in a new pid namespace (`unshare -p` without a fork) it always returns 0.
+    /// would then never come. Closes `report`, the child's copy of livelet's end of the socket
+    /// pair, and checks if livelet still has that end open. getppid(2) can't tell: in a new pid
+    /// namespace (`unshare -p` without a fork) it always returns 0.
     #[allow(unsafe_code, reason = "close(2)")]
     fn parent_has_died(&self, report: &Report) -> bool {
         // SAFETY: the descriptor is the child's own copy, which is neither used nor dropped in the
@@ -264,10 +272,10 @@ impl Child<'_> {
     }
 }
 
-/// Starts a child process that executes a program as the leader of its own process group, with
-/// default signal dispositions and the signal mask `mask`. The child dies when livelet does
-/// (PR_SET_PDEATHSIG, prctl(2)). The returned [`Report`] tells if the child can't execute the
-/// program.
+/// Starts a child process that executes `command`, a program and its arguments, with the variables
+/// in `environment`. The child leads its own process group and has default signal dispositions and
+/// the signal mask `mask`. The child dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). Returns
+/// the child's pid, and the [`Report`] that tells if the child can't execute the program.
 ///
 /// The child calls `prepare` while all signals are blocked. `prepare` may only do what
 /// signal-safety(7) allows. It must return the result of [`Child::find`].

@@ -25,7 +25,8 @@ pub(super) fn set_foreground(group: Pid) {
     let _ = tcsetpgrp(stdin(), group);
 }
 
-/// Terminal that livelet has passed to a worker. Worker and livelet each lead a process group.
+/// Terminal that livelet has passed to the worker. The worker and livelet each lead a process group
+/// of their own.
 #[derive(Debug)]
 pub(super) struct Terminal {
     pub(super) worker: Pid,
@@ -33,9 +34,9 @@ pub(super) struct Terminal {
 
 impl Terminal {
     /// Stops livelet after the worker was stopped, usually by Ctrl-Z. The shell that started
-    /// livelet shows its prompt only when livelet stops as well. If no such shell exists, continues
-    /// the worker instead, because no other process could. Does nothing if the worker is in the
-    /// background.
+    /// livelet shows its prompt only when livelet stops as well. If livelet is PID 1 or leads its
+    /// session, no such shell exists. In this case livelet continues the worker instead of
+    /// stopping, because no other process could. Does nothing if the worker is in the background.
     pub(super) fn follow_stop(&self) {
         if !is_foreground(self.worker) {
             return;
@@ -49,7 +50,8 @@ impl Terminal {
         };
     }
 
-    /// Passes the terminal to the worker again if `fg` has put livelet in the foreground.
+    /// Passes the terminal to the worker again if the shell's `fg` has put livelet in the
+    /// foreground.
     pub(super) fn give(&self) {
         if is_foreground(getpid()) {
             set_foreground(self.worker);

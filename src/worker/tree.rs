@@ -30,27 +30,29 @@ use crate::signal::{self, Mask};
 /// children that end at once do not delay other work.
 const REAPED_AT_ONCE: usize = 64;
 
-/// The processes below livelet, and what livelet knows about them.
+/// The descendants of livelet, and what livelet knows about them.
 #[derive(Debug)]
 pub(crate) struct Tree {
     /// The worker. `None` before its start and after its end.
     worker: Option<Worker>,
-    /// `true` if signals go to all processes in the worker's process group.
+    /// `true` if signals go to all processes in the worker's process group, and not to the worker
+    /// alone.
     signals_group: bool,
-    /// `true` if livelet had children before its exec.
+    /// `true` if the process had children already when it executed livelet.
     pub(crate) has_earlier: bool,
-    /// Pids of children that livelet had before its exec, and of their descendants. They do not
-    /// belong to the worker and get no signal.
+    /// Pids of the children that the process had already when it executed livelet, and of their
+    /// descendants. These processes do not belong to the worker and get no signal.
     earlier: Vec<i32>,
-    /// Processes that have been sent a stop signal.
+    /// Processes to which livelet has sent a stop signal.
     asked: Vec<Process>,
-    /// Processes of which /proc has shown that they catch signals.
+    /// Descendants of livelet, each with the signals that /proc has shown it to catch.
     catchers: Vec<Catcher>,
-    /// `true` if the sender of the stop signal may have sent it to every process of the tree.
+    /// `true` if the sender of the stop signal may be a watcher that signals every process of the
+    /// tree, so that livelet must not send the signal twice.
     has_watcher: bool,
     /// `true` once livelet has sent KILL.
     has_killed: bool,
-    /// Signal whose failed sending was logged last. `None` if no sending has failed.
+    /// Last signal of which livelet has logged that it could not be sent. `None` if there is none.
     refused: Cell<Option<i32>>,
 }
 
@@ -74,10 +76,10 @@ pub(crate) struct Ended {
     pub(crate) ending: Ending,
 }
 
-/// Result of [`Tree::reap`]: the children that have ended, and facts about the others.
+/// Result of [`Tree::reap`]: the children that have ended, and facts about the remaining children.
 #[derive(Debug, Default)]
 pub(crate) struct Reaped {
-    /// The worker. `None` if it has not ended.
+    /// End of the worker. `None` if the worker was not among the children that have ended.
     pub(crate) worker: Option<Ended>,
     /// Children other than the worker that have ended.
     pub(crate) others: Vec<Ended>,
@@ -90,8 +92,9 @@ pub(crate) struct Reaped {
 }
 
 impl Tree {
-    /// Returns a tree without a worker. Records children that livelet had before its exec: a script
-    /// with `exec > >(tee log); exec livelet ...` leaves one.
+    /// Returns a tree without a worker. Records children that the process had already when it
+    /// executed livelet: a script with `exec > >(tee log); exec livelet ...` leaves one. If
+    /// `signals_group` is `true`, signals will go to the worker's process group.
     pub(crate) fn new(signals_group: bool) -> Tree {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let has_earlier = waitid(WaitId::All, options).is_ok();
@@ -114,10 +117,10 @@ impl Tree {
         }
     }
 
-    /// Starts the child process that becomes the worker, in its own process group and with the
-    /// signal mask `mask`. The child searches for its program, then waits for [`Report::go_on`].
-    /// The group gets the terminal if livelet may pass it on. The worker inherits `sockets`, and
-    /// `variables` are added to its environment.
+    /// Starts the child process that becomes the worker and executes `command`, in its own process
+    /// group and with the signal mask `mask`. The child searches for its program, then waits for
+    /// [`Report::go_on`]. The group gets the terminal if livelet may pass it on. The worker
+    /// inherits `sockets`, and `variables` are added to its environment.
     ///
     /// # Errors
     /// Returns an error if the system refuses a process or a descriptor.
@@ -220,27 +223,27 @@ impl Tree {
         }
     }
 
-    /// Returns `true` if livelet had all its remaining children before its exec. After KILL,
-    /// also returns `true` if /proc can't be read, unless livelet is PID 1.
+    /// Returns `true` if all remaining children are from before the process executed livelet. After
+    /// KILL, also returns `true` if /proc can't be read, unless livelet is PID 1.
     fn only_earlier_are_left(&self) -> bool {
         if !self.has_earlier && !self.has_killed {
             return false;
         }
         match self.descendants() {
             Ok(left) => left.is_empty(),
-            // Such children can't be found, nor killed: a wait for them would have no end.
+            // Without /proc, children can't be found or killed: the wait for them could be endless.
             Err(_) => self.has_killed && !getpid().is_init(),
         }
     }
 
-    /// Returns the descendants of livelet, except those from before its exec.
+    /// Returns the descendants of livelet, except those from before the process executed livelet.
     fn descendants(&self) -> io::Result<Vec<Process>> {
         let mut all = descendants()?;
         all.retain(|process| !self.earlier.contains(&process.pid));
         Ok(all)
     }
 
-    /// Records the signals that each process in the tree catches now.
+    /// Records which signals each descendant of livelet catches now.
     pub(crate) fn note_catchers(&mut self) {
         for process in self.descendants().unwrap_or_default() {
             let caught = dispositions(process.pid).caught;
@@ -255,8 +258,9 @@ impl Tree {
         }
     }
 
-    /// Records whether the sender of `signal` may have sent it to every process of the tree.
-    /// Returns `true` if a process is known to catch the signal. Otherwise a second signal would do
+    /// Prepares for the forwarding of a stop signal as `signal`. The sender may have sent the
+    /// signal to every process of the tree, so that the worker could get it twice. Records and
+    /// returns `true` if a process is known to catch `signal`. Otherwise a second signal would do
     /// no harm.
     pub(crate) fn expect_watcher(&mut self, signal: i32) -> bool {
         let mut catchers = self.catchers.iter();
@@ -264,9 +268,9 @@ impl Tree {
         self.has_watcher
     }
 
-    /// Returns `true` if the process `pid` has had `signal` from another process, such as a watcher
-    /// or a parent that forwards it. In that case the signal is pending, or a handler that runs
-    /// only once is gone.
+    /// Returns `true` if /proc shows that the process `pid` has had `signal` from another process,
+    /// such as a watcher or a parent that forwards it. The signal is then pending, or a handler
+    /// that runs only once is gone.
     fn has_had(&self, pid: i32, signal: i32) -> bool {
         let now = dispositions(pid);
         // Handlers also disappear with execve(2), and before it if a shell starts the process with
@@ -285,10 +289,11 @@ impl Tree {
     }
 
     /// Sends `signal`, which begins the stop of the worker, to the worker or to its process group.
-    /// Sends nothing if the worker has had the signal from a watcher.
+    /// Sends nothing if signals go to the worker alone and the worker has already had the signal
+    /// from a watcher.
     pub(crate) fn stop(&mut self, signal: i32) {
         if !self.has_watcher {
-            // Handlers of an earlier time do not matter for this stop.
+            // Without a watcher, the handlers that were noted earlier do not matter for this stop.
             self.catchers.clear();
         }
         self.note_catchers();
@@ -313,7 +318,8 @@ impl Tree {
         self.forward(signal);
     }
 
-    /// Sends `signal` to the worker, or to its process group.
+    /// Sends `signal` to the worker, or to its process group if signals go to the group. CONT
+    /// always goes to the group.
     pub(crate) fn forward(&self, signal: i32) {
         let Some(worker) = &self.worker else { return };
         let pid = worker.pid.as_raw_pid();
@@ -330,7 +336,8 @@ impl Tree {
         }
     }
 
-    /// Sends `signal` to the orphans that have not had a stop signal.
+    /// Sends `signal` to each orphan that has had no stop signal yet. An orphan is a descendant of
+    /// the worker that has outlived its own parent and is now livelet's child.
     pub(crate) fn stop_leftovers(&mut self, signal: i32) {
         match self.descendants() {
             Ok(left) => {
@@ -350,9 +357,10 @@ impl Tree {
         self.asked.iter().any(|asked| asked.is_same(process))
     }
 
-    /// Sends the orphan `pid` a stop signal, unless it has had one. If the signal is INT or QUIT
-    /// and the orphan ignores it, also sends TERM. A shell makes processes after `&` ignore both,
-    /// so that Ctrl-C and Ctrl-\ do not affect them (POSIX, 2.12).
+    /// Sends the stop signal `signal` to the process `pid`, which its parent has left behind,
+    /// unless the process has had the signal. If the signal is INT or QUIT and the process ignores
+    /// it, also sends TERM. A shell makes processes after `&` ignore both, so that Ctrl-C and
+    /// Ctrl-\ do not affect them (POSIX, 2.12).
     fn stop_leftover(&self, pid: i32, signal: i32) {
         if self.has_had(pid, signal) {
             return;
@@ -365,7 +373,8 @@ impl Tree {
         }
     }
 
-    /// Sends `signal` to all orphans.
+    /// Sends `signal` to each orphan: each descendant of the worker that has outlived its own
+    /// parent and is now livelet's child.
     pub(crate) fn forward_to_leftovers(&self, signal: i32) {
         match self.descendants() {
             Ok(left) => {
@@ -379,7 +388,7 @@ impl Tree {
         }
     }
 
-    /// Kills the worker and all its descendants. Processes that are forked meanwhile are killed in
+    /// Kills the worker and all its descendants. Processes that are forked meanwhile are killed by
     /// the next call.
     pub(crate) fn kill(&mut self) {
         let is_first = !self.has_killed;
@@ -405,8 +414,9 @@ impl Tree {
         }
     }
 
-    /// Handles a signal for processes that /proc does not show. If livelet is PID 1, sends the
-    /// signal to all other processes of the pid namespace. Otherwise sends nothing, and logs that.
+    /// Handles the case that `signal` is for processes that /proc does not show, because of the
+    /// error `cause`. If livelet is PID 1, sends the signal to all other processes of the pid
+    /// namespace. Otherwise sends nothing, and logs that.
     fn signal_unseen(&self, signal: i32, cause: &io::Error) {
         if getpid().is_init() {
             let _ = kill(-1, signal);
@@ -419,8 +429,9 @@ impl Tree {
         }
     }
 
-    /// Logs that `signal` could not be sent to the process `pid`. Logs nothing if `outcome` is
-    /// `Ok`, if the process has ended, or if the last failure was of the same signal.
+    /// Logs that `signal` could not be sent to the process `pid`, if `outcome`, the result of
+    /// kill(2), is an error. Logs nothing if the process has ended, or if the last failure was of
+    /// the same signal.
     fn report(&self, pid: i32, signal: i32, outcome: Result<(), Errno>) {
         let Err(cause) = outcome else { return };
         // A process that has ended needs no signal.
@@ -441,7 +452,7 @@ impl Tree {
     }
 }
 
-/// Returns the bit of a signal in a set of signals from /proc/PID/status.
+/// Returns the bit that stands for `signal` in a set of signals from /proc/PID/status.
 fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
