@@ -16,12 +16,13 @@ use super::message::{self, Message};
 use crate::peer::Peer;
 use crate::runtime::Source;
 
-/// Maximum number of peers that the kernel queues for the holder to accept. Large enough for
-/// several processes that restart at once. A flood of strangers would fill any queue.
+/// Maximum number of connections at a rendezvous that the kernel queues for livelet to accept.
+/// Large enough for several livelets that restart at once. A flood of connections from other
+/// programs would fill any queue.
 const BACKLOG: i32 = 128;
 
-/// Number of the option that makes a socket refuse descriptors (Linux 6.16). The C libraries do not
-/// define it yet.
+/// Number of the socket option that decides if a unix socket accepts descriptors (SCM_RIGHTS),
+/// since Linux 6.16. The C libraries do not define the option yet.
 const SO_PASSRIGHTS: i32 = 83;
 
 fn socket() -> io::Result<OwnedFd> {
@@ -30,23 +31,27 @@ fn socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Returns the abstract name (unix(7)) of the rendezvous for a listening address.
+/// Returns the abstract name (unix(7)) of the rendezvous for the listening address `address`. The
+/// rendezvous is the unix socket where other livelets ask for the listening socket.
 fn name(address: SocketAddr) -> io::Result<SocketAddrUnix> {
     let name = format!("livelet/{address}");
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
 
-/// Socket to which the successors for one listening address connect.
+/// Unix socket to which other livelets connect in order to take over the listening socket of one
+/// address.
 #[derive(Debug)]
 pub(super) struct Rendezvous {
     socket: Source<OwnedFd>,
-    /// `true` if the kernel can't refuse descriptors (before Linux 6.16). The queue of a channel
-    /// may then hold descriptors that a peer has sent.
+    /// `true` if peers can send descriptors (SCM_RIGHTS), because the kernel can't refuse
+    /// descriptors before Linux 6.16. An accepted connection may then have unread descriptors in
+    /// its queue.
     pub(super) takes_descriptors: bool,
 }
 
 impl Rendezvous {
-    /// Binds the rendezvous for a listening address, and listens on it.
+    /// Creates the rendezvous for the listening address `address`: binds its unix socket and
+    /// listens on it.
     ///
     /// # Errors
     /// Returns the error of socket(2), bind(2) or listen(2).
@@ -62,7 +67,7 @@ impl Rendezvous {
         })
     }
 
-    /// Waits until a peer may have connected. Lets other tasks run at least once.
+    /// Waits until a peer may have connected to the rendezvous. Lets other tasks run at least once.
     ///
     /// # Errors
     /// Returns the error of epoll_ctl(2).
@@ -70,10 +75,11 @@ impl Rendezvous {
         self.socket.readable().await
     }
 
-    /// Accepts the next peer, and returns the channel by which the two sides exchange messages.
+    /// Accepts the next connection to the rendezvous, and returns the channel by which livelet and
+    /// its peer exchange messages.
     ///
     /// # Errors
-    /// Returns the error of accept4(2). Its kind is `WouldBlock` if no peer has connected.
+    /// Returns the error of accept4(2). Its kind is `WouldBlock` if no connection is queued.
     pub(super) fn accept(&self) -> io::Result<Channel> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         Ok(Channel::new(accept_with(self.socket.get_ref(), flags)?))
@@ -92,12 +98,13 @@ pub(super) struct Received {
     pub(super) descriptor: Option<OwnedFd>,
 }
 
-/// One end of the unix socket connection between a holder and a successor.
+/// livelet's end of a unix socket connection to another livelet, over which a listening socket is
+/// handed over.
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: Source<OwnedFd>,
-    /// Process at the other end, as of the time when it connected or listened. `None` if the kernel
-    /// does not report it.
+    /// Process at the other end, as of the time when it connected or began to listen. `None` if the
+    /// kernel does not report the process.
     peer: Option<Peer>,
 }
 
@@ -109,11 +116,12 @@ impl Channel {
         }
     }
 
-    /// Connects to the rendezvous for a listening address.
+    /// Connects to the rendezvous for the listening address `address`, the unix socket of the
+    /// livelet that listens on this address.
     ///
     /// # Errors
-    /// Returns the error of socket(2) or connect(2). Its kind is `WouldBlock` if the backlog is
-    /// full.
+    /// Returns the error of socket(2) or connect(2). Its kind is `WouldBlock` if too many
+    /// connections are queued at the rendezvous.
     pub(super) fn connect(address: SocketAddr) -> io::Result<Channel> {
         let socket = socket()?;
         connect(&socket, &name(address)?)?;
@@ -127,8 +135,8 @@ impl Channel {
         self.peer.is_some_and(is_trusted)
     }
 
-    /// Returns `true` if the kernel reports `pid`, which the peer has sent, as the peer's pid. The
-    /// two differ if the peer is in another pid namespace.
+    /// Returns `true` if the kernel reports the same pid of the peer as `pid`, which the peer has
+    /// sent in a message. The two differ if the peer is in another pid namespace.
     pub(super) fn confirms(&self, pid: i32) -> bool {
         self.peer.is_some_and(|peer| peer.pid == pid)
     }
@@ -138,8 +146,8 @@ impl Channel {
         self.socket.into_inner()
     }
 
-    /// Sends a message, with a descriptor if there is one. Never waits: a full queue is an error,
-    /// because a peer that follows the protocol does not cause it.
+    /// Sends `message` to the peer, together with `descriptor` if that is `Some`. Never waits: a
+    /// full queue is an error, because a peer that follows the protocol does not fill the queue.
     ///
     /// # Errors
     /// Returns the error of sendmsg(2).
@@ -161,13 +169,14 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for the next message. Returns `None` if the channel is closed or the bytes are not a
-    /// message.
+    /// Waits for the next message from the peer. Returns `None` if the channel is closed or the
+    /// bytes are not a message.
     pub(super) async fn receive(&self) -> Option<Received> {
         self.socket.read_with(receive).await.ok().flatten()
     }
 
-    /// Returns a message that has already arrived. Returns `None` if there is none.
+    /// Returns the next message if it has already arrived. Returns `None` if no message has arrived
+    /// or the bytes are not a message.
     pub(super) fn received(&self) -> Option<Received> {
         // The first call may report that the peer has closed before it returns what the peer had
         // sent.
@@ -175,8 +184,8 @@ impl Channel {
         receive(socket).or_else(|_| receive(socket)).ok().flatten()
     }
 
-    /// Shuts down the receiving side of the socket, so that the peer can't send anything from then
-    /// on.
+    /// Shuts down the receiving side of the channel. From then on the peer can't send, and what it
+    /// has sent before can still be received.
     pub(super) fn stop_receiving(&self) {
         // This fails only if the peer has gone.
         let _ = shutdown(self.socket.get_ref(), Shutdown::Read);
@@ -226,8 +235,8 @@ fn refuse_descriptors(socket: &OwnedFd) -> bool {
     outcome == 0
 }
 
-/// Returns the process at the other end, as of the time when it connected or listened. Returns
-/// `None` if the kernel does not report it.
+/// Returns the process at the other end of the unix socket `socket`, as of the time when it
+/// connected or began to listen. Returns `None` if the kernel does not report the process.
 #[allow(unsafe_code, reason = "rustix can't represent pid 0")]
 #[allow(
     clippy::cast_possible_truncation,

@@ -19,22 +19,25 @@ use crate::close::Closer;
 use crate::log;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Maximum number of peers that are in conversation with the holder at the same time.
+/// Maximum number of other livelets that exchange messages with livelet about its listening sockets
+/// at the same time.
 const PEERS: usize = 8;
-/// Maximum number of peers that are accepted before other tasks run. A limit is needed so that a
-/// flood of peers does not delay other work.
+/// Maximum number of connections at a rendezvous that are accepted before other tasks run. A limit
+/// is needed so that a flood of connections does not delay other work.
 const ACCEPTED: usize = 16;
-/// Time for which livelet accepts no peer after an error of accept4(2).
+/// Time for which livelet accepts no connection at a rendezvous after an error of accept4(2) or
+/// epoll_ctl(2).
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Number of tries to bind the rendezvous at short intervals. The kernel may keep the name of a
-/// predecessor for a moment.
+/// Number of tries to bind a rendezvous at short intervals. After a handover its name may stay in
+/// use for a moment, until the socket of the previous livelet is closed.
 const QUICK_TRIES: u32 = 50;
-/// Time between two tries to bind the rendezvous, for the first [`QUICK_TRIES`].
+/// Time between two tries to bind a rendezvous, for the first [`QUICK_TRIES`] tries.
 const QUICK_RETRY: Duration = Duration::from_millis(10);
-/// Time between two later tries to bind the rendezvous, whose name another process then has.
+/// Time between two tries to bind a rendezvous, after the first [`QUICK_TRIES`] tries. By then
+/// another process probably has the name.
 const SLOW_RETRY: Duration = Duration::from_secs(5);
 
-/// A listening socket that a successor may take.
+/// A listening socket that another livelet, the successor, may take over.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: Source<TcpListener>,
@@ -46,7 +49,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Creates a listener without a rendezvous, so that no successor can ask for its socket.
+    /// Creates a listener for `socket`, without a rendezvous: no successor can ask for the socket
+    /// yet.
     ///
     /// # Errors
     /// Returns the error of getsockname(2).
@@ -84,14 +88,15 @@ enum Reply {
     Silence,
 }
 
-/// Lets successors that ask for the listening sockets of livelet have them.
+/// The side of livelet that hands its listening sockets over to other livelets, the successors,
+/// when they ask.
 #[derive(Debug)]
 pub(crate) struct Holder {
     executor: Rc<LocalExecutor<'static>>,
     closer: Rc<Closer>,
     since: Instant,
     is_stopping: Cell<bool>,
-    /// Number of peers that are in conversation with the holder.
+    /// Number of successors that are exchanging messages with livelet.
     peers: Cell<usize>,
     has_handed_over: Cell<bool>,
     /// Sockets that successors have taken and [`Holder::taken`] has not returned yet.
@@ -101,7 +106,7 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// Creates a holder without sockets.
+    /// Creates a holder that has no sockets yet. Its tasks run on `executor`.
     pub(crate) fn new(executor: Rc<LocalExecutor<'static>>) -> Rc<Holder> {
         Rc::new(Holder {
             closer: Closer::new(Rc::clone(&executor)),
@@ -115,13 +120,14 @@ impl Holder {
         })
     }
 
-    /// Returns the closer, which closes channels of strangers on another thread.
+    /// Returns the closer. On another thread it closes connections to peers that are not trusted.
     pub(crate) fn closer(&self) -> &Rc<Closer> {
         &self.closer
     }
 
-    /// Starts a task that replies to successors that ask for the socket of `listener`. If there is
-    /// a `predecessor`, the task first waits until it has released the rendezvous.
+    /// Starts a task that replies to successors that ask for the socket of `listener`. If livelet
+    /// has taken this socket over from `predecessor`, the task first waits until the predecessor
+    /// has released the rendezvous, to which successors connect.
     pub(crate) fn answer_for(
         self: &Rc<Holder>,
         listener: &Rc<Listener>,
@@ -159,8 +165,7 @@ impl Holder {
         }
     }
 
-    /// Returns `true` if a peer is in conversation with the holder, or a successor has taken a
-    /// socket.
+    /// Returns `true` if a successor is exchanging messages with livelet, or has taken a socket.
     pub(crate) fn has_successor(&self) -> bool {
         self.peers.get() > 0 || self.has_handed_over.get()
     }
@@ -171,14 +176,14 @@ impl Holder {
         self.taken.take()
     }
 
-    /// Waits until no peer is in conversation with the holder. After the beginning of a stop this
-    /// takes at most [`REPLY_LIMIT`] for each peer.
+    /// Waits until no successor is exchanging messages with livelet. After the beginning of a stop
+    /// this takes at most [`REPLY_LIMIT`] for each successor.
     pub(crate) async fn alone(&self) {
         self.state.until(|| self.peers.get() == 0).await;
     }
 
-    /// Tries to bind the rendezvous until that succeeds. Returns `None` if the listener has been
-    /// dropped.
+    /// Tries to bind the rendezvous, to which successors of `listener` connect, until that
+    /// succeeds. Returns `None` if `listener` has been dropped.
     async fn bind_rendezvous(&self, listener: &Weak<Listener>) -> Option<Rendezvous> {
         let mut tries = 0;
         loop {
@@ -214,8 +219,8 @@ impl Holder {
         }
     }
 
-    /// Accepts peers at the rendezvous until a successor has taken the socket or livelet has closed
-    /// it.
+    /// Accepts connections at `rendezvous` until a successor has taken the socket of `listener` or
+    /// livelet has dropped `listener`.
     async fn accept_peers(self: &Rc<Holder>, listener: &Weak<Listener>, rendezvous: &Rendezvous) {
         let is_over = || {
             let listener = listener.upgrade();
@@ -248,10 +253,10 @@ impl Holder {
         }
     }
 
-    /// Begins a conversation with a peer, unless it is a stranger or [`PEERS`] others are in
-    /// conversation. A stranger gets no message and does not count, because any process of the
-    /// network namespace can connect to an abstract name. `may_hold` is `true` if the channel may
-    /// hold descriptors.
+    /// Begins to exchange messages with the peer of `channel`, unless [`PEERS`] others are doing so
+    /// or the peer is not trusted. A peer that is not trusted gets no message and does not count,
+    /// because any process of the network namespace can connect to an abstract name. If `may_hold`
+    /// is `true`, its channel may have unread descriptors and is closed on another thread.
     fn accept(self: &Rc<Holder>, listener: &Weak<Listener>, channel: Channel, may_hold: bool) {
         if !channel.is_trusted() {
             log::detail(format_args!(
@@ -268,8 +273,8 @@ impl Holder {
         }
     }
 
-    /// Closes the rendezvous. The [`Closer`] closes it on another thread if its queue may hold
-    /// descriptors that strangers have sent.
+    /// Closes the rendezvous of `listener`. If its queue may have descriptors that other programs
+    /// have sent, the [`Closer`] closes it on another thread.
     fn close_rendezvous(&self, listener: &Weak<Listener>, rendezvous: Rendezvous) {
         if rendezvous.takes_descriptors {
             self.closer.close(vec![rendezvous.into_socket()]);
@@ -282,8 +287,8 @@ impl Holder {
         self.state.changed();
     }
 
-    /// Talks to a peer until the peer has taken the socket, has been refused or has closed the
-    /// channel.
+    /// Exchanges messages with the peer of `channel` until the peer has taken the socket of
+    /// `listener`, has been refused or has closed the channel.
     async fn converse(&self, listener: &Weak<Listener>, channel: &Channel) {
         let Reply::Message(Message::Ask { pid, takeover }) = reply(channel).await else {
             return log::detail(format_args!("handover: peer sent no valid request"));
@@ -298,7 +303,8 @@ impl Holder {
             let listener = listener.upgrade();
             listener.is_none_or(|listener| !listener.is_offered.get())
         };
-        // An earlier peer's offer is decided first: the holder of a taken socket is not `Healthy`.
+        // An offer to an earlier peer is decided first. If that peer takes the socket, this peer
+        // must not get the reply `Healthy`.
         self.state.until(is_free).await;
         let is_taken = listener
             .upgrade()
@@ -342,8 +348,9 @@ impl Holder {
         channel.send(healthy, None)
     }
 
-    /// Offers the socket to a peer. Returns `true` if the peer has taken it. The peer's message is
-    /// the commit point (see [`crate::handover`]).
+    /// Offers the socket of `listener` to the peer of `channel`, and waits for the reply. Returns
+    /// `true` if the peer has taken the socket: its message is the commit point (see
+    /// [`crate::handover`]).
     async fn is_taken_by(&self, channel: &Channel, listener: &Listener) -> bool {
         let pid = getpid().as_raw_pid();
         let socket = listener.socket.get_ref().as_fd();
@@ -368,7 +375,7 @@ impl Holder {
     }
 }
 
-/// Waits for the next message from a peer, for at most [`REPLY_LIMIT`].
+/// Waits for the next message from the peer of `channel`, for at most [`REPLY_LIMIT`].
 async fn reply(channel: &Channel) -> Reply {
     let message = async {
         match channel.receive().await {
@@ -383,7 +390,7 @@ async fn reply(channel: &Channel) -> Reply {
     or(message, silence).await
 }
 
-/// Guard that counts a conversation in [`Holder`] until it is dropped.
+/// Guard that counts one successor in the field `peers` of [`Holder`] until the guard is dropped.
 #[derive(Debug)]
 struct Conversing(Rc<Holder>);
 

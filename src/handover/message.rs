@@ -8,35 +8,37 @@ use std::fmt;
 
 /// Version of the protocol that this livelet sends in its messages.
 pub const VERSION: u32 = 1;
-/// Maximum length of a message in bytes.
+/// Maximum length, in bytes, of a message between two livelets.
 pub const MAX: usize = 512;
 
-/// A message between a holder and a successor. `pid` is the sender's pid in its own pid namespace.
-/// If the kernel reports another pid, the sender is in another pid namespace.
+/// A message between the livelet that has a listening socket (the holder) and the livelet that
+/// wants it (the successor). `pid` is the sender's pid in its own pid namespace. If the kernel
+/// reports another pid, the sender is in another pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// The successor asks for the socket.
+    /// Request: the sender asks another livelet for its listening socket.
     Ask {
-        /// Pid of the successor.
+        /// Pid of the sender.
         pid: i32,
-        /// `true` if the successor also wants to replace a healthy holder.
+        /// `true` if the receiver must hand its socket over and stop even if it is healthy.
         takeover: bool,
     },
-    /// The holder is healthy and keeps the socket for now.
+    /// Reply to a request: the sender is healthy and keeps its listening socket for now.
     Healthy {
-        /// Pid of the holder.
+        /// Pid of the sender.
         pid: i32,
-        /// Seconds since the holder began to serve.
+        /// Seconds since the sender began to serve.
         seconds: u64,
     },
-    /// The holder offers the socket, which comes with this message.
+    /// Reply to a request: the sender offers its listening socket, whose descriptor comes with this
+    /// message.
     Offer {
-        /// Pid of the holder.
+        /// Pid of the sender.
         pid: i32,
     },
-    /// The successor has taken the socket.
+    /// Reply to an offer: the sender accepts the offer and owns the listening socket from now on.
     Taken,
-    /// The holder withdraws its offer.
+    /// End of an offer: the sender withdraws its offer, which has not been accepted in time.
     Withdrawn,
 }
 
@@ -55,7 +57,8 @@ impl fmt::Display for Message {
     }
 }
 
-/// Parses a message of any version. Returns `None` if the message is malformed or its word is
+/// Parses a message of the form `livelet VERSION WORD KEY=VALUE...`. VERSION may be any number from
+/// 1 on, and unknown keys are ignored. Returns `None` if the message is malformed or WORD is
 /// unknown.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<Message> {

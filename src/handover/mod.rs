@@ -50,5 +50,6 @@ pub(crate) use successor::{
     Contact, Conversation, Livelet, Offer, Predecessor, Reply, TakenOver, ask,
 };
 
-/// Maximum time for which each side waits for a message that the other side must send.
+/// Maximum time for which one livelet in a handover waits for a message that the other livelet must
+/// send.
 pub(crate) const REPLY_LIMIT: Duration = Duration::from_millis(500);

@@ -13,37 +13,41 @@ use super::channel::{Channel, Received};
 use super::message::Message;
 use crate::close::Closer;
 
-/// Result of an attempt to ask the holder of an address.
+/// Result of an attempt to ask the livelet that listens on an address for its listening socket.
 #[derive(Debug)]
 pub(crate) enum Contact {
-    /// No process can be asked: none listens at the rendezvous, or its queue is full.
+    /// No process can be asked: none listens on the unix socket for such requests (the rendezvous),
+    /// its queue is full, or it has closed the connection.
     Absent,
-    /// A process that is not trusted listens at the rendezvous, or too many descriptors wait to be
-    /// closed. No message was sent.
+    /// No message was sent, because a process that is not trusted listens at the rendezvous. Also
+    /// the result while livelet must close too many connections to such processes.
     Stranger,
-    /// A livelet listens at the rendezvous, and has been asked for the socket.
+    /// A livelet listens at the rendezvous. It has been asked for its listening socket, and its
+    /// replies can be read from the conversation.
     Asked(Conversation),
 }
 
-/// An exchange of messages with the livelet that listens on `address`.
+/// An exchange of messages in which livelet asks another livelet for the listening socket of
+/// `address`.
 #[derive(Debug)]
 pub(crate) struct Conversation {
     channel: Channel,
     address: SocketAddr,
 }
 
-/// Reply from the holder.
+/// Reply from the holder, the livelet that has been asked for its listening socket.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// The holder keeps the socket for now. The successor may wait in line for it.
+    /// The holder is healthy and keeps the socket for now. The livelet that asks may wait for a
+    /// later offer.
     Healthy(Livelet),
     /// The holder offers its listening socket.
     Offered(OfferedSocket),
-    /// The holder has closed the channel, or does not follow the protocol.
+    /// The holder has closed the connection, or does not follow the protocol.
     Refused,
 }
 
-/// A livelet that holds a socket, as it describes itself.
+/// Description of a livelet that has a listening socket, from a message of that livelet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Livelet {
     pub(crate) pid: i32,
@@ -51,15 +55,16 @@ pub(crate) struct Livelet {
     pub(crate) seconds: u64,
 }
 
-/// A listening socket that the livelet `pid` offers.
+/// A listening socket that the livelet with the pid `pid` offers.
 #[derive(Debug)]
 pub(crate) struct OfferedSocket {
     socket: OwnedFd,
     pid: i32,
 }
 
-/// Asks the livelet that holds `address` for its listening socket. `takeover` also asks a healthy
-/// holder to stop. `closer` closes the channel of a process that is not trusted.
+/// Asks the livelet that listens on `address` for its listening socket. If `takeover` is `true`,
+/// also asks a healthy livelet to hand its socket over and stop. `closer` closes the connection to
+/// a process that is not trusted.
 pub(crate) fn ask(address: SocketAddr, takeover: bool, closer: &Rc<Closer>) -> Contact {
     if !closer.is_below_limit() {
         return Contact::Stranger;
@@ -79,7 +84,7 @@ pub(crate) fn ask(address: SocketAddr, takeover: bool, closer: &Rc<Closer>) -> C
 }
 
 impl Conversation {
-    /// Waits for the next reply from the holder.
+    /// Waits for the next reply from the livelet that has been asked.
     pub(crate) async fn reply(&self) -> Reply {
         let Some(Received {
             message,
@@ -101,7 +106,8 @@ impl Conversation {
         }
     }
 
-    /// Ends the conversation and returns the holder's offer, which can then be accepted.
+    /// Ends the conversation after the reply that offered the socket `offered`. Returns the offer,
+    /// which can then be accepted.
     pub(crate) fn into_offer(self, offered: OfferedSocket) -> Offer {
         Offer {
             channel: self.channel,
@@ -110,21 +116,22 @@ impl Conversation {
     }
 }
 
-/// An offer of the holder's listening socket, which the successor may accept.
+/// Another livelet's offer of its listening socket, which livelet may accept.
 #[derive(Debug)]
 pub(crate) struct Offer {
     channel: Channel,
     offered: OfferedSocket,
 }
 
-/// A listening socket that the successor has taken, and the livelet that had it before.
+/// A listening socket that livelet has taken over, and the livelet that had the socket before.
 #[derive(Debug)]
 pub(crate) struct TakenOver {
     pub(crate) socket: TcpListener,
     pub(crate) from: Predecessor,
 }
 
-/// The livelet that had the socket before. It may still have the rendezvous.
+/// The livelet that had livelet's listening socket before. It may still listen at the rendezvous,
+/// where a next successor would ask for the socket.
 #[derive(Debug)]
 pub(crate) struct Predecessor {
     pub(crate) pid: i32,
@@ -132,7 +139,8 @@ pub(crate) struct Predecessor {
 }
 
 impl Offer {
-    /// Accepts the offer. Returns `None` if the holder has withdrawn it.
+    /// Accepts the offer and returns the listening socket. Returns `None` if the other livelet has
+    /// withdrawn its offer.
     pub(crate) fn accept(self) -> Option<TakenOver> {
         let Offer { channel, offered } = self;
         let is_withdrawn = || {
@@ -153,13 +161,13 @@ impl Offer {
 
 impl Predecessor {
     /// Waits until the predecessor has released the rendezvous. The predecessor then closes the
-    /// channel, and sends nothing before.
+    /// channel, and sends no message before.
     pub(super) async fn gone(self) {
         self.channel.receive().await;
     }
 }
 
-/// Returns `true` if `socket` is a TCP socket that listens on `address`. Also sets it to
+/// Returns `true` if `socket` is a TCP socket that listens on `address`. Also sets the socket to
 /// non-blocking mode.
 fn listens_on(socket: &OwnedFd, address: SocketAddr) -> bool {
     let socket = SockRef::from(socket);
