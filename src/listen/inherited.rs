@@ -48,8 +48,8 @@ impl PassedOn {
         self.sockets.is_empty()
     }
 
-    /// Returns the environment variables that tell the worker of the sockets. LISTEN_PID is not
-    /// among them, because the pid is known only after fork(2).
+    /// Returns the environment variables that tell the worker about its inherited sockets.
+    /// LISTEN_PID is not among them, because the pid is known only after fork(2).
     pub(crate) fn variables(&self) -> Vec<(&'static str, OsString)> {
         let mut variables = Vec::new();
         if !self.is_empty() {
@@ -83,7 +83,8 @@ pub(crate) struct Sharing {
 }
 
 impl Sharing {
-    /// Returns `true` if the worker inherits a socket with this name.
+    /// Returns `true` if the worker inherits a socket with the name `name`. `None` stands for a
+    /// socket without a name.
     fn is_workers(self, name: Option<&OsStr>) -> bool {
         let name = name.map_or(NO_NAME, OsStr::as_bytes);
         let may_be_own = [OWN_NAME, NO_NAME, b""].contains(&name);
@@ -97,9 +98,10 @@ struct Descriptor {
     name: Option<OsString>,
 }
 
-/// Takes over the inherited sockets. Closes and logs those that are meant for livelet and can't be
-/// listened on. Must be called before livelet opens any descriptor, because inherited descriptors
-/// are known only by their numbers.
+/// Takes ownership of the inherited sockets, and divides them between livelet and the worker as
+/// `sharing` says. Closes and logs those that are meant for livelet and can't be listened on. Must
+/// be called before livelet opens any descriptor, because inherited descriptors are known only by
+/// their numbers.
 ///
 /// # Errors
 /// Returns an error if there are sockets for livelet and none of them can be used, or if a
@@ -135,9 +137,9 @@ pub(crate) fn take_over(sharing: Sharing) -> io::Result<Inherited> {
     Ok(inherited)
 }
 
-/// Returns the number of inherited descriptors, from the values of LISTEN_FDS and LISTEN_PID.
-/// Returns `None` if LISTEN_PID names another process. Accepts a missing LISTEN_PID: a parent can't
-/// know the pid before it has forked.
+/// Returns the number of inherited descriptors, from the values `count` of LISTEN_FDS and `pid` of
+/// LISTEN_PID. Returns `None` if `count` is not a positive number, or if `pid` names another
+/// process. Accepts a missing `pid`: a parent can't know the pid before it has forked.
 fn announced(count: Option<OsString>, pid: Option<OsString>) -> Option<i32> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     let count = count?.to_str()?.parse::<i32>().ok()?;
@@ -160,7 +162,8 @@ fn descriptors(count: i32, names: Option<&OsStr>) -> Vec<Descriptor> {
         .collect()
 }
 
-/// Takes ownership of the inherited descriptor `number`. Must be called once for each number.
+/// Takes ownership of the inherited descriptor `number`. Must be called at most once for each
+/// number.
 #[allow(unsafe_code, reason = "a descriptor that is known by its number")]
 fn claim(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD only reads a flag of the descriptor, if it is open.
@@ -172,8 +175,9 @@ fn claim(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Returns a listener for an inherited socket of livelet. Its descriptor gets a number of at least
-/// `free_from`, because the worker's sockets need the lower numbers.
+/// Returns a listener for `socket`, an inherited socket that livelet itself listens on. Duplicates
+/// the descriptor to a number of at least `free_from`, because the worker's sockets need the lower
+/// numbers.
 fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     let is_internet =
         [AddressFamily::INET, AddressFamily::INET6].contains(&sockopt::socket_domain(socket)?);
@@ -188,9 +192,10 @@ fn prepare(socket: &OwnedFd, free_from: i32) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Moves the worker's descriptors to the numbers from 3 on, in their order. Must be called after
-/// livelet's own sockets have got other numbers: then each number is free, or is already that of
-/// the descriptor itself.
+/// Moves the inherited descriptors `workers`, which the worker gets, to the numbers 3, 4, 5 and so
+/// on, in their order. Leaves out those that are not open. Keeps their names only if `has_names` is
+/// `true`. Must be called after livelet's own inherited sockets have been moved to higher numbers,
+/// so that the low numbers are free.
 fn pass_on(workers: Vec<Descriptor>, has_names: bool) -> io::Result<PassedOn> {
     let mut sockets = Vec::new();
     let mut names = Vec::new();

@@ -86,7 +86,7 @@ pub struct ListenError {
     held_by: HeldBy,
 }
 
-/// Holder of an address: the process or socket that already uses it.
+/// Holder of an address: the process or socket that already uses the address.
 #[derive(Debug)]
 enum HeldBy {
     /// The holder is not known: /proc can't be read, or shows no socket with the address.
@@ -161,8 +161,8 @@ impl fmt::Display for ListenError {
 
 impl std::error::Error for ListenError {}
 
-/// Binds an address and listens on it. If `reuse_port` is `true`, other sockets that also set
-/// SO_REUSEPORT may share the port.
+/// Returns a new socket that is bound to an address and listens on it. If `reuse_port` is `true`,
+/// other sockets that also set SO_REUSEPORT may share the port.
 ///
 /// # Errors
 /// Returns the error of socket(2), bind(2) or listen(2), together with the address.
@@ -203,8 +203,8 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
         // The default depends on the machine (net.ipv6.bindv6only).
         socket.set_only_v6(false)?;
     }
-    // Accepted sockets inherit the option, which saves a call for each. An answer then never waits
-    // for the ACK of the last one.
+    // Accepted sockets inherit the option, which saves a call for each. A response then never waits
+    // for the ACK of an earlier one.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -19,7 +19,8 @@ pub(super) fn command(pid: i32) -> String {
     named.unwrap_or_else(|| "?".to_string())
 }
 
-/// A socket that uses an address: it listens there, or has a connection.
+/// A TCP socket that uses a local address: it listens on the address, or is a connection with the
+/// address at its own end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HoldingSocket {
     pub(super) address: SocketAddr,
@@ -30,16 +31,16 @@ pub(super) struct HoldingSocket {
     pub(super) inode: u64,
 }
 
-/// A process that has the socket open, and its command line.
+/// A process that has a certain socket open, and the command line of the process.
 #[derive(Debug)]
 pub(super) struct Owner {
     pub(super) pid: i32,
     pub(super) command: String,
 }
 
-/// Returns the socket that uses `address`. Prefers a socket that listens over one with a connection
-/// whose local port is that of the address (ip(7), ip_local_port_range). Returns `None` if /proc
-/// shows no such socket.
+/// Returns the socket that uses `address`. Prefers a socket that listens over a connection that
+/// happens to have the same local port (ip(7), ip_local_port_range). Returns `None` if /proc shows
+/// no such socket.
 pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
         .map(|path| fs::read_to_string(path).unwrap_or_default());
@@ -87,9 +88,9 @@ fn parse_row(row: &str) -> Option<HoldingSocket> {
     })
 }
 
-/// Parses an address and a port, both in hexadecimal digits. The kernel prints each 32 bits of an
-/// address as one number in its own byte order. `bytes` turns such a number back into bytes in
-/// network order.
+/// Parses an address and a port in hexadecimal digits, such as `0100007F:1F90` in /proc/net/tcp.
+/// The kernel prints each 32 bits of an address as one number in its own byte order. `bytes` turns
+/// such a number back into bytes in network order.
 fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -106,7 +107,7 @@ fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// Returns a process that has the socket open. Root can find every such process, other users only
+/// Returns a process that has `socket` open. Root can find every such process, other users only
 /// their own. Returns `None` if no process is found.
 pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
     let link = format!("socket:[{}]", socket.inode);

@@ -20,20 +20,23 @@ use crate::runtime::Timer;
 /// Time between two tries to bind a port that another process holds. livelet binds the port within
 /// twice this time after the port has become free.
 const RETRY: Duration = Duration::from_millis(10);
-/// Time after which livelet asks a livelet that has refused again. The one that refused may have
-/// handed its socket over, and then its successor will soon answer.
+/// Time after which livelet asks again for a listening socket that another livelet has refused. The
+/// other livelet may just have handed the socket over, and the new owner will soon reply.
 const ASK_SOON: Duration = Duration::from_millis(20);
-/// Number of refusals after which livelet waits [`ASK_LATER`] and not [`ASK_SOON`].
+/// Number of refusals after which livelet asks again for a listening socket at intervals of
+/// [`ASK_LATER`] instead of [`ASK_SOON`].
 const SOON_REFUSALS: u32 = 10;
-/// Time after which livelet asks again after many refusals.
+/// Time after which livelet asks again for a listening socket, after many refusals or if the
+/// process that it would ask is not trusted.
 const ASK_LATER: Duration = Duration::from_secs(1);
 
 /// Settings for the wait for an address that another process holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
-    /// Maximum time to wait.
+    /// Maximum time for which livelet waits.
     pub(crate) limit: Duration,
-    /// `true` if livelet asks to replace a healthy livelet (`--takeover`).
+    /// `true` if livelet asks a healthy livelet that holds the address to hand over its socket and
+    /// stop (`--takeover`).
     pub(crate) takeover: bool,
     /// `true` if livelet shares the port on purpose (SO_REUSEPORT). It then asks no other process
     /// to release the port.
@@ -45,8 +48,8 @@ pub(crate) struct Wait {
 pub(crate) enum Found {
     /// livelet has bound the address itself.
     Bound(TcpListener),
-    /// Another livelet offers its own socket. The offer is withdrawn unless livelet accepts it at
-    /// once.
+    /// Another livelet offers its own socket, and withdraws the offer unless it is accepted within
+    /// [`REPLY_LIMIT`].
     Offered(Offer),
 }
 
@@ -57,8 +60,9 @@ enum Announced {
     OtherProgram,
 }
 
-/// Gets a listening socket for each address, in the order of `addresses`. Waits for an address that
-/// another process holds.
+/// Returns a listening socket, or another livelet's offer of one, for each address, in the order of
+/// `addresses`. Waits for an address that another process holds, as `wait` says. `closer` closes
+/// connections to processes that are not trusted.
 ///
 /// # Errors
 /// Returns an error if livelet can't listen on an address, or if an address is still held when the
@@ -96,7 +100,8 @@ pub(crate) async fn find(
     }
 }
 
-/// Conversation with the livelet that holds an address, in which livelet waits for the socket.
+/// Conversation with another livelet that holds an address, in which livelet waits for an offer of
+/// the listening socket.
 struct InLine {
     conversation: Conversation,
     since: Instant,
@@ -113,8 +118,9 @@ struct Search {
 }
 
 impl Search {
-    /// Gets a socket for one address. If `waits` is `true`, waits until the deadline for an address
-    /// that is held. Otherwise waits only for the reply of its holder.
+    /// Returns a listening socket for `address`, or another livelet's offer of one. If another
+    /// process holds the address and `waits` is `true`, waits until the deadline for it to be
+    /// released. If `waits` is `false`, waits only for the reply of the holder.
     async fn find_one(&mut self, address: Listen, waits: bool) -> Result<Found, ListenError> {
         let mut line: Option<InLine> = None;
         let mut ask_at = Instant::now();
@@ -162,7 +168,9 @@ impl Search {
         }
     }
 
-    /// Logs that livelet waits for the address, and why, unless that has been logged.
+    /// Logs that livelet waits for an address, and why, unless that has been logged. `error` is
+    /// that of the last try to bind the address. Does nothing while the livelet asked in `line` may
+    /// still reply.
     ///
     /// # Errors
     /// Returns an error, which names the holder of the address, if `is_late` is `true`: the wait is
@@ -204,13 +212,14 @@ impl InLine {
         }
     }
 
-    /// Returns `true` while the holder has not replied and still has time to reply. After
-    /// [`REPLY_LIMIT`] the holder counts as another program.
+    /// Returns `true` while the process that holds the address has not replied and still has time
+    /// to reply. After [`REPLY_LIMIT`] without a reply it does not count as a livelet.
     fn may_still_reply(&self, now: Instant) -> bool {
         self.livelet.is_none() && now < self.since + REPLY_LIMIT
     }
 
-    /// Waits for the next reply of the holder. Returns `None` if it is time to try the port again.
+    /// Waits for the next reply of the livelet that holds the address. Returns `None` if no reply
+    /// has come when it is time to bind the address again.
     async fn reply(&self) -> Option<Reply> {
         let reply = async { Some(self.conversation.reply().await) };
         let retry = async {
@@ -221,8 +230,8 @@ impl InLine {
     }
 }
 
-/// Returns the holder of an address: the `livelet` that has replied, or else the socket and process
-/// that /proc shows.
+/// Returns the holder of `address`. This is `livelet` if a livelet has replied, or else the socket
+/// and process that /proc shows.
 fn held_by(address: SocketAddr, livelet: Option<Livelet>) -> HeldBy {
     if let Some(livelet) = livelet {
         return HeldBy::Livelet {
