@@ -4,15 +4,16 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
-/// Queue of tasks that wait for a change of state. Code that changes the state calls
-/// [`Condition::changed`].
+/// Queue of tasks that wait for a change of some state of the program. Code that changes this state
+/// calls [`Condition::changed`].
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Condition {
-    /// Waits until `holds` returns `true`. Calls `holds` again after each [`Condition::changed`].
+    /// Waits until the function `holds` returns `true`. Calls `holds` at once, and again after each
+    /// [`Condition::changed`].
     pub(crate) async fn until(&self, holds: impl Fn() -> bool) {
         poll_fn(|cx| {
             if holds() {

@@ -37,11 +37,12 @@ pub(crate) use condition::Condition;
 pub(crate) use reactor::Source;
 pub(crate) use timer::Timer;
 
-/// Maximum number of tasks that run before livelet looks for events. A limit is needed because
-/// tasks that always have more to do would delay the events for others.
+/// Maximum number of times that tasks run before livelet asks epoll(7) for events. A limit is
+/// needed because tasks that always have more to do would delay the events for other tasks.
 const TASKS: usize = 256;
 
-/// Runs `future` to its end and returns its output. Runs the tasks of `executor` meanwhile.
+/// Runs `future` to its end on the calling thread, and returns its output. Runs the tasks of
+/// `executor` meanwhile.
 ///
 /// # Errors
 /// Returns the error of epoll_create1(2), eventfd(2), epoll_ctl(2) or epoll_wait(2).
@@ -90,7 +91,7 @@ pub(crate) fn block_on<T>(
     }
 }
 
-/// Wakes the thread of [`block_on`] through an eventfd(2) if the thread is waiting in
+/// Alarm that wakes the thread of [`block_on`], through an eventfd(2), if the thread is waiting in
 /// epoll_wait(2).
 #[derive(Debug)]
 struct Alarm {
@@ -110,7 +111,8 @@ impl Alarm {
     }
 }
 
-/// Source of a waker that marks the future of [`block_on`], or its next task, as due.
+/// Data behind a waker. Waking marks the future of [`block_on`], or its next task, as due to be
+/// polled.
 #[derive(Debug)]
 struct Wakeup {
     alarm: Arc<Alarm>,
@@ -118,7 +120,7 @@ struct Wakeup {
 }
 
 impl Wakeup {
-    /// Creates a wakeup that is due, so that [`block_on`] polls in its first round.
+    /// Creates a wakeup that is already due, so that [`block_on`] polls in its first round.
     fn new(alarm: &Arc<Alarm>) -> Arc<Wakeup> {
         Arc::new(Wakeup {
             alarm: Arc::clone(alarm),

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// Key of a timer: its deadline, and a number that no other timer has. async-io uses the same type,
-/// so that the binary has the code of the map only once.
+/// Key of a timer in the map of timers: its deadline, and a number that no other timer has.
+/// async-io uses a map with the same type of key, so the binary has the map's code only once.
 type Key = (Instant, usize);
 
 thread_local! {
@@ -69,8 +69,8 @@ impl Timer {
         }
     }
 
-    /// Creates a timer that completes after `duration`. The timer never completes if the clock
-    /// can't count that far.
+    /// Creates a timer that completes after `duration`. If `duration` is too long for an
+    /// [`Instant`], the timer never completes.
     pub(crate) fn after(duration: Duration) -> Timer {
         Timer {
             deadline: Instant::now().checked_add(duration),
