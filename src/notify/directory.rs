@@ -20,13 +20,15 @@ use std::path::{Path, PathBuf};
 use rustix::net::{SocketAddrUnix, bind};
 use rustix::process::geteuid;
 
-/// Prefix of the names of all notify directories.
+/// Prefix of the name of each notify directory: the private directory with the socket for the
+/// worker's sd_notify(3) messages.
 const PREFIX: &str = "livelet-notify-";
-/// Maximum number of tries to make a notify directory in one parent directory. A program that
-/// cleans up /tmp can remove a new directory before its socket is bound.
+/// Maximum number of tries to make the private directory of the notify socket in one parent
+/// directory. A program that cleans up /tmp can remove a new directory before its socket is bound.
 const TRIES: usize = 3;
 
-/// A directory with the notify socket in it. Both are removed when the value is dropped.
+/// A directory with the socket for the worker's sd_notify(3) messages. The directory and the socket
+/// are removed when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
     directory: PathBuf,
@@ -35,8 +37,8 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Binds `socket` to a path in a new directory. Returns `None` if that fails in each parent
-    /// directory that can be tried.
+    /// Binds `socket` to a path in a new directory. Tries one parent directory after the other, and
+    /// returns `None` if all of them fail.
     pub(super) fn bind(socket: &OwnedFd) -> Option<Directory> {
         places().iter().find_map(|place| {
             remove_leftovers(place);
@@ -72,8 +74,8 @@ impl Drop for Directory {
     }
 }
 
-/// Returns the parent directories in which livelet tries to make a notify directory:
-/// `$XDG_RUNTIME_DIR`, `/run` and `/tmp`. Leaves out those that the worker can't reach.
+/// Returns the directories in which livelet tries to make the directory of the worker's notify
+/// socket: `$XDG_RUNTIME_DIR`, `/run` and `/tmp`. Leaves out those that the worker can't reach.
 fn places() -> Vec<PathBuf> {
     let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let all = own.into_iter().chain(["/run".into(), "/tmp".into()]);
@@ -82,20 +84,21 @@ fn places() -> Vec<PathBuf> {
 }
 
 /// Returns `true` if the worker can reach files in the directory `place`. If livelet runs as root,
-/// other users must be able to reach them, because the worker may drop root's rights.
+/// other users must also be able to reach these files, because the worker may drop root's rights.
 fn is_reachable(place: &Path) -> bool {
     let is_searchable = |mode: u32| mode & 0o001 != 0;
     fs::metadata(place)
         .is_ok_and(|found| found.is_dir() && (!geteuid().is_root() || is_searchable(found.mode())))
 }
 
-/// Returns a random number that other processes can't guess: the hasher's keys are from
-/// getrandom(2).
+/// Returns a random number that other processes can't guess. The number depends on a hasher's keys,
+/// which come from getrandom(2).
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Removes the notify directories in `place` that crashed livelets of the same user have left.
+/// Removes the directories of notify sockets that crashed livelets of the same user have left
+/// behind in `place`.
 fn remove_leftovers(place: &Path) {
     for entry in entries(place) {
         let name = entry.file_name();
@@ -122,15 +125,15 @@ fn sockets(directory: &Path) -> Vec<PathBuf> {
     found.iter().map(DirEntry::path).collect()
 }
 
-/// Returns `true` if no process has the socket at the path `socket` open. connect(2) is refused in
-/// this case, even if the process that bound the socket was in another pid namespace.
+/// Returns `true` if no process has the socket at the path `socket` open any more. The test is that
+/// connect(2) is refused, which also works for processes in other pid namespaces.
 fn is_dead(socket: &Path) -> bool {
     let connected = UnixDatagram::unbound().and_then(|client| client.connect(socket));
     connected.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Removes the sockets in `directory` for which `is_unused` returns `true`, then the directory if
-/// the directory is empty. A socket in use keeps its directory.
+/// Removes the sockets in `directory` for which `is_unused` returns `true`. Then removes the
+/// directory, unless it still has files.
 fn remove(directory: &Path, is_unused: fn(&Path) -> bool) {
     for socket in sockets(directory) {
         if is_unused(&socket) {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// Maximum length, in bytes, of an sd_notify message. The same as in systemd.
 pub(super) const MAX: usize = 4096;
-/// Names of assignments that livelet does not relay from the worker to its own supervisor. For the
-/// supervisor the main process is livelet and not the worker, and livelet relays no descriptors.
+/// Names of assignments, such as `MAINPID=1`, that livelet does not relay from the worker to its
+/// own supervisor. For the supervisor the main process is livelet and not the worker, and livelet
+/// relays no descriptors.
 const NOT_RELAYED: [&[u8]; 9] = [
     b"MAINPID",
     b"MAINPIDFD",
@@ -18,11 +19,11 @@ const NOT_RELAYED: [&[u8]; 9] = [
     b"BARRIER",
 ];
 
-/// The text of an sd_notify message, which has no zero bytes.
+/// The text of an sd_notify(3) message: lines such as `READY=1`, without zero bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'m>(&'m [u8]);
 
-/// An assignment in an sd_notify message that changes the state of the worker in
+/// An assignment such as `READY=1` in an sd_notify message. It changes the state of the worker in
 /// [`super::Notified`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Field {
@@ -47,8 +48,8 @@ impl<'m> Message<'m> {
         (!text.contains(&0)).then_some(Message(text))
     }
 
-    /// Returns the lines of the message that are not empty. A CR ends a line as well, as in
-    /// systemd. Otherwise a supervisor could see a line that livelet does not.
+    /// Returns the lines of the message that are not empty. A CR also ends a line, because systemd
+    /// handles it so: otherwise systemd could see a line that livelet does not.
     fn lines(self) -> impl Iterator<Item = &'m [u8]> {
         let lines = self.0.split(|b| b"\n\r".contains(b));
         lines.filter(|line| !line.is_empty())
@@ -58,8 +59,8 @@ impl<'m> Message<'m> {
         self.lines().filter_map(field)
     }
 
-    /// Returns the message for livelet's own supervisor, without the assignments in
-    /// [`NOT_RELAYED`].
+    /// Returns the text that livelet sends on to its own supervisor: the message without the
+    /// assignments in [`NOT_RELAYED`].
     #[must_use]
     pub fn relayed(self) -> Vec<u8> {
         let is_relayed = |line: &&[u8]| {

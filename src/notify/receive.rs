@@ -7,25 +7,26 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use super::message::MAX;
 use crate::peer::Peer;
 
-/// Maximum number of descriptors that one message can carry (SCM_MAX_FD in the kernel).
+/// Maximum number of descriptors that one message of a unix socket can carry (SCM_MAX_FD in the
+/// kernel).
 const MAX_DESCRIPTORS: usize = 253;
 /// Size, in bytes, of the buffer for the sender's credentials and [`MAX_DESCRIPTORS`] descriptors.
 /// The kernel closes descriptors for which a buffer has no space, on the thread that receives. That
 /// could block livelet, because close(2) of a socket may wait (SO_LINGER).
 const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();
 
-/// A datagram from the notify socket.
+/// A datagram received from the socket for the worker's sd_notify(3) messages.
 #[derive(Debug)]
 pub(super) struct Datagram {
-    /// Content of the datagram. `None` if it is longer than [`MAX`].
+    /// Content of the datagram. `None` if the content is longer than [`MAX`].
     pub(super) message: Option<Vec<u8>>,
-    /// Sender, as the kernel reports it. `None` if the kernel reports none.
+    /// Process that sent the datagram. `None` if the kernel does not report the process.
     pub(super) sender: Option<Peer>,
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
-/// Buffer for the control messages of recvmsg(2), aligned as `struct cmsghdr` has to be. That
-/// struct has a length, a level and a type.
+/// Buffer for the control messages of recvmsg(2), aligned as for the C type `struct cmsghdr`, with
+/// which each control message begins.
 #[repr(C, align(8))]
 struct Control([u8; CONTROL]);
 
@@ -85,8 +86,9 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
     Ok(datagram)
 }
 
-/// Splits off the first control message (cmsg(3)) of `control`. Returns its type, its data and the
-/// bytes of the messages after it. Returns `None` if `control` has no complete message.
+/// Splits off the first control message (cmsg(3)) of `control`. Returns the message's type, its
+/// data and the bytes of the messages after it. Returns `None` if `control` has no complete
+/// message.
 fn split(control: &[u8]) -> Option<(i32, &[u8], &[u8])> {
     const LENGTH: usize = size_of::<usize>();
     const HEADER: usize = LENGTH + 2 * size_of::<i32>();

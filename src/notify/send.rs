@@ -15,7 +15,8 @@ use crate::log;
 pub enum NotifyError {
     /// The variable NOTIFY_SOCKET is missing or empty.
     NoSocket,
-    /// The system refused to send the message: the value of NOTIFY_SOCKET, and the error.
+    /// The system refused to send the message. The fields are the value of NOTIFY_SOCKET and the
+    /// error.
     Send(OsString, io::Error),
 }
 
@@ -54,10 +55,11 @@ pub(super) enum Waiting {
     Never,
 }
 
-/// Sends an sd_notify message. `socket` is a value of NOTIFY_SOCKET.
+/// Sends an sd_notify message to the address `socket`, a value of NOTIFY_SOCKET. Waits while the
+/// receiver's queue is full, unless `waiting` is `Never`.
 ///
 /// # Errors
-/// Returns an error if `socket` is not an address, or if socket(2) or sendto(2) fails. Its kind is
+/// Returns an error if `socket` is not an address, or if socket(2) or sendto(2) fails. The kind is
 /// `WouldBlock` if the receiver's queue is full and `waiting` is `Never`.
 pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Result<()> {
     let address = address(socket)?;
@@ -67,8 +69,8 @@ pub(super) fn send(socket: &OsStr, message: &[u8], waiting: Waiting) -> io::Resu
     Ok(())
 }
 
-/// Returns the address that a value of NOTIFY_SOCKET names: a path, or a name in the abstract
-/// namespace after `@` (unix(7)).
+/// Returns the address that `socket`, a value of NOTIFY_SOCKET, names. The value is a path, or `@`
+/// and a name in the abstract namespace (unix(7)).
 ///
 /// # Errors
 /// Returns an error if the value is neither, or is too long.

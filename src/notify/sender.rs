@@ -8,15 +8,15 @@ use std::fmt;
 
 use crate::peer::Peer;
 
-/// Facts about the process that sent an sd_notify message. Each is read from /proc only when it is
-/// needed.
+/// Facts about the process that sent an sd_notify message. A method may read /proc, and is called
+/// only if its fact is needed.
 pub(super) trait Facts {
     fn is_of_own_user(&self) -> bool;
     fn shares_pid_namespace(&self) -> bool;
     fn is_descendant(&self) -> bool;
 }
 
-/// Reason why an sd_notify message is ignored.
+/// Reason why livelet ignores an sd_notify message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     TooLong,
@@ -27,7 +27,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the index of the bit, below 32, that stands for the reason in a bit set of reasons.
+    /// Returns the index, from 0 to 31, of the bit that stands for this reason in a set of reasons.
     pub(super) fn bit(self) -> u32 {
         self as u32
     }
@@ -47,7 +47,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Decides if `peer`, the sender of an sd_notify message, is trusted. `facts` are about `peer`.
+/// Decides if livelet trusts `peer`, the process that sent an sd_notify message. `facts` are about
+/// the same process.
 ///
 /// # Errors
 /// Returns the reason why the message is ignored if `peer` is not trusted.

@@ -67,9 +67,9 @@ impl NotifySocket {
         })
     }
 
-    /// Starts a task that applies each message from a trusted sender to `notified`, the state of
-    /// the worker, and relays the message to `upstream`, livelet's own supervisor. Later calls do
-    /// nothing.
+    /// Starts a task that reads the socket. The task applies each message from a trusted sender to
+    /// `notified`, the state of the worker, and relays the message to `upstream`, livelet's own
+    /// supervisor. Only the first call does this.
     pub(crate) fn listen(
         &mut self,
         executor: &Rc<LocalExecutor<'static>>,
@@ -83,8 +83,8 @@ impl NotifySocket {
     }
 }
 
-/// Binds `socket` to an abstract name that the kernel chooses (unix(7), autobind). Returns the name
-/// after `@`, as NOTIFY_SOCKET needs it. A name made from livelet's pid could clash: livelets in
+/// Binds `socket` to an abstract name that the kernel chooses (unix(7), autobind). Returns `@` and
+/// the name, as a value of NOTIFY_SOCKET. A name made from livelet's pid could clash: livelets in
 /// two containers of one pod can have the same pid.
 fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
     bind(socket, &SocketAddrUnix::new_unnamed())?;
@@ -95,11 +95,12 @@ fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
 
 #[derive(Debug)]
 struct Reader {
-    /// Socket that is never closed before the end of the process. Closing the socket also closes
-    /// the descriptors in unread messages, and that may wait (SO_LINGER). At the end of a process
-    /// it does not wait.
+    /// Socket that livelet never closes before the end of the process. Closing the socket also
+    /// closes the descriptors in unread messages, which may block (SO_LINGER). The end of the
+    /// process does not block.
     socket: ManuallyDrop<Source<OwnedFd>>,
-    /// Bit set of the reasons for refusal that have been logged (see [`Refusal::bit`]).
+    /// Set of the reasons, one bit each, for which an ignored message has been logged (see
+    /// [`Refusal::bit`]).
     refused: Cell<u32>,
 }
 
@@ -126,7 +127,8 @@ impl Reader {
                         descriptors.retain(|one| fcntl_getpipe_size(one).is_err());
                         closer.close(datagram.descriptors);
                     }
-                    // A signal, or an error of one message: the next call tells.
+                    // No message is left, or this one can't be received. `readable` reports further
+                    // ones.
                     Err(_) => break,
                 }
             }
@@ -146,8 +148,8 @@ impl Reader {
         }
     }
 
-    /// Logs that a message of `sender` is ignored because of `refusal`. Each reason is logged as a
-    /// notice the first time, and as a detail later.
+    /// Logs that a message of `sender` is ignored for the reason `refusal`. Each reason is logged
+    /// as a notice the first time, and as a detail later.
     fn refuse(&self, sender: Option<Peer>, refusal: Refusal) {
         let bit = 1 << refusal.bit();
         let refused = self.refused.get();

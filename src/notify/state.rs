@@ -8,7 +8,7 @@ use crate::duration::Human;
 /// Maximum length, in bytes, of the worker's `STATUS=` text. livelet cuts longer texts.
 const MAX_STATUS: usize = 512;
 
-/// State of the worker, as its own sd_notify messages report it.
+/// State of the worker, as the worker's own sd_notify messages report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notified {
     is_ready: bool,
@@ -62,8 +62,8 @@ impl Notified {
         self.status.as_deref()
     }
 
-    /// Returns the time at which the `watchdog` age begins: that of the last `WATCHDOG=1` or
-    /// `WATCHDOG_USEC=`. Returns `None` if the worker has sent neither.
+    /// Returns the time from which the check `watchdog` counts: that of the worker's last
+    /// `WATCHDOG=1` or `WATCHDOG_USEC=`. Returns `None` if the worker has sent neither.
     #[must_use]
     pub fn last_beat(&self) -> Option<Instant> {
         self.beat
@@ -90,9 +90,11 @@ impl Notified {
         }
     }
 
-    /// Judges the check `watchdog` at `now`: the worker's last `WATCHDOG=1` must not be older than
-    /// `limit`, or than the limit that the worker has set itself. If the worker has sent no
-    /// `WATCHDOG=1`, the age counts from `start`. `WATCHDOG=trigger` makes the check fail at once.
+    /// Judges the check `watchdog` at `now`: the worker's last `WATCHDOG=1` or `WATCHDOG_USEC=`
+    /// must not be older than a limit. The limit is that of `WATCHDOG_USEC=`, or `limit` if the
+    /// worker has set none. If the worker has sent neither message, the age counts from `start`.
+    /// The age does not matter during the time of an `EXTEND_TIMEOUT_USEC=`. `WATCHDOG=trigger`
+    /// makes the check fail at once.
     ///
     /// # Errors
     /// Returns the reason if the check fails.

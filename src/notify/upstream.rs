@@ -11,7 +11,8 @@ use super::message::microseconds;
 use super::send::{Waiting, send};
 use crate::log;
 
-/// livelet's own supervisor, such as systemd. livelet may also run without one.
+/// livelet's own supervisor, such as systemd, as livelet's environment variables describe it.
+/// livelet may also run without a supervisor.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     /// Value of NOTIFY_SOCKET in livelet's environment. `None` if the variable is missing or empty.
@@ -24,7 +25,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Returns the supervisor that livelet's environment names.
+    /// Returns the supervisor that livelet's environment variables describe.
     pub(crate) fn from_environment() -> Upstream {
         Upstream {
             socket: env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()),
@@ -37,8 +38,8 @@ impl Upstream {
         self.socket.is_some()
     }
 
-    /// Sends a message to the supervisor, if there is one. Drops and logs a message that the
-    /// supervisor can't receive now, because livelet must not wait.
+    /// Sends `message` to livelet's own supervisor, if there is one. If the supervisor can't
+    /// receive the message now, drops the message and logs that, because livelet must not wait.
     pub(crate) fn send(&self, message: &[u8]) {
         let Some(socket) = &self.socket else { return };
         let Err(cause) = send(socket, message, Waiting::Never) else {
@@ -54,9 +55,9 @@ impl Upstream {
     }
 }
 
-/// Returns the watchdog limit, from the values `usec` of WATCHDOG_USEC and `pid` of WATCHDOG_PID.
-/// Returns `None` if `usec` is missing or not a time, or if `pid` names another process
-/// (sd_watchdog_enabled(3)).
+/// Returns the supervisor's time limit for `WATCHDOG=1`, from the values `usec` of WATCHDOG_USEC
+/// and `pid` of WATCHDOG_PID. Returns `None` if `usec` is missing or not a time, or if `pid` names
+/// another process (sd_watchdog_enabled(3)).
 fn watchdog(usec: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
     let is_for_us = pid.is_none_or(|pid| pid == process::id().to_string().as_str());
     microseconds(usec?.to_str()?).filter(|_| is_for_us)
