@@ -21,21 +21,24 @@ use smol::LocalExecutor;
 
 use crate::runtime::{Condition, Timer, task, thread};
 
-/// Number of descriptors waiting to be closed at which livelet stops receiving more of them. Each
-/// may block a thread, and livelet needs descriptors for connections.
+/// Number of descriptors from other processes, not closed yet, at which livelet stops receiving
+/// more of them. Each may block a thread in close(2), and livelet needs descriptors for
+/// connections.
 const MOST: usize = 64;
 
-/// Time between two tries to start a thread, if the system refuses one.
+/// Time between two tries to start a thread that closes descriptors, while the system refuses
+/// threads.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Size, in bytes, of the stack of a thread that closes descriptors. close(2) needs less.
 const STACK: usize = 32 * 1024;
 
-/// Closes descriptors that other processes sent, and counts those that are not closed yet.
+/// Service that closes descriptors which other processes sent, on threads of its own. It also
+/// counts those that are not closed yet.
 #[derive(Debug)]
 pub(crate) struct Closer {
     executor: Rc<LocalExecutor<'static>>,
-    /// Number of descriptors that have not been closed yet.
+    /// Number of descriptors that were given to [`Closer::close`] and are not closed yet.
     open: Cell<usize>,
     closed: Condition,
 }
@@ -56,15 +59,16 @@ impl Closer {
         self.open.get() < MOST
     }
 
-    /// Waits until livelet may receive more descriptors from other processes. Without a limit a
-    /// sender could use up livelet's descriptors. The kernel would then close the descriptors in
-    /// the next message on the main thread, and that may wait.
+    /// Waits until fewer than [`MOST`] descriptors wait to be closed, so that livelet may receive
+    /// more from other processes. Without a limit a sender could use up livelet's descriptors. The
+    /// kernel would then close those in the next message on the main thread, and close(2) may
+    /// block.
     pub(crate) async fn below_limit(&self) {
         self.closed.until(|| self.is_below_limit()).await;
     }
 
-    /// Closes `descriptors` on a new thread, and returns at once. They stay open while the system
-    /// refuses a thread.
+    /// Starts to close `descriptors` on a new thread, and returns at once. The descriptors stay
+    /// open while the system refuses a thread.
     pub(crate) fn close(self: &Rc<Closer>, descriptors: Vec<OwnedFd>) {
         let number = descriptors.len();
         if number == 0 {

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Longest duration that a user can configure: one year. Adding it to a time, or counting it in
-/// microseconds, can't overflow.
+/// Longest duration that a user can configure: one year. A time plus one year can't overflow, and
+/// neither can the number of microseconds in it.
 const MAX: Duration = Duration::from_secs(8760 * 3600);
 
-/// Parses a whole number and its unit: `250ms`, `5s`, `2m` or `1h`. Returns `None` for any other
-/// text, and for a duration over one year.
+/// Parses a duration: a whole number and its unit, such as `250ms`, `5s`, `2m` or `1h`. Returns
+/// `None` for any other text, and for a duration over one year.
 pub(crate) fn parse(text: &str) -> Option<Duration> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit_at);
@@ -23,8 +23,9 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     Some(duration).filter(|&duration| duration <= MAX)
 }
 
-/// Parses a number of decimal digits. Returns `None` for any other text, such as one with a sign,
-/// which `str::parse` would accept. Also returns `None` if the number overflows.
+/// Parses a number that consists of decimal digits only. Returns `None` for any other text, such as
+/// a number with a sign, which `str::parse` would accept. Also returns `None` if the number
+/// overflows.
 pub(crate) fn whole_number(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| digits)

@@ -6,8 +6,8 @@ pub const FAILURE: u8 = 125;
 pub const NOT_EXECUTABLE: u8 = 126;
 /// Exit code if the worker's command does not exist.
 pub const NOT_FOUND: u8 = 127;
-/// Exit code if livelet stopped the worker because its liveness failed for longer than
-/// `--exit-on-unhealthy`. The number is EX_TEMPFAIL of sysexits(3).
+/// Exit code if livelet stopped because liveness had failed for longer than the option
+/// `--exit-on-unhealthy` allows. The number is EX_TEMPFAIL of sysexits(3).
 pub const UNHEALTHY: u8 = 75;
 
 /// Returns the exit code for a process that a signal ended: 128 plus the number of the signal, as

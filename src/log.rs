@@ -23,7 +23,7 @@ use rustix::termios::isatty;
 /// line or nothing (pipe(7)).
 const MAX_LINE: usize = 2048;
 
-/// Path at which livelet can open the file behind its stderr a second time (proc(5)).
+/// Path at which livelet can open a second time the file that its stderr refers to (proc(5)).
 const STDERR: &str = "/proc/self/fd/2";
 
 /// Level of the log: which lines are written.
@@ -33,7 +33,7 @@ pub enum Level {
     Quiet,
     /// Failures and changes of state are logged.
     Normal,
-    /// Failures, changes of state and each request are logged.
+    /// Failures, changes of state and details, such as each request, are logged.
     Verbose,
 }
 
@@ -44,8 +44,8 @@ pub fn set_level(level: Level) {
     LEVEL.store(level as u8, Ordering::Relaxed);
 }
 
-/// Returns `true` if [`detail`] writes its line at the current level. A caller can skip work that
-/// is only for such a line.
+/// Returns `true` if [`detail`] writes its line at the current level. If not, a caller can skip
+/// work that only such a line needs.
 #[must_use]
 pub fn is_verbose() -> bool {
     LEVEL.load(Ordering::Relaxed) >= Level::Verbose as u8
@@ -70,8 +70,8 @@ pub fn detail(message: fmt::Arguments<'_>) {
     }
 }
 
-/// Wrapper that displays a system error as messages show it: in lower case, and without the `(os
-/// error N)` of [`io::Error`].
+/// Wrapper that displays a system error as messages show it: with a small first letter, and without
+/// the `(os error N)` of [`io::Error`].
 #[derive(Debug)]
 pub struct Cause<'e>(pub &'e io::Error);
 
@@ -99,9 +99,8 @@ fn line(message: fmt::Arguments<'_>) {
     output.write(line.0);
 }
 
-/// Closes the second descriptor that livelet has opened for stderr, if any. After this call, and
-/// once descriptor 2 is also closed, a process that reads livelet's stderr sees the end of the
-/// file.
+/// Closes the second descriptor that livelet has opened for its stderr, if any. Once descriptor 2
+/// is closed as well, a process that reads livelet's stderr sees the end of the file.
 pub(crate) fn close() {
     let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
     output.kind = Some(Kind::Polled);
@@ -114,7 +113,7 @@ static OUTPUT: Mutex<Output> = Mutex::new(Output {
 
 /// State of the output to stderr.
 struct Output {
-    /// How lines are written. `None` until the first line is written.
+    /// Way in which lines are written to stderr. `None` until the first line is written.
     kind: Option<Kind>,
     /// `true` if only a part of the last line was written. A line end is then written before the
     /// next line.

@@ -12,12 +12,14 @@ const UNMAPPED: u32 = 65534;
 /// Length of the range in `/proc/PID/uid_map` if a user namespace maps every uid.
 const EVERY_UID: &str = "4294967295";
 
-/// A process at the other end of a unix socket, as of the time when it connected or sent.
+/// A process at the other end of a unix socket. The kernel recorded the fields when the process
+/// connected, began to listen or sent a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Peer {
-    /// Pid in livelet's pid namespace. 0 if the process is outside this namespace.
+    /// Pid of the process in livelet's pid namespace. 0 if the process has no pid in this
+    /// namespace.
     pub(crate) pid: i32,
-    /// Uid in livelet's user namespace.
+    /// Uid of the process in livelet's user namespace.
     pub(crate) uid: u32,
 }
 
@@ -30,9 +32,9 @@ impl Peer {
         self.uid == geteuid().as_raw() && (self.uid != UNMAPPED || maps_every_uid())
     }
 
-    /// Returns `true` if the process is in livelet's pid namespace, or if it has a pid in this
-    /// namespace and /proc does not show its namespace. A pid alone is no proof, because a process
-    /// in a descendant namespace also has one.
+    /// Returns `true` if the process is in livelet's pid namespace. If /proc does not show the
+    /// namespace, returns `true` if the process has a pid in livelet's namespace. That pid alone is
+    /// no proof, because a process in a descendant namespace also has one.
     pub(crate) fn shares_pid_namespace(self) -> bool {
         self.pid != 0 && worker::shares_pid_namespace(self.pid) != Some(false)
     }

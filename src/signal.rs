@@ -10,20 +10,21 @@ use libc::{
 /// keeps one more signal for itself.
 const SIGRTMIN: i32 = 34;
 
-/// Returns `true` if livelet can receive `signal` and forward it to the worker. Returns `false` for
+/// Returns `true` if livelet can catch `signal` and forward it to the worker. Returns `false` for
 /// KILL and STOP, which no process can catch, and for CHLD, which is about livelet's own children.
 pub(crate) fn can_be_caught(signal: i32) -> bool {
     ![SIGKILL, SIGSTOP, SIGCHLD].contains(&signal)
 }
 
-/// Returns `true` if `signal` can be a stop signal. Returns `false` for signals that livelet can't
-/// catch, and for those that the kernel raises for a fault of livelet itself, such as SEGV.
+/// Returns `true` if a user may choose `signal` as a signal that stops livelet. Returns `false` for
+/// 0, for KILL, STOP and CHLD, and for the signals that the kernel raises for a fault of livelet
+/// itself, such as SEGV.
 pub(crate) fn can_stop(signal: i32) -> bool {
     signal != 0 && can_be_caught(signal) && ![SIGILL, SIGBUS, SIGFPE, SIGSEGV].contains(&signal)
 }
 
-/// Returns `true` if livelet logs that it received `signal`. Signals of terminals and sockets are
-/// not logged.
+/// Returns `true` if livelet logs that it has received `signal`. Returns `false` for WINCH, CONT
+/// and URG, which terminals and sockets cause in normal use.
 pub(crate) fn is_worth_a_line(signal: i32) -> bool {
     ![SIGWINCH, SIGCONT, SIGURG].contains(&signal)
 }
@@ -77,22 +78,22 @@ pub(crate) fn reset_dispositions() {
     }
 }
 
-/// Resets the disposition of `signal` to its default, unless the signal has none that can be set.
-/// May be called between fork and exec.
+/// Resets the disposition of `signal` to its default. Does nothing for a signal whose disposition
+/// can't change, such as KILL. May be called between fork and exec.
 #[allow(unsafe_code, reason = "signal(2)")]
 pub(crate) fn reset_disposition(signal: i32) {
     // SAFETY: SIG_DFL is no pointer. The call fails and does nothing if there is nothing to set.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
 }
 
-/// A set of blocked signals.
+/// A set of signals, as the signal mask of a thread or for a signalfd(2).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mask(pub(crate) libc::sigset_t);
 
 impl Mask {
     /// Returns the set of all signals. sigfillset(3) would leave out the signals that the C library
-    /// reserves, three in musl. One of the three is SIGRTMIN for other programs, so livelet must be
-    /// able to forward it.
+    /// reserves, three in musl. Programs with glibc use one of these three as SIGRTMIN, so livelet
+    /// must be able to forward it.
     pub(crate) fn all() -> Mask {
         Mask::filled(u8::MAX)
     }
@@ -146,7 +147,8 @@ impl Mask {
     }
 }
 
-/// Names of signals by number, as kill(1) lists them, without `SIG`.
+/// Names of the signals, without `SIG`, as kill(1) lists them. The index is the number of the
+/// signal.
 const NAMES: [&str; 32] = [
     "0", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
     "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
