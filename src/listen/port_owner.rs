@@ -119,7 +119,8 @@ pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
             fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str() == link.as_str())
         })
     };
-    let pid = worker::pids().ok()?.into_iter().find(has_it)?;
+    let owners = worker::pids().ok()?.into_iter().filter(has_it);
+    let pid = owners.min_by_key(|&pid| worker::start_time(pid).unwrap_or(u64::MAX))?;
     Some(Owner {
         pid,
         command: command(pid),

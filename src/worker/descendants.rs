@@ -71,6 +71,12 @@ pub(crate) fn pids() -> io::Result<Vec<i32>> {
     Ok(pids)
 }
 
+/// Returns the start time of the process `pid`, in clock ticks since boot. Returns `None` if the
+/// process has ended.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    process(pid).map(|process| process.start)
+}
+
 /// Returns `true` if /proc shows the pids of livelet's own pid namespace.
 fn shows_own_namespace() -> io::Result<bool> {
     let status = fs::read("/proc/self/status")?;

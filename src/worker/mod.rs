@@ -28,7 +28,7 @@ use descendants::descendants_of;
 use environment::Environment;
 use spawn::{Child, start};
 
-pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace};
+pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace, start_time};
 pub(crate) use spawn::{ChildProgress, Report};
 pub(crate) use tree::{Ended, Tree};
 

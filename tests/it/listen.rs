@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Command, Stdio};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::{
     Livelet, SOON, assert_closed, binary, command, connect, finish, has_ipv6, livelet, probe,
     read_response, wait_for, wait_until_listening,
@@ -88,10 +90,12 @@ fn the_process_that_uses_the_port_is_named() {
     let own = std::env::current_exe().unwrap();
     assert_eq!(said.lines().count(), 2, "{said}");
     for line in said.lines() {
-        // Not the pid: a child that another test forks has a copy of the socket, and this program,
-        // until it executes its own.
-        let program = format!(" ({}", own.display());
-        for part in [&addr, "held by pid ", &program, "--bind-wait"] {
+        for part in [
+            addr.as_str(),
+            &format!("pid {}", std::process::id()),
+            own.to_str().unwrap(),
+            "--bind-wait",
+        ] {
             assert!(line.contains(part), "no {part} in {line}");
         }
     }
@@ -128,8 +132,8 @@ fn a_livelet_on_an_overlapping_address_is_named_and_not_replaced() {
         |pair: &&(&str, &str)| has_ipv6 || !(pair.0.contains(':') || pair.1.contains(':'));
     for (held, wanted) in pairs.iter().filter(possible) {
         let case = format!("{held} against {wanted}");
-        let holder = Livelet::start_on(&[&format!("{held}:0")], &[]);
-        let port = holder.addr().port();
+        let (_reserved, port) = reserve_port();
+        let holder = Livelet::start_on(&[&format!("{held}:{port}")], &[]);
         let wanted = format!("{wanted}:{port}");
         let said = refused(&["--listen", &wanted, "--takeover", "--bind-wait", "50ms"]);
         let named = format!("pid {}", holder.pid());
@@ -143,11 +147,31 @@ fn a_livelet_on_an_overlapping_address_is_named_and_not_replaced() {
         assert_eq!(probe(addr, "/livez").status, 200, "{case}");
     }
     // Addresses that do not overlap are bound.
-    let holder = Livelet::start_on(&["127.0.0.6:0"], &[]);
+    let (_reserved, port) = reserve_port();
+    let _holder = Livelet::start_on(&[&format!("127.0.0.6:{port}")], &[]);
     let other = if has_ipv6 { "[::1]" } else { "127.0.0.5" };
-    let other = format!("{other}:{}", holder.addr().port());
+    let other = format!("{other}:{port}");
     let beside = Livelet::start_on(&[&other], &["--bind-wait", "0s"]);
     assert_eq!(probe(beside.addr(), "/livez").status, 200);
+}
+
+/// Returns a port that the kernel gives to no other socket while the returned socket is open. A
+/// program that names the port and sets SO_REUSEADDR, as livelet does, can still bind to it.
+fn reserve_port() -> (Socket, u16) {
+    let (domain, any) = if has_ipv6() {
+        (Domain::IPV6, "[::]:0")
+    } else {
+        (Domain::IPV4, "0.0.0.0:0")
+    };
+    let socket = Socket::new(domain, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(false).unwrap();
+    }
+    let any: SocketAddr = any.parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
 }
 
 #[test]
