@@ -185,7 +185,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "drain",
         variable: Some("LIVELET_DRAIN"),
         value: "DUR",
-        help: "deadline of open connections (default, most 5s)",
+        help: "wait for open connections, at most 5s (default)",
     },
     Flag {
         id: Id::Signal,

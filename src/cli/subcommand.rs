@@ -22,7 +22,7 @@ const ASSIGNMENT: &str = "not an assignment; accepted: NAME=VALUE..., such as RE
 const PATH: &str = "needs the PATH to write to; accepted: livelet install PATH";
 const ONE_PATH: &str = "a second path; accepted: livelet install PATH";
 const ONE_CHECK: &str = "a second check; accepted: livelet probe [OPTIONS] [CHECK]";
-const NO_EFFECT: &str = "has no effect on a check; accepted: one of the two";
+const NO_EFFECT: &str = "has no effect on a check; accepted: the option or a check";
 const UNKNOWN: &str = "unknown option; see livelet probe --help";
 const NO_OPTIONS: &str = "unknown option; see livelet install --help";
 

@@ -192,7 +192,9 @@ impl Holder {
                 Ok(rendezvous) => {
                     listener.has_rendezvous.set(true);
                     if tries >= QUICK_TRIES {
-                        log::notice(format_args!("handover: rendezvous: bound"));
+                        log::notice(format_args!(
+                            "handover: rendezvous: bound; successors can find livelet"
+                        ));
                     }
                     return Some(rendezvous);
                 }

@@ -114,10 +114,10 @@ impl ListenError {
                 "sysctl net.ipv4.ip_local_reserved_ports reserves a port"
             }
             (_, Some(Errno::ADDRINUSE)) => {
-                "--bind-wait waits longer, --listen takes another address"
+                "--bind-wait waits longer, --listen sets another address"
             }
             (_, Some(Errno::ACCESS)) => "ports under 1024 are for root; see --listen",
-            _ => "--listen takes another address",
+            _ => "--listen sets another address",
         }
     }
 }

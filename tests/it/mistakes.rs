@@ -211,8 +211,8 @@ const CHECKS: &[Mistake<'_>] = &[
     (&["probe", "watchdog:30s"], &[], "probe: \"watchdog:30s\"", "accepted: file, heartbeat"),
     (&["probe", "exec:/bin/true"], &[], "probe: \"exec:/bin/true\"", "accepted: file, heartbeat"),
     (&["probe", "file:/a", "file:/b"], &[], "probe: \"file:/b\"", "accepted: livelet probe"),
-    (&["probe", "-l", "9090", "file:/a"], &[], "--listen", "accepted: one of the two"),
-    (&["probe", "--ready", "file:/a"], &[], "--ready", "accepted: one of the two"),
+    (&["probe", "-l", "9090", "file:/a"], &[], "--listen", "accepted: the option or a check"),
+    (&["probe", "--ready", "file:/a"], &[], "--ready", "accepted: the option or a check"),
     (&["probe", "/readyz"], &[], "probe: \"/readyz\"", "accepted: file, heartbeat"),
 ];
 
