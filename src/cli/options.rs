@@ -113,7 +113,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "max-connections",
         variable: Some("LIVELET_MAX_CONNECTIONS"),
         value: "N",
-        help: "open connections at once (default 256)",
+        help: "maximum of open connections (default 256)",
     },
     Flag {
         id: Id::Live,
@@ -121,7 +121,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "live",
         variable: Some("LIVELET_LIVE"),
         value: "CHECK",
-        help: "has to hold for liveness",
+        help: "add a check of liveness",
     },
     Flag {
         id: Id::Ready,
@@ -129,7 +129,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "ready",
         variable: Some("LIVELET_READY"),
         value: "CHECK",
-        help: "has to hold for readiness",
+        help: "add a check of readiness",
     },
     Flag {
         id: Id::CheckTimeout,
@@ -137,7 +137,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "check-timeout",
         variable: Some("LIVELET_CHECK_TIMEOUT"),
         value: "DUR",
-        help: "for one check (default 800ms)",
+        help: "time limit of one check (default 800ms)",
     },
     Flag {
         id: Id::CheckHost,
@@ -153,7 +153,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "path",
         variable: Some("LIVELET_PATH"),
         value: "PATH=ENDPOINT",
-        help: "one more path of live, ready or startup",
+        help: "add a path for live, ready or startup",
     },
     Flag {
         id: Id::ExitOnUnhealthy,
@@ -169,7 +169,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "stop-signal",
         variable: Some("LIVELET_STOP_SIGNAL"),
         value: "SIG",
-        help: "begins a stop (default TERM and INT)",
+        help: "signal that begins a stop (default TERM, INT)",
     },
     Flag {
         id: Id::LameDuck,
@@ -209,7 +209,7 @@ pub const FLAGS: [Flag; 22] = [
         long: "grace",
         variable: Some("LIVELET_GRACE"),
         value: "DUR",
-        help: "kill it this long after it was asked to stop",
+        help: "kill the command this long after the signal",
     },
     Flag {
         id: Id::OkExit,
