@@ -255,10 +255,12 @@ impl Holder {
         }
     }
 
-    /// Begins to exchange messages with the peer of `channel`, unless [`PEERS`] others are doing so
-    /// or the peer is not trusted. A peer that is not trusted gets no message and does not count,
-    /// because any process of the network namespace can connect to an abstract name. If `may_hold`
-    /// is `true`, its channel may have unread descriptors and is closed on another thread.
+    /// Starts a task that exchanges messages with the peer of `channel` about the socket of
+    /// `listener`. Closes the channel instead if the peer is not trusted, or if [`PEERS`] peers
+    /// already exchange messages with livelet. A peer that is not trusted does not count among
+    /// these, because any process of the network namespace can connect to an abstract name. If
+    /// `may_hold` is `true`, the channel may have unread descriptors. The channel of a peer that is
+    /// not trusted is then closed on another thread, because the close may block.
     fn accept(self: &Rc<Holder>, listener: &Weak<Listener>, channel: Channel, may_hold: bool) {
         if !channel.is_trusted() {
             log::detail(format_args!(
@@ -275,8 +277,10 @@ impl Holder {
         }
     }
 
-    /// Closes the rendezvous of `listener`. If its queue may have descriptors that other programs
-    /// have sent, the [`Closer`] closes it on another thread.
+    /// Closes `rendezvous`, to which successors connected to ask for the socket of `listener`.
+    /// Connections that livelet has not accepted may contain descriptors from other programs. If
+    /// that is possible, the [`Closer`] closes the rendezvous on another thread, because the close
+    /// may block.
     fn close_rendezvous(&self, listener: &Weak<Listener>, rendezvous: Rendezvous) {
         if rendezvous.takes_descriptors {
             self.closer.close(vec![rendezvous.into_socket()]);
@@ -351,8 +355,8 @@ impl Holder {
     }
 
     /// Offers the socket of `listener` to the peer of `channel`, and waits for the reply. Returns
-    /// `true` if the peer has taken the socket: its message is the commit point (see
-    /// [`crate::handover`]).
+    /// `true` if the peer has replied that it takes the socket. This reply is the commit point (see
+    /// [`crate::handover`]). Otherwise returns `false`, and livelet keeps the socket.
     async fn is_taken_by(&self, channel: &Channel, listener: &Listener) -> bool {
         let pid = getpid().as_raw_pid();
         let socket = listener.socket.get_ref().as_fd();

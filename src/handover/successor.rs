@@ -16,11 +16,12 @@ use crate::close::Closer;
 /// Result of an attempt to ask the livelet that listens on an address for its listening socket.
 #[derive(Debug)]
 pub(crate) enum Contact {
-    /// No process can be asked: none listens on the unix socket for such requests (the rendezvous),
-    /// its queue is full, or it has closed the connection.
+    /// No process can be asked. Either none listens at the rendezvous, or the queue of the
+    /// rendezvous is full, or the process at the rendezvous has closed the connection.
     Absent,
-    /// No message was sent, because a process that is not trusted listens at the rendezvous. Also
-    /// the result while livelet must close too many connections to such processes.
+    /// No message was sent. Either the process that listens at the rendezvous is not trusted, or
+    /// livelet did not connect because the [`Closer`] has too many descriptors that are not closed
+    /// yet.
     Stranger,
     /// A livelet listens at the rendezvous. It has been asked for its listening socket, and its
     /// replies can be read from the conversation.
