@@ -34,8 +34,8 @@ pub struct Snapshot {
     pub is_stopping: bool,
     /// `true` if the worker has ended before livelet began to stop.
     pub has_worker_failed: bool,
-    /// `true` while the start of the worker's program takes too long, such as that of a program on
-    /// a file system that hangs.
+    /// `true` while the worker's program takes too long to start, for example because the program
+    /// is on a file system that hangs.
     pub is_worker_late: bool,
     /// Process id of the worker. If livelet runs no worker, livelet's own process id.
     pub pid: u32,

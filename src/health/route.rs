@@ -25,7 +25,7 @@ pub enum View {
     Plain,
     /// Text with one line for each check, even if all checks pass.
     Verbose,
-    /// JSON of the health+json draft.
+    /// JSON document of the type application/health+json (draft-inadarei-api-health-check).
     Json,
     /// HTML status page.
     Page,
@@ -46,8 +46,8 @@ pub struct Alias {
 /// and Accept field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Endpoint whose verdict decides the status of the response. For the metrics, whose status is
-    /// always 200, this is liveness.
+    /// Endpoint whose verdict decides the status of the response. The response with the metrics has
+    /// the status 200 in any case: its question has liveness here, without effect.
     pub endpoint: Endpoint,
     /// Format of the response's content.
     pub view: View,
@@ -72,9 +72,9 @@ pub enum Route {
     Ask(Question),
 }
 
-/// Decides how livelet answers `request`. `aliases` are the additional paths of the endpoints.
-/// livelet refuses a method that it does not serve on every path. A trailing slash of the path
-/// makes no difference.
+/// Decides how livelet answers `request`. `aliases` are the additional paths of the endpoints. If
+/// livelet does not serve the method of the request, the answer is an error, whatever the path is.
+/// A trailing slash of the path makes no difference.
 ///
 /// The response to OPTIONS on the path of an endpoint depends on the verdict, as for GET, because
 /// HAProxy's `option httpchk` probes with OPTIONS.
@@ -258,8 +258,9 @@ fn weights(accept: &str) -> [u32; 3] {
     [json, html, text]
 }
 
-/// Converts `weight`, a number from 0 to 1 such as `0.85`, to thousandths. Malformed digits after
-/// `0.` count as 0. Any other text counts as 1.
+/// Converts `weight`, a number from 0 to 1 such as `0.85`, to thousandths. `0` without a point
+/// counts as 0, and so do malformed digits after `0.`. A text that is not `0` and does not begin
+/// with `0.` counts as 1.
 fn thousandths(weight: &str) -> u32 {
     match weight.split_once('.').unwrap_or((weight, "")) {
         ("0", digits) => format!("{digits:0<3}")

@@ -16,9 +16,10 @@ const MAX_REASON: usize = 256;
 const TAIL: usize = 511;
 
 /// Returns the text that answers `question` about the checks in `report`, at most `most` bytes
-/// long. `names` are the names of all checks of the endpoint. If the question asks for details, the
-/// text shows the worker's STATUS in `facts`. If not all lines fit, leaves some out. Returns `None`
-/// if the text would be only `ok`: the response is then [`OK`].
+/// long. If not all lines fit, leaves some out. `names` are the names of all checks of the
+/// endpoint: the text says which excluded names are not among them. If the question asks for
+/// details, the text also has the worker's STATUS, which is in `facts`. Returns `None` if the text
+/// would be only `ok`: the response is then [`OK`].
 pub(super) fn body(
     question: &Question,
     report: &Report<'_>,
