@@ -10,7 +10,8 @@ use std::fmt;
 /// Maximum length, in bytes, of the head of a response, together with the interim responses before
 /// the head.
 const MAX_HEAD: usize = 64 * 1024;
-/// Maximum number of bytes that an error message quotes from a peer.
+/// Maximum number of bytes of a malformed line that an error message quotes. A status line is also
+/// read only up to this number of bytes.
 const MAX_QUOTED: usize = 32;
 
 /// Returns the text of a GET request for `target`, a path with or without a query. `host` is the
@@ -34,7 +35,8 @@ pub enum Malformed {
     /// The first line of the response is not a status line. The field is the beginning of that
     /// line.
     NotHttp(Vec<u8>),
-    /// A line of the response's head has no colon. The field is the beginning of that line.
+    /// A line of the response's head is not a header field, because it has no colon. The `Vec` is
+    /// the beginning of that line.
     NoField(Vec<u8>),
     /// The head of the response is longer than [`MAX_HEAD`] bytes.
     TooLong,
@@ -62,7 +64,8 @@ pub struct ResponseHead {
     pub status: u16,
     /// Length of the content in bytes, from Content-Length. `None` if the head gives no length.
     pub content_length: Option<usize>,
-    /// Bytes of the last line of the head, whose end has not arrived yet.
+    /// Bytes that have arrived after the last complete line of the head: the beginning of the next
+    /// line.
     line: Vec<u8>,
     /// Number of bytes that have been parsed, those of interim responses included.
     length: usize,

@@ -26,8 +26,8 @@ const HEAD_LIMIT: Duration = Duration::from_secs(5);
 const IDLE_LIMIT: Duration = Duration::from_secs(75);
 /// Time limit for sending an answer, from its encoding until the kernel has accepted its last byte.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
-/// Time for which livelet, before it closes a connection, discards bytes that the client still
-/// sends (lingering close, RFC 9112 section 9.6).
+/// Maximum time for which livelet discards bytes that the client still sends, before livelet closes
+/// the connection (lingering close, RFC 9112 section 9.6).
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
 /// Time limit from the arrival of a request until livelet has an answer. The checks have shorter
 /// limits of their own.
@@ -36,11 +36,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// which is the end of serving. The first request of a connection may arrive one round trip after
 /// the connection.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
-/// Size, in bytes, at which unsent answers to pipelined requests have to be sent. livelet answers
-/// the next request on the connection afterwards.
+/// Limit, in bytes, for the unsent answers to pipelined requests. Once the unsent answers of a
+/// connection reach this limit, livelet sends them before it answers the next request.
 const MAX_BATCH: usize = 1024;
-/// Maximum number of received bytes that a connection keeps until their request is answered: the
-/// head of one request, and the empty line that may come before the head.
+/// Maximum number of bytes that a connection keeps of requests without an answer: the head of one
+/// request, and the empty line that may come before the head.
 const MAX_INBOX: usize = MAX_HEAD + 2;
 /// Maximum number of bytes that one read takes from a connection. The request of a probe is
 /// shorter. Further pipelined requests stay in the kernel's buffer.
@@ -267,9 +267,10 @@ impl Connection {
         }
     }
 
-    /// Processes `bytes`, which the caller has read from the socket. Empty `bytes` mean that the
-    /// client sends no more, and the connection closes. No request stays without an answer, because
-    /// [`Connection::step`] asks for a read only after all requests are answered.
+    /// Processes `bytes`, which the caller has read from the socket. If `bytes` is empty, the
+    /// client sends no more, and the connection closes. This close leaves no complete request
+    /// without an answer, because [`Connection::step`] asks for a read only after all of them are
+    /// answered.
     pub fn received(&mut self, bytes: &[u8], now: Instant) {
         match self.state {
             _ if bytes.is_empty() => self.state = State::Closed,
@@ -333,10 +334,10 @@ impl Connection {
         Some(rejection)
     }
 
-    /// Moves the buffer `shared` into this connection, which writes its answers to it, and leaves
-    /// an empty buffer in `shared`. Does nothing if the connection has unsent answers in a buffer
-    /// of its own. All connections use the same buffer in turn, so that a probe allocates no
-    /// buffer.
+    /// Moves the buffer `shared` into this connection, for the encoded answers of the connection,
+    /// and leaves a buffer without memory in `shared`. Does nothing if the connection still has
+    /// unsent answers in a buffer of its own. All connections use `shared` in turn, so that a probe
+    /// allocates no buffer.
     pub fn borrow_outbox(&mut self, shared: &mut Vec<u8>) {
         if self.outbox.is_empty() {
             self.outbox = std::mem::take(shared);
@@ -362,8 +363,9 @@ impl Connection {
         !self.inbox.is_empty()
     }
 
-    /// Returns `true` if an evicted or cut connection has to close instead of waiting for its
-    /// client or for an answer. The caller asks before each such wait.
+    /// Returns `true` if the connection has to close now instead of waiting for its client or for
+    /// the outcome of a check. In [`Phase::Cut`] this is always so. In [`Phase::Evicted`] this is
+    /// so if no request waits for an answer. The caller asks before each wait.
     #[must_use]
     pub fn is_given_up(&self) -> bool {
         match self.phase {
@@ -433,8 +435,8 @@ impl Pending {
 mod tests {
     use super::*;
 
-    /// Connection in simulated time, with the bytes that it has sent. The test answers a request
-    /// for `/slow` after one second.
+    /// Connection in simulated time, with the bytes that livelet has sent over it. A request for
+    /// `/slow` is answered after one second, and any other request at once.
     struct Simulated {
         connection: Connection,
         now: Instant,
@@ -468,7 +470,8 @@ mod tests {
             }
         }
 
-        /// Answers requests until a request for `/slow` has to wait.
+        /// Answers the complete requests that have arrived, in their order. Stops at a request for
+        /// `/slow` if its second has not passed yet.
         fn answer(&mut self) {
             let common = CommonFields::at(0);
             loop {

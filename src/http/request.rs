@@ -232,7 +232,8 @@ fn has_bare_lf(head: &[u8]) -> bool {
 /// Returns the error for a request whose HTTP version httparse does not accept. A well-formed
 /// version gets status 505, and a malformed one gets 400. httparse stops at the first wrong byte,
 /// so this function reads the whole request line in `head`. Returns `Ok(None)` if the end of that
-/// line has not arrived, and never returns `Some`.
+/// line has not arrived. Never returns `Ok(Some)`: `T` only lets the caller return this result as
+/// its own.
 fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
     let mut lines = head.split(|&b| b == b'\n');
     let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
@@ -455,7 +456,8 @@ fn has_token(value: &[u8], token: &[u8]) -> bool {
     members(value).any(|member| member.eq_ignore_ascii_case(token))
 }
 
-/// Summary of the transfer codings in a request's Transfer-Encoding fields (RFC 9112 §6.1, §7).
+/// Properties of the transfer codings that a request's Transfer-Encoding fields name (RFC 9112
+/// §6.1, §7). They decide whether livelet accepts the request.
 #[derive(Default)]
 struct Codings {
     ends_in_chunked: bool,

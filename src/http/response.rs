@@ -28,8 +28,8 @@ pub enum Status {
 const VERSION: &str = "HTTP/1.1 ";
 
 impl Status {
-    /// Returns the status for the verdict on an endpoint: 200 if `holds` is `true`, so if the
-    /// endpoint passes, else 503.
+    /// Returns the status for the verdict on an endpoint: 200 if the endpoint passes (`holds` is
+    /// `true`), else 503.
     #[must_use]
     pub const fn of(holds: bool) -> Status {
         if holds {
