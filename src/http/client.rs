@@ -10,8 +10,7 @@ use std::fmt;
 /// Maximum length, in bytes, of the head of a response, together with the interim responses before
 /// the head.
 const MAX_HEAD: usize = 64 * 1024;
-/// Maximum number of bytes of a malformed line that an error message quotes. A status line is also
-/// read only up to this number of bytes.
+/// Maximum number of bytes of a malformed line that an error message quotes.
 const MAX_QUOTED: usize = 32;
 
 /// Returns the text of a GET request for `target`, a path with or without a query. `host` is the
@@ -123,15 +122,14 @@ fn quoted(line: &[u8]) -> Vec<u8> {
 /// Returns the status code in `line`, a status line. The reason phrase after the code may be
 /// missing (RFC 9112 section 4). Returns `None` if the line is malformed.
 fn status(line: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(line.get(..line.len().min(MAX_QUOTED))?).ok()?;
-    let minor = line.strip_prefix("HTTP/1.")?;
-    let after = minor.strip_prefix(['0', '1'])?;
-    let code = after
-        .strip_prefix(' ')?
-        .split(' ')
-        .find(|word| !word.is_empty())?;
-    let is_code = code.len() == 3 && code.bytes().all(|b| b.is_ascii_digit());
-    code.parse().ok().filter(|&code| is_code && code > 99)
+    let [b'0' | b'1', b' ', after @ ..] = line.strip_prefix(b"HTTP/1.")? else {
+        return None;
+    };
+    let mut words = after.split(|&b| b == b' ');
+    let code = words.find(|word| !word.is_empty())?;
+    let is_code = code.len() == 3 && code.iter().all(u8::is_ascii_digit);
+    let code = std::str::from_utf8(code).ok()?.parse().ok()?;
+    (is_code && code > 99).then_some(code)
 }
 
 /// Returns the length in `line` if it is a Content-Length field. Returns `None` if the line is
@@ -156,6 +154,14 @@ mod tests {
             }
         }
         Ok(None)
+    }
+
+    #[test]
+    fn a_reason_phrase_may_have_any_bytes() {
+        let long = format!("HTTP/1.1 200 {}\r\n\r\n", "é".repeat(20));
+        for text in [&b"HTTP/1.1 200 Tr\xe8s bien\r\n\r\n"[..], long.as_bytes()] {
+            assert_eq!(parse(text, 100), Ok(Some(200)));
+        }
     }
 
     #[test]
