@@ -125,8 +125,9 @@ impl Output {
         pending().await
     }
 
-    /// Reads from the pipe once more, and returns the first line of the kept output that is not
-    /// blank. Returns `None` if every line is blank.
+    /// Returns the first line of the kept output that is not blank, or `None` if every line is
+    /// blank. First reads from the pipe once, because the program may have written after the last
+    /// read.
     fn first_line(&self) -> Option<String> {
         self.read_once();
         let begin = self.begin.borrow();

@@ -73,8 +73,10 @@ impl Answer {
         }
     }
 
-    /// Reads the content of the response until its end, or until `self.content` has `most` bytes.
-    /// If livelet closed the connection earlier, a worker that is still writing would get a reset.
+    /// Reads the content of the response into `self.content`, until the content ends or has `most`
+    /// bytes. A caller that does not need the content should call this as well before it closes the
+    /// connection, because the close could reset a worker that is still writing. The caller limits
+    /// the time.
     pub(crate) async fn read(&mut self, most: usize) {
         let most = most.min(self.length.unwrap_or(most));
         let mut part = [0; 2048];

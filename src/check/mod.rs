@@ -26,8 +26,8 @@ pub use spec::{Check, Kind, Query, Url, parse};
 pub(crate) use http::Answer;
 pub(crate) use runner::Observer;
 
-/// State that one check keeps between its runs. Only checks of files and of unix sockets use this
-/// state.
+/// State that one check keeps between its runs: a system call that has not returned, and the last
+/// heartbeat. Only checks of files and of unix sockets use this state.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     paths: Arc<path::PathCalls>,

@@ -21,13 +21,14 @@ const STACK: usize = 32 * 1024;
 /// `--check-timeout` that a user can set.
 const BACKLOG_WAIT: Duration = Duration::from_secs(60);
 
-/// Runner of system calls, stat(2) or connect(2), for one path. Below a mount that hangs, such a
-/// call does not return, and livelet does all other work on a single thread. So each call runs on a
-/// thread of its own, which ends with the call. While one call hangs, no second call is started.
+/// Runner of the system calls stat(2) and connect(2) for one path. Such a call may never return if
+/// the path is on a mount that hangs, and livelet does all other work on a single thread. So each
+/// call runs on a new thread, which ends with the call. While one call runs, no second call is
+/// started.
 ///
-/// The thread is not from `smol::unblock`: if the system refuses a thread, the crate `blocking` 1.7
-/// retries for ever on the calling thread. With a thread of its own, the check fails and the reason
-/// names the thread.
+/// The threads are not those of `smol::unblock`. If the system refuses a thread, the crate
+/// `blocking` 1.7 tries again for ever, which would stop livelet's main thread. Here the check
+/// fails instead, with the reason that no thread can be started.
 #[derive(Debug, Default)]
 pub(crate) struct PathCalls(Mutex<State>);
 
@@ -103,8 +104,9 @@ fn modified(path: &Path) -> io::Result<SystemTime> {
     fs::metadata(path)?.modified()
 }
 
-/// Connects to the unix socket at `path`, and waits while its backlog is full (unix(7): SO_SNDTIMEO
-/// limits connect(2) too). Returns the time at which the connection was made.
+/// Connects to the unix socket at `path`, and returns the time at which the connection was made.
+/// While the socket's backlog is full, waits for at most [`BACKLOG_WAIT`]: SO_SNDTIMEO limits
+/// connect(2) as well (socket(7)).
 fn connect(path: &Path) -> io::Result<SystemTime> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(BACKLOG_WAIT))?;
@@ -156,8 +158,11 @@ impl Beat {
 
     /// Returns the age of the heartbeat: the time from the file's modification to `clock`, the
     /// present time of the system clock, but at most `since_start`, the time since the worker's
-    /// start. The age is never less than the time from livelet's first sight of the heartbeat to
-    /// `now`. So livelet finds a worker that hangs even if the system clock was set back.
+    /// start.
+    ///
+    /// If the time from `seen` to `now` is longer than that, returns this longer time, which does
+    /// not depend on the system clock. So livelet finds a worker that hangs even if the clock was
+    /// set back.
     fn age(self, clock: SystemTime, now: Instant, since_start: Duration) -> Duration {
         let age = clock.duration_since(self.modified).unwrap_or_default();
         age.min(since_start)
@@ -165,10 +170,11 @@ impl Beat {
     }
 }
 
-/// Checks that the heartbeat file at `path` was last modified at most `limit` ago. If the file is
-/// missing, the time counts from `start`, the worker's start. If `start` is `None`, a missing file
-/// fails at once. `memory` keeps the last heartbeat between the runs. Returns the reason as an
-/// error if the time is longer than `limit`, or if no thread for stat(2) can be started.
+/// Checks that the heartbeat file at `path` was last modified at most `limit` ago. A file that is
+/// missing or older than the worker's start counts as modified at `start`, the time of that start.
+/// If `start` is `None`, a missing file fails at once. `memory` keeps the last heartbeat between
+/// the runs. Returns the reason as an error if the last modification is longer ago than `limit`, or
+/// if no thread for stat(2) can be started.
 pub(super) async fn is_fresh(
     memory: &Memory,
     path: &Path,

@@ -52,8 +52,8 @@ enum Source {
     Query(Rc<(Query, Memory)>),
 }
 
-/// Runner of the checks of all endpoints, with the last outcome of each check. The index of a check
-/// in the methods is its position in the `checks` of [`Observer::new`].
+/// Runner of the checks of all endpoints, which keeps the last outcome of each check. A check is
+/// known by its index: its position in the `checks` that [`Observer::new`] received.
 #[derive(Debug)]
 pub(crate) struct Observer {
     executor: Rc<LocalExecutor<'static>>,
@@ -105,10 +105,12 @@ impl Observer {
     }
 
     /// Returns the outcome of the check with this `index` for a probe that arrived at `since`. Also
-    /// returns the event from which the outcome's age counts, such as the last heartbeat. If the
-    /// last outcome is too old for this probe, returns `None`, and starts the check unless it
-    /// already runs. The caller then calls [`Observer::wait`], and calls this method again once it
-    /// is woken.
+    /// returns the event from which the status page counts the outcome's age: the worker's last
+    /// heartbeat, or livelet's first observation of this outcome.
+    ///
+    /// If the last outcome is too old for this probe, returns `None`, and starts the check unless
+    /// it already runs. The caller then calls [`Observer::wait`], and calls this method again once
+    /// it is woken.
     pub(crate) fn observe(
         self: &Rc<Observer>,
         index: usize,
@@ -176,7 +178,7 @@ impl Observer {
         }
     }
 
-    /// Registers `cx` to be woken when the next run of a check ends.
+    /// Registers the task of `cx` to be woken when the next run of any check ends.
     pub(crate) fn wait(&self, cx: &Context<'_>) {
         self.outcomes.wait(cx);
     }
@@ -229,8 +231,9 @@ impl Observer {
 
 impl Slot {
     /// Returns the last outcome of the check if it is recent enough for a probe that arrived at
-    /// `since`: the run did not end before `since`, or livelet still reuses the outcome because it
-    /// is that of an `exec:` check. Returns `None` otherwise.
+    /// `since`, and otherwise `None`. The run must have ended at `since` or later. The run of an
+    /// `exec:` check may also have ended before `since`: by up to [`PASS_KEPT`] if it passed, or
+    /// [`FAILURE_KEPT`] if it failed.
     fn recent(&self, since: Instant) -> Option<Result<(), String>> {
         let last = self.last.as_ref()?;
         let kept = match (&self.source, &last.outcome) {

@@ -16,8 +16,8 @@ use socket2::SockRef;
 
 use crate::signal::Mask;
 
-/// Size, in bytes, of the stack of the thread that the crate async-io starts. It is std's default
-/// for a thread.
+/// Size, in bytes, of the stack of the thread that the crate async-io starts: std's default for a
+/// thread. [`try_async_io`] uses this size to test whether such a thread can be started.
 const STACK: usize = 2 * 1024 * 1024;
 
 /// Connects by TCP to the first of `addresses` that accepts, and returns the connection. Tries the
