@@ -186,9 +186,9 @@ fn names() -> Vec<&'static str> {
     FLAGS.iter().map(|flag| flag.long).collect()
 }
 
-/// Creates an error about `option`, a word that is no known option. The message suggests the name
-/// in `names`, the long names of the known options, that the user probably meant. If no name is
-/// near, the message is `reason`.
+/// Creates an error about `option`, a word that is no known option. `names` are the long names of
+/// the known options. `reason` describes the problem; after its semicolon it gives advice. If the
+/// user probably meant one of `names`, the message suggests that name in place of the advice.
 fn unknown_option(option: &str, names: &[&str], reason: &'static str) -> UsageError {
     let near = near::option(option.trim_start_matches('-'), names);
     let near = near.map(|near| ["--", near].concat());

@@ -41,7 +41,8 @@ const EXIT_CODE: &str = "not an exit code; accepted: 0 to 255";
 
 /// Parses `value` and stores it in the field of `config` that belongs to the option `id`.
 /// `is_first` is `true` for the first value of a repeatable option. The first value replaces the
-/// default, and further values are added. `variable` returns the value of an environment variable.
+/// default, and further values are added. `variable` returns the value of an environment variable,
+/// which `--listen env:NAME` needs.
 ///
 /// # Errors
 /// Returns an error, which says what is accepted, if `value` can't be used.
