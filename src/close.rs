@@ -21,9 +21,9 @@ use smol::LocalExecutor;
 
 use crate::runtime::{Condition, Timer, task, thread};
 
-/// Number of descriptors from other processes, not closed yet, at which livelet stops receiving
-/// more of them. Each may block a thread in close(2), and livelet needs descriptors for
-/// connections.
+/// Limit for the number of descriptors that wait to be closed. At this number livelet stops
+/// receiving descriptors from other processes. A limit is needed because each descriptor may block
+/// a thread in close(2), and because livelet needs descriptors for connections.
 const MOST: usize = 64;
 
 /// Time between two tries to start a thread that closes descriptors, while the system refuses
@@ -33,8 +33,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Size, in bytes, of the stack of a thread that closes descriptors. close(2) needs less.
 const STACK: usize = 32 * 1024;
 
-/// Service that closes descriptors which other processes sent, on threads of its own. It also
-/// counts those that are not closed yet.
+/// Service that closes descriptors which other processes sent. It uses separate threads, because
+/// close(2) of such a descriptor may block. It also counts the descriptors that are not closed yet.
 #[derive(Debug)]
 pub(crate) struct Closer {
     executor: Rc<LocalExecutor<'static>>,
@@ -59,16 +59,16 @@ impl Closer {
         self.open.get() < MOST
     }
 
-    /// Waits until fewer than [`MOST`] descriptors wait to be closed, so that livelet may receive
-    /// more from other processes. Without a limit a sender could use up livelet's descriptors. The
-    /// kernel would then close those in the next message on the main thread, and close(2) may
-    /// block.
+    /// Waits until fewer than [`MOST`] descriptors wait to be closed. livelet calls this before it
+    /// receives from other processes, because a sender could otherwise use up livelet's
+    /// descriptors. If livelet can have no more descriptors, the kernel closes those that arrive on
+    /// the thread that receives, which is livelet's main thread, and close(2) may block.
     pub(crate) async fn below_limit(&self) {
         self.closed.until(|| self.is_below_limit()).await;
     }
 
-    /// Starts to close `descriptors` on a new thread, and returns at once. The descriptors stay
-    /// open while the system refuses a thread.
+    /// Closes `descriptors` on a new thread, and returns at once. If the system refuses a thread, a
+    /// task tries again every [`RETRY`], and the descriptors stay open until then.
     pub(crate) fn close(self: &Rc<Closer>, descriptors: Vec<OwnedFd>) {
         let number = descriptors.len();
         if number == 0 {
@@ -88,7 +88,8 @@ impl Closer {
     }
 }
 
-/// Descriptors that one thread closes.
+/// Descriptors from one call of [`Closer::close`]. One thread closes them all, while a task waits
+/// for the end.
 #[derive(Debug)]
 struct Closing(Mutex<ClosingState>);
 

@@ -58,8 +58,9 @@ pub struct Config {
     /// `true` if livelet sends signals to the worker's whole process group. `false` if livelet
     /// sends signals to the worker alone.
     pub signals_group: bool,
-    /// Time after which livelet kills a worker that has received a stop signal and has not ended.
-    /// `None` if the user has set no such time.
+    /// Time from the stop signal for the worker until livelet kills the worker, if it has not
+    /// ended. If this is `None`, livelet does not kill a worker that it stops. The exception is a
+    /// stop because of `exit_on_unhealthy`: then livelet kills the worker after 5 s.
     pub grace: Option<Duration>,
     /// Time from a stop signal's arrival at livelet until livelet forwards it to the worker.
     /// Readiness fails during this time.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Longest duration that a user can configure: one year. A time plus one year can't overflow, and
-/// neither can the number of microseconds in it.
+/// Maximum duration that a user can configure: one year. livelet can add a duration up to this
+/// maximum to the present time, or convert it to microseconds, without an overflow.
 const MAX: Duration = Duration::from_secs(8760 * 3600);
 
 /// Parses a duration: a whole number and its unit, such as `250ms`, `5s`, `2m` or `1h`. Returns
