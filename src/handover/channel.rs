@@ -16,9 +16,9 @@ use super::message::{self, Message};
 use crate::peer::Peer;
 use crate::runtime::Source;
 
-/// Maximum number of connections at a rendezvous that the kernel queues for livelet to accept.
-/// Large enough for several livelets that restart at once. A flood of connections from other
-/// programs would fill any queue.
+/// Maximum number of connections at a rendezvous that the kernel queues for livelet to accept. The
+/// number is enough for several livelets that restart at once. A larger number would not help
+/// against another program that fills the queue on purpose.
 const BACKLOG: i32 = 128;
 
 /// Number of the socket option that decides if a unix socket accepts descriptors (SCM_RIGHTS),
@@ -44,8 +44,9 @@ fn name(address: SocketAddr) -> io::Result<SocketAddrUnix> {
 pub(super) struct Rendezvous {
     socket: Source<OwnedFd>,
     /// `true` if peers can send descriptors (SCM_RIGHTS), because the kernel can't refuse
-    /// descriptors before Linux 6.16. An accepted connection may then have unread descriptors in
-    /// its queue.
+    /// descriptors before Linux 6.16. The queue of the socket or of an accepted connection may then
+    /// contain descriptors. A close would close these as well, and could block (see
+    /// [`crate::close`]).
     pub(super) takes_descriptors: bool,
 }
 
@@ -103,8 +104,8 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Channel {
     socket: Source<OwnedFd>,
-    /// Process at the other end, as of the time when it connected or began to listen. `None` if the
-    /// kernel does not report the process.
+    /// Process at the other end: the one that connected or, if livelet made the connection, the one
+    /// that called listen(2). `None` if the kernel does not report the process.
     peer: Option<Peer>,
 }
 
@@ -128,8 +129,9 @@ impl Channel {
         Ok(Channel::new(socket))
     }
 
-    /// Returns `true` if the peer has livelet's own uid and pid namespace, as far as the kernel and
-    /// /proc show them.
+    /// Returns `true` if the peer has livelet's own uid and is in livelet's pid namespace. [`Peer`]
+    /// says what counts if the kernel or /proc does not show these. Returns `false` if the kernel
+    /// does not report the peer.
     pub(super) fn is_trusted(&self) -> bool {
         let is_trusted = |peer: Peer| peer.is_of_own_user() && peer.shares_pid_namespace();
         self.peer.is_some_and(is_trusted)
@@ -235,8 +237,9 @@ fn refuse_descriptors(socket: &OwnedFd) -> bool {
     outcome == 0
 }
 
-/// Returns the process at the other end of the unix socket `socket`, as of the time when it
-/// connected or began to listen. Returns `None` if the kernel does not report the process.
+/// Returns the process at the other end of the unix socket `socket`: the one that connected or, if
+/// livelet made the connection, the one that called listen(2). Returns `None` if the kernel does
+/// not report the process.
 #[allow(unsafe_code, reason = "rustix can't represent pid 0")]
 #[allow(
     clippy::cast_possible_truncation,

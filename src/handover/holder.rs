@@ -120,7 +120,9 @@ impl Holder {
         })
     }
 
-    /// Returns the closer. On another thread it closes connections to peers that are not trusted.
+    /// Returns the [`Closer`], with which the holder closes connections on other threads. A livelet
+    /// that asks for a socket as a successor uses the same closer for connections to processes that
+    /// are not trusted.
     pub(crate) fn closer(&self) -> &Rc<Closer> {
         &self.closer
     }
@@ -157,8 +159,8 @@ impl Holder {
         });
     }
 
-    /// Records that a stop has begun. From then on a successor may take the sockets without
-    /// `--takeover`.
+    /// Records that livelet has begun to stop. From then on a successor may take the sockets
+    /// without `--takeover`.
     pub(crate) fn stop(&self) {
         if !self.is_stopping.replace(true) {
             self.state.changed();
@@ -176,8 +178,9 @@ impl Holder {
         self.taken.take()
     }
 
-    /// Waits until no successor is exchanging messages with livelet. After the beginning of a stop
-    /// this takes at most [`REPLY_LIMIT`] for each successor.
+    /// Waits until no successor is exchanging messages with livelet. Before a stop this may take
+    /// without end, because a successor may wait for that stop. After the beginning of a stop
+    /// livelet waits for each message of a successor for at most [`REPLY_LIMIT`].
     pub(crate) async fn alone(&self) {
         self.state.until(|| self.peers.get() == 0).await;
     }
