@@ -175,8 +175,8 @@ impl CommonFields {
     }
 }
 
-/// Space, in bytes, that is reserved for the status line and the header fields of a response. It is
-/// enough except for a status page, for which the buffer grows.
+/// Number of bytes that [`encode`] reserves in its buffer for the status line and the header fields
+/// of a response. Only those of a status page are longer. The buffer then grows a second time.
 const MAX_FIELDS: usize = 256;
 /// Line end that follows every content except that of a status page.
 const LINE_END: &[u8] = b"\n";

@@ -28,24 +28,25 @@ use crate::log;
 use crate::responder::Responder;
 use crate::runtime::{Condition, Source, Timer, task};
 
-/// Time that livelet waits before the next accept4(2) after an error that neither another try nor
-/// the eviction of a connection would cure.
+/// Time that livelet waits before the next accept4(2) after an error that is likely to come back at
+/// once. [`Server::accept_failed`] decides which errors these are.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Number of accept4(2) errors in a row at which livelet pauses. A single error, such as
-/// ECONNABORTED, may concern only one queued connection.
+/// Number of accept4(2) errors in a row at which livelet begins to wait for [`ACCEPT_BACK_OFF`]
+/// even after an error, such as ECONNABORTED, that usually concerns only one queued connection.
 const MAX_ACCEPT_ERRORS: usize = 128;
-/// Maximum number of connections that are accepted without a yield to other tasks while other
-/// connections are open.
+/// Maximum number of connections that an accept loop accepts in a row before other tasks run. The
+/// loop accepts several in a row only while other connections are open.
 const MAX_BATCH: usize = 64;
 /// Maximum number of steps, such as a read or a write, that one connection makes without a yield to
 /// other tasks. A probe needs no more.
 const STEPS: usize = 4;
-/// Maximum number of evicted connections, which livelet gives up for newer ones, that stay open for
-/// their next answer. Each takes less than 1 KiB, and a burst of probes is smaller than this
-/// number.
+/// Maximum number of evicted connections that may stay open until their next answer is sent. At
+/// this number, livelet closes a newly evicted connection without an answer. Each connection takes
+/// less than 1 KiB, and a burst of probes is smaller than this number.
 const MAX_EVICTED: usize = 1024;
-/// Maximum number of queued connections that livelet accepts from one listening socket once the end
-/// of listening was requested. The queue of a usual backlog is not longer.
+/// Maximum number of connections that an accept loop accepts after the end of listening was
+/// requested. The limit ends the loop even if clients never stop connecting. The queue of a
+/// listening socket is usually not longer (listen(2), net.core.somaxconn).
 const MAX_QUEUED: usize = 4096;
 
 /// State of the HTTP server, which the accept loops and the tasks of the connections share.
@@ -66,7 +67,8 @@ pub(crate) struct Server {
     listening: Cell<usize>,
     /// Buffer for the bytes of one read, which all connections share.
     buffer: RefCell<[u8; MAX_READ]>,
-    /// Buffer for unsent answers, which all connections share.
+    /// Buffer for the answers of the connection whose task runs. A connection that can't send all
+    /// of its answers keeps the buffer, and the next connection gets a new one.
     outbox: RefCell<Vec<u8>>,
     connections: RefCell<Slab<Entry>>,
     /// Number of evicted connections that are still open.
@@ -86,8 +88,8 @@ struct Entry {
     /// Rank of the connection for eviction. `None` until the connection's task has tried to read.
     /// Until then the connection can't be evicted, because its request may already have arrived.
     rank: Option<EvictionRank>,
-    /// Phase that an evicted connection has to enter: `Phase::Evicted` or `Phase::Cut`. `None` if
-    /// the connection is not evicted.
+    /// Phase of a connection that the server gives up: `Phase::Evicted` if it may still send its
+    /// next answer, `Phase::Cut` if it closes at once. `None` for any other connection.
     eviction: Option<Phase>,
     /// `true` if the connection was accepted before the drain, the end of serving, began.
     is_older: bool,
@@ -140,9 +142,10 @@ impl Server {
         self.acceptance.changed();
     }
 
-    /// Begins the stop: from now on, the next answer on each connection has `Connection: close`,
-    /// unless a further request has already arrived on the connection. So a client with a
-    /// persistent connection gives it up and connects elsewhere.
+    /// Records that the stop of livelet has begun: from now on, the next answer on each connection
+    /// has `Connection: close`, unless a further request has already arrived on the connection. So
+    /// a client with a persistent connection sends its next request over a new connection, which
+    /// may lead elsewhere.
     pub(crate) fn stop(&self) {
         self.phase.set(self.phase.get().max(Phase::Stopping));
     }
@@ -193,9 +196,10 @@ impl Server {
     }
 
     /// Accepts connections from `listener` until the end of listening, or until a successor has
-    /// taken the socket. A probe usually comes alone, so after one accept the loop asks epoll to
-    /// report the queue again. While other connections are open, the loop accepts a batch without a
-    /// yield: their requests take time, and a probe may be queued behind many.
+    /// taken the socket. While no other connection is open, waits for epoll(7) after each accept,
+    /// because a probe usually comes alone. While other connections are open, accepts up to
+    /// [`MAX_BATCH`] in a row without waiting. So a probe at the end of a long queue is accepted
+    /// before the requests of all connections ahead of it are handled.
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut queued = 0;
         let mut errors = 0;
@@ -245,11 +249,13 @@ impl Server {
         }
     }
 
-    /// Handles `error`, an error of accept4(2). `errors` is the number of such errors in a row. If
-    /// `error` concerns only the queued connection, returns without a pause, unless there were too
-    /// many errors in a row. If descriptors or memory are lacking, evicts a connection to free
-    /// those that it uses. In all other cases waits for [`ACCEPT_BACK_OFF`]. Only the first of
-    /// these waits is logged at the normal level.
+    /// Handles `error`, an error of accept4(2) or epoll_ctl(2). `errors` is the number of
+    /// accept4(2) errors in a row. Waits for [`ACCEPT_BACK_OFF`], and logs the first such wait at
+    /// the normal level. Does not wait in two cases:
+    ///
+    /// - `error` concerns only one call or one queued connection, and `errors` is less than
+    ///   [`MAX_ACCEPT_ERRORS`].
+    /// - Descriptors or memory are lacking, and this method has evicted a connection to free some.
     async fn accept_failed(&self, error: &io::Error, errors: usize) {
         let may_help = match Errno::from_io_error(error) {
             Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO) => errors < MAX_ACCEPT_ERRORS,
@@ -360,8 +366,8 @@ struct ConnectionTask {
     key: usize,
     socket: Source<TcpStream>,
     connection: Connection,
-    /// Question of a request that waits for the outcome of a check, and the time at which the
-    /// request was parsed. `None` if no request waits.
+    /// Question about health that a request asks while it waits for the outcome of a check, and the
+    /// time at which the request was parsed. `None` if no request waits.
     waiting: Option<Box<(Question, Instant)>>,
     /// Timer that ends at the connection's deadline.
     timer: Timer,
