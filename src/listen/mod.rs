@@ -183,8 +183,9 @@ fn listen(listen: Listen, reuse_port: bool) -> Result<TcpListener, ListenError> 
     }
 }
 
-/// Returns `true` if `error` means that the machine has no IPv6. The kernel may lack the address
-/// family, or a sandbox may have the family without an address.
+/// Returns `true` if `error`, an error of socket(2) or bind(2), means that the machine has no IPv6.
+/// Either the kernel lacks the address family IPv6, or a sandbox knows the family but has no IPv6
+/// address.
 fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

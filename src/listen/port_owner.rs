@@ -38,9 +38,9 @@ pub(super) struct Owner {
     pub(super) command: String,
 }
 
-/// Returns the socket that uses `address`. Prefers a socket that listens over a connection that
-/// happens to have the same local port (ip(7), ip_local_port_range). Returns `None` if /proc shows
-/// no such socket.
+/// Returns the socket that uses `address`. Prefers a listening socket to a connection: the local
+/// port of a connection may be the same by chance (ip(7), ip_local_port_range). Returns `None` if
+/// /proc shows no such socket.
 pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
         .map(|path| fs::read_to_string(path).unwrap_or_default());
@@ -71,7 +71,8 @@ pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
 fn parse_row(row: &str) -> Option<HoldingSocket> {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
-    /// State of a connection that has not been accepted. Its listening socket has a row of its own.
+    /// State of a connection whose TCP handshake is not complete. Such a connection does not block
+    /// the address. Its listening socket does, which has a row of its own.
     const NEW_SYN_RECV: &str = "0C";
     let mut fields = row.split_ascii_whitespace();
     let address = parse_address(fields.nth(1)?, u32::to_ne_bytes)?;
@@ -89,8 +90,9 @@ fn parse_row(row: &str) -> Option<HoldingSocket> {
 }
 
 /// Parses an address and a port in hexadecimal digits, such as `0100007F:1F90` in /proc/net/tcp.
-/// The kernel prints each 32 bits of an address as one number in its own byte order. `bytes` turns
-/// such a number back into bytes in network order.
+/// The kernel stores an address in network order. It reads each 32 bits as a number in the
+/// machine's byte order, and prints this number. `bytes` turns the number back into the stored
+/// bytes.
 fn parse_address(text: &str, bytes: fn(u32) -> [u8; 4]) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

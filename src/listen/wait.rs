@@ -20,8 +20,9 @@ use crate::runtime::Timer;
 /// Time between two tries to bind a port that another process holds. livelet binds the port within
 /// twice this time after the port has become free.
 const RETRY: Duration = Duration::from_millis(10);
-/// Time after which livelet asks again for a listening socket that another livelet has refused. The
-/// other livelet may just have handed the socket over, and the new owner will soon reply.
+/// Time after which livelet asks for a listening socket again if another livelet has refused to
+/// hand it over. The other livelet may just have handed the socket to a third one, which will soon
+/// reply.
 const ASK_SOON: Duration = Duration::from_millis(20);
 /// Number of refusals after which livelet asks again for a listening socket at intervals of
 /// [`ASK_LATER`] instead of [`ASK_SOON`].
@@ -35,8 +36,9 @@ const ASK_LATER: Duration = Duration::from_secs(1);
 pub(crate) struct Wait {
     /// Maximum time for which livelet waits.
     pub(crate) limit: Duration,
-    /// `true` if livelet asks a healthy livelet that holds the address to hand over its socket and
-    /// stop (`--takeover`).
+    /// `true` if livelet asks the livelet that holds the address to hand over its socket at once
+    /// and to stop (`--takeover`). If `false`, the holder hands the socket over only when it stops
+    /// for another reason.
     pub(crate) takeover: bool,
     /// `true` if livelet shares the port on purpose (SO_REUSEPORT). It then asks no other process
     /// to release the port.
@@ -168,12 +170,13 @@ impl Search {
         }
     }
 
-    /// Logs that livelet waits for an address, and why, unless that has been logged. `error` is
-    /// that of the last try to bind the address. Does nothing while the livelet asked in `line` may
-    /// still reply.
+    /// Logs that livelet waits for an address, and what holds the address. Logs this again only if
+    /// the kind of the holder has changed ([`Announced`]). `error` is the error of the last try to
+    /// bind the address. Returns `Ok` at once while the livelet asked in `line` may still reply,
+    /// because the kind of the holder is not known yet.
     ///
     /// # Errors
-    /// Returns an error, which names the holder of the address, if `is_late` is `true`: the wait is
+    /// Returns `error`, with the holder of the address in it, if `is_late` is `true`: the wait is
     /// over.
     fn announce(
         &mut self,
