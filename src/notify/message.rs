@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Maximum length, in bytes, of an sd_notify message. The same as in systemd.
+/// Maximum length, in bytes, of an sd_notify message. livelet ignores a longer message. systemd has
+/// the same limit.
 pub(super) const MAX: usize = 4096;
 /// Names of assignments, such as `MAINPID=1`, that livelet does not relay from the worker to its
 /// own supervisor. For the supervisor the main process is livelet and not the worker, and livelet

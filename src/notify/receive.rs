@@ -10,9 +10,10 @@ use crate::peer::Peer;
 /// Maximum number of descriptors that one message of a unix socket can carry (SCM_MAX_FD in the
 /// kernel).
 const MAX_DESCRIPTORS: usize = 253;
-/// Size, in bytes, of the buffer for the sender's credentials and [`MAX_DESCRIPTORS`] descriptors.
-/// The kernel closes descriptors for which a buffer has no space, on the thread that receives. That
-/// could block livelet, because close(2) of a socket may wait (SO_LINGER).
+/// Size, in bytes, of the buffer for the sender's credentials and the descriptors that come with
+/// one message, up to [`MAX_DESCRIPTORS`]. livelet does not use the descriptors. It receives all of
+/// them because recvmsg(2) closes those that do not fit in the buffer. That would block livelet if
+/// the close of a socket waits (SO_LINGER).
 const CONTROL: usize = 64 + MAX_DESCRIPTORS * size_of::<i32>();
 
 /// A datagram received from the socket for the worker's sd_notify(3) messages.

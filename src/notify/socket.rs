@@ -95,9 +95,9 @@ fn bind_abstract(socket: &OwnedFd) -> io::Result<OsString> {
 
 #[derive(Debug)]
 struct Reader {
-    /// Socket that livelet never closes before the end of the process. Closing the socket also
-    /// closes the descriptors in unread messages, which may block (SO_LINGER). The end of the
-    /// process does not block.
+    /// The notify socket. livelet never closes it, because that would also close the descriptors in
+    /// unread messages, and the close of a descriptor may block (SO_LINGER). When the process ends,
+    /// the kernel closes all of them without blocking.
     socket: ManuallyDrop<Source<OwnedFd>>,
     /// Set of the reasons, one bit each, for which an ignored message has been logged (see
     /// [`Refusal::bit`]).

@@ -90,11 +90,12 @@ impl Notified {
         }
     }
 
-    /// Judges the check `watchdog` at `now`: the worker's last `WATCHDOG=1` or `WATCHDOG_USEC=`
-    /// must not be older than a limit. The limit is that of `WATCHDOG_USEC=`, or `limit` if the
-    /// worker has set none. If the worker has sent neither message, the age counts from `start`.
-    /// The age does not matter during the time of an `EXTEND_TIMEOUT_USEC=`. `WATCHDOG=trigger`
-    /// makes the check fail at once.
+    /// Judges the check `watchdog` at `now`. The check passes while the worker's last `WATCHDOG=1`
+    /// or `WATCHDOG_USEC=` is not older than the limit that `WATCHDOG_USEC=` has set, or than
+    /// `limit` if the worker has set none. If the worker has sent neither message, the time counts
+    /// from `start`, the start of the worker. An `EXTEND_TIMEOUT_USEC=` lets the check pass for the
+    /// time that it gives. After `WATCHDOG=trigger` the check fails in any case, until the next
+    /// `WATCHDOG=1`.
     ///
     /// # Errors
     /// Returns the reason if the check fails.
