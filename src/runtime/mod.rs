@@ -111,8 +111,9 @@ impl Alarm {
     }
 }
 
-/// Data behind a waker. Waking marks the future of [`block_on`], or its next task, as due to be
-/// polled.
+/// Data behind a waker of [`block_on`], which has two: one for its future, and one for its wait for
+/// the next task. Waking records that the future or the wait is due to be polled, and rings the
+/// alarm.
 #[derive(Debug)]
 struct Wakeup {
     alarm: Arc<Alarm>,
