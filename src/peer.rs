@@ -26,15 +26,16 @@ pub(crate) struct Peer {
 impl Peer {
     /// Returns `true` if the process has livelet's own uid.
     ///
-    /// Returns `false` for uid [`UNMAPPED`] unless livelet's user namespace maps every uid:
-    /// otherwise the kernel shows this uid for many users.
+    /// The uid [`UNMAPPED`] counts as livelet's own only if livelet's user namespace maps every
+    /// uid. In any other user namespace, the kernel shows this uid for many different users.
     pub(crate) fn is_of_own_user(self) -> bool {
         self.uid == geteuid().as_raw() && (self.uid != UNMAPPED || maps_every_uid())
     }
 
-    /// Returns `true` if the process is in livelet's pid namespace. If /proc does not show the
-    /// namespace, returns `true` if the process has a pid in livelet's namespace. That pid alone is
-    /// no proof, because a process in a descendant namespace also has one.
+    /// Returns `true` if the process is in livelet's pid namespace. A process in a descendant
+    /// namespace also has a pid in livelet's namespace, so this method looks in /proc for the
+    /// process's own namespace. If /proc does not show it, every process with a pid in livelet's
+    /// namespace counts.
     pub(crate) fn shares_pid_namespace(self) -> bool {
         self.pid != 0 && worker::shares_pid_namespace(self.pid) != Some(false)
     }
