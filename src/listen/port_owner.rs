@@ -71,14 +71,11 @@ pub(super) fn holding_socket(address: SocketAddr) -> Option<HoldingSocket> {
 fn parse_row(row: &str) -> Option<HoldingSocket> {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";
-    /// State of a connection whose TCP handshake is not complete. Such a connection does not block
-    /// the address. Its listening socket does, which has a row of its own.
-    const NEW_SYN_RECV: &str = "0C";
     let mut fields = row.split_ascii_whitespace();
     let address = parse_address(fields.nth(1)?, u32::to_ne_bytes)?;
     let peer = parse_address(fields.next()?, u32::to_ne_bytes)?;
     let state = fields.next()?;
-    if matches!(state, TIME_WAIT | NEW_SYN_RECV) {
+    if state == TIME_WAIT {
         return None;
     }
     Some(HoldingSocket {
