@@ -46,7 +46,8 @@ pub(super) fn wake_expired() {
 #[derive(Debug)]
 pub(crate) struct Timer {
     deadline: Option<Instant>,
-    /// Number of the timer in the map of timers. `None` while no task waits for the timer.
+    /// Number that is part of the timer's [`Key`] in the map of timers. `None` while no task waits
+    /// for the timer.
     number: Option<usize>,
     of_this_thread: PhantomData<*const ()>,
 }
