@@ -26,14 +26,14 @@ const LEFTOVERS_GRACE: Duration = Duration::from_secs(5);
 /// Time after which livelet sends KILL to the worker and its descendants again. Once is not enough,
 /// because the first round misses processes that are forked during it.
 const KILL_AGAIN: Duration = Duration::from_millis(100);
-/// Time between the arrival of a stop signal from a process of livelet's own container and its
-/// forwarding to the worker. The sender may be a file watcher that signals every process of a tree,
-/// so that the worker has had the signal already. After this time /proc shows that, if the worker's
-/// handler runs only once. 20 ms were too short for Node in 1 of 10 stops on a busy machine
-/// (`tests/system/stops tree-kill`).
+/// Time for which livelet holds back a stop signal that the worker may have got already. The sender
+/// is then a process of livelet's own container. It may be a file watcher, which signals every
+/// process of a tree. After this time, /proc shows that the worker has got the signal if its
+/// handler runs only once: the handler is gone. 20 ms were too short for Node in 1 of 10 stops on a
+/// busy machine (`tests/system/stops tree-kill`).
 const SETTLING: Duration = Duration::from_millis(100);
-/// Maximum time that livelet, before it exits, waits for children that its process had before it
-/// executed livelet. Such children may still read livelet's output.
+/// Maximum time for which livelet delays its exit for the children that the process had already
+/// when it executed livelet. Such children may still read livelet's output.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// Signals that stop a livelet without a worker (a responder). nodemon sends USR2.
@@ -107,8 +107,8 @@ pub enum Event {
     LeftoverEnded,
     /// The worker had ended before, and now its last descendant has ended as well.
     NoneLeft,
-    /// The last child of the livelet process has ended. No child from before the process executed
-    /// livelet is left either.
+    /// livelet has no child left. The children that the process had already when it executed
+    /// livelet have ended as well.
     Childless,
     /// In a drain: the connections that were open when the drain began have finished.
     OlderFinished,
@@ -151,8 +151,8 @@ pub enum Action {
 /// begins when the step before it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draining {
-    /// livelet waits until the connections that were open when the drain began have finished. A new
-    /// connection gets one answer.
+    /// livelet waits until the connections that were open when the drain began have finished. It
+    /// still accepts new connections, and closes each after its answer.
     Older,
     /// livelet waits until no other livelet is asking for its listening sockets. Until then such a
     /// livelet may take them over.
@@ -206,8 +206,8 @@ enum State {
         step: Draining,
         cut_at: Instant,
     },
-    /// livelet is about to exit with `code`. It waits, at most until `until`, for the end of the
-    /// children that its process had before it executed livelet.
+    /// livelet is about to exit with `code`. Before it exits, it waits for the children that the
+    /// process had already when it executed livelet. The wait ends at `until` at the latest.
     Parting { code: u8, until: Instant },
     /// livelet exits; its exit code has been returned in [`Action::Exit`].
     Exited,
@@ -246,8 +246,8 @@ struct Step {
 pub struct Lifecycle {
     plan: Plan,
     state: State,
-    /// Exit code that livelet reports in place of the worker's. `None` if livelet reports the
-    /// worker's.
+    /// Exit code that livelet reports instead of the worker's if the start of livelet or liveness
+    /// has failed. `None` if neither has failed.
     reported: Option<u8>,
 }
 
@@ -314,8 +314,8 @@ impl Lifecycle {
         !matches!(self.state, State::Starting { .. } | State::Ready)
     }
 
-    /// Returns `true` from the time when the worker ends without a stop until the drain is over or
-    /// a stop signal arrives in the drain.
+    /// Returns `true` if the worker has ended although no stop had begun. Returns `false` again
+    /// once a stop signal arrives in the drain, and when the drain is over.
     #[must_use]
     pub fn worker_has_failed(&self) -> bool {
         match self.state {
@@ -369,9 +369,9 @@ impl Lifecycle {
         }
     }
 
-    /// Adds to `step` the action that ends livelet, and returns the final state. Called if livelet
-    /// must end before its worker runs. The exit code is that of a program killed by `signal`, or 0
-    /// if livelet has no worker.
+    /// Ends a livelet that is told to stop before its worker runs, or before it serves if it has no
+    /// worker. Adds to `step` the action that exits, and returns the final state. The exit code is
+    /// that of a program killed by `signal`. Without a worker, it is 0.
     fn give_up(&self, signal: i32, step: &mut Step) -> State {
         let code = exit_code::ended_by(signal);
         step.exit(if self.plan.has_worker { code } else { 0 })
@@ -549,8 +549,9 @@ impl Lifecycle {
             || !self.plan.has_worker && RESPONDER_STOPS.contains(&received.signal)
     }
 
-    /// Returns `true` if `event` is a signal that cuts a drain or another wait short. USR2 does so
-    /// only if it is a stop signal, because nodemon sends USR2 twice for one stop.
+    /// Returns `true` if `event` is a signal that ends the drain or another wait early. Such
+    /// signals are TERM, INT and those of `--stop-signal`. USR2 stops a livelet without a worker,
+    /// but is not one of them by default: nodemon sends USR2 twice for one stop.
     fn is_urgent(&self, event: Event) -> bool {
         let Event::Signal(Received {
             signal, forward, ..
@@ -643,8 +644,9 @@ impl Step {
         self.actions.push(action);
     }
 
-    /// Adds the action that kills the worker and its descendants, and returns the state in which
-    /// livelet sends KILL again. `ended` is `None` while the worker is still running.
+    /// Adds [`Action::Kill`] to the actions of this step. Returns the state in which livelet waits
+    /// and then sends KILL again. `ended` describes the end of the worker, and is `None` while the
+    /// worker is still running.
     fn kill(&mut self, ended: Option<Ended>) -> State {
         self.act(Action::Kill);
         State::Killing {
@@ -740,7 +742,8 @@ mod tests {
         actions
     }
 
-    /// Returns the actions of a livelet that already serves, each with its time in milliseconds.
+    /// Returns the actions that follow when `events` come to a livelet that already serves and has
+    /// the settings `plan`. Each action has the time in milliseconds of its event.
     fn run(plan: Plan, events: Events<'_>) -> Vec<(u64, Action)> {
         let mut lifecycle = Lifecycle::new(plan);
         if plan.has_worker {

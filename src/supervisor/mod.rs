@@ -44,9 +44,9 @@ use signals::{Arrived, Signals};
 /// request and gets a response.
 const HANDOVER_GRACE: Duration = Duration::from_secs(2);
 
-/// Time from the worker's start until livelet reads from /proc which signals the worker catches. By
-/// then programs have set their handlers. A developer has not saved the next change yet, at which a
-/// file watcher would stop livelet.
+/// Time from the end of livelet's start until it reads from /proc which signals the worker catches.
+/// It is long enough for programs to set their handlers. It is short enough to come before the
+/// first stop by a file watcher, which waits until a developer saves a file.
 const SETTLED_IN: Duration = Duration::from_secs(1);
 
 /// Time after which the worker counts as late if it has not executed its program. Below one second,
@@ -143,7 +143,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// State of the livelet process. No other type changes this state.
+/// The livelet process while it runs. Passes events to the lifecycle, and performs the actions that
+/// the lifecycle returns. No other type changes the state of the lifecycle.
 struct Process<'c> {
     config: &'c Config,
     executor: Rc<LocalExecutor<'static>>,
@@ -155,13 +156,14 @@ struct Process<'c> {
     tree: Tree,
     /// livelet's own supervisor, such as systemd.
     upstream: Rc<Upstream>,
-    /// Socket for the worker's sd_notify(3) messages. `None` before the start of the worker, and if
-    /// no check and no supervisor needs the socket or the socket can't be opened.
+    /// Socket for the worker's sd_notify(3) messages. `None` before the start of the worker. Also
+    /// `None` if neither a check nor livelet's own supervisor needs the socket, or if only the
+    /// supervisor needs it and it can't be opened.
     notify_socket: Option<NotifySocket>,
     /// Sockets that livelet has inherited and passes on to the worker. Empty after the start of the
     /// worker.
     passed_on: PassedOn,
-    /// `true` if livelet must look for children that have ended without waiting for a SIGCHLD.
+    /// `true` if livelet must now reap the children that have ended, and not wait for a SIGCHLD.
     must_reap: bool,
     /// `true` if the worker has not executed its program within [`LATE`].
     is_worker_late: bool,
@@ -490,9 +492,9 @@ impl<'c> Process<'c> {
         limits.chain(self.upstream.watchdog).min()
     }
 
-    /// Sends READY=1 to livelet's own supervisor. Does not if the check `notify` is configured,
-    /// because the worker then sends READY=1 itself. If livelet has no worker, also starts to send
-    /// WATCHDOG=1.
+    /// Sends READY=1 to livelet's own supervisor. If livelet has a worker and the check `notify` is
+    /// configured, does not send it, because the worker sends READY=1 itself. If livelet has no
+    /// worker and the supervisor sets a watchdog limit, also starts to send WATCHDOG=1.
     fn say_ready(&self) {
         let says_itself =
             self.has_worker() && self.checks().any(|check| check.kind == Kind::Notify);
@@ -528,8 +530,9 @@ impl<'c> Process<'c> {
         Ok(())
     }
 
-    /// Prepares the checks when the worker starts. The age of a heartbeat that has never come
-    /// counts from now on. Programs of `exec:` checks get the signal mask that livelet inherited.
+    /// Records the present time as the start of the worker. Until the first heartbeat comes, the
+    /// checks `heartbeat:` and `watchdog:` count its age from this time. Programs of `exec:` checks
+    /// get the signal mask that livelet was started with.
     fn begin_checks(&self) {
         self.responder.observer().begin(self.signals.inherited());
     }

@@ -122,8 +122,8 @@ impl AsFd for Delivery {
     }
 }
 
-/// Reads up to four signals from the signalfd(2) `signals`. Leaves out those that livelet itself
-/// has caused.
+/// Reads up to four signals from the signalfd(2) `signals`. The next call reads further ones.
+/// Leaves out signals whose sender is livelet itself, such as the SIGPIPE of a failed write.
 fn read_from(signals: &OwnedFd) -> Vec<Arrived> {
     /// Size in bytes of `struct signalfd_siginfo`.
     const SIZE: usize = size_of::<libc::signalfd_siginfo>();
