@@ -23,14 +23,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Returns `true` if `self` and `other` are the same process. The process may have got another
-    /// parent or program in between.
+    /// Returns `true` if `self` and `other`, read from /proc at two times, are the same process.
+    /// Its parent and its program may have changed between these times.
     pub(crate) fn is_same(&self, other: &Process) -> bool {
         self.pid == other.pid && self.start == other.start
     }
 
-    /// Returns `true` if `self` and `other` are the same process, which has not executed another
-    /// program in between.
+    /// Returns `true` if `self` and `other`, read from /proc at two times, are the same process,
+    /// and it has not executed another program between these times.
     pub(crate) fn is_same_program(&self, other: &Process) -> bool {
         self.is_same(other) && self.stack == other.stack
     }
@@ -110,12 +110,14 @@ pub(crate) fn shares_pid_namespace(pid: i32) -> Option<bool> {
     is_own_status(&status, pid)
 }
 
-/// Returns `true` if `status`, the content of `/proc/PID/status` of the process `pid`, shows that
-/// the process is in the pid namespace of /proc. Returns `None` if the process has ended: `status`
-/// then shows 0 for its pids.
+/// Returns `true` if the process `pid` is in the pid namespace of /proc. `status` is the content of
+/// its `/proc/PID/status`. Returns `None` if the process has ended: `status` then shows 0 for its
+/// pids.
 ///
 /// The field `NSpid` lists the pid in each namespace, from that of /proc down to the process's own.
-/// Linux before 4.1 and some sandboxes lack the field.
+/// A process in the namespace of /proc has `pid` as its only one. Linux before 4.1 and some
+/// sandboxes lack the field. The field `Pid` is read instead, which has only the pid in the
+/// namespace of /proc.
 fn is_own_status(status: &[u8], pid: i32) -> Option<bool> {
     let pids = field(status, "NSpid").or_else(|| field(status, "Pid"));
     let pids = pids.unwrap_or_default().trim_ascii();
@@ -158,7 +160,8 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     })
 }
 
-/// Sets of signals for one process. The lowest bit of each set is signal 1.
+/// Sets of the signals that a process ignores, of those that it catches and of those that are
+/// pending for it. The lowest bit of each set stands for signal 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Dispositions {
     pub(crate) ignored: u64,
@@ -167,8 +170,8 @@ pub(crate) struct Dispositions {
     pub(crate) pending: u64,
 }
 
-/// Returns the sets of signals for the process `pid`. The sets are empty if /proc does not show the
-/// process.
+/// Returns the sets of ignored, caught and pending signals of the process `pid`. The sets are empty
+/// if /proc does not show the process.
 pub(crate) fn dispositions(pid: i32) -> Dispositions {
     let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
     let set = |name| signals(&status, name).unwrap_or_default();
@@ -180,8 +183,7 @@ pub(crate) fn dispositions(pid: i32) -> Dispositions {
 }
 
 /// Returns the set of signals in the field `name` of `status`, the content of `/proc/PID/status`.
-/// The lowest bit is signal
-/// 1. Returns `None` if the field is missing.
+/// The lowest bit stands for signal 1. Returns `None` if the field is missing.
 fn signals(status: &[u8], name: &str) -> Option<u64> {
     u64::from_str_radix(field(status, name)?.trim_ascii(), 16).ok()
 }

@@ -161,9 +161,10 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     })
 }
 
-/// Closes every descriptor above standard error, except `kept`. Must be called in a child process.
-/// Otherwise a child that hangs before execve(2) would keep connections open that livelet closes.
-/// Does nothing before Linux 5.9, which lacks close_range(2).
+/// Closes every descriptor of a child process except standard input, output, error and `kept`, over
+/// which the child reports its progress. Must be called before execve(2): a child that hangs before
+/// execve(2) would keep connections open that livelet closes. Does nothing before Linux 5.9, which
+/// lacks close_range(2).
 #[allow(unsafe_code, reason = "close_range(2)")]
 fn close_others(kept: RawFd) {
     let kept = c_uint::try_from(kept).unwrap_or_default();
@@ -173,13 +174,13 @@ fn close_others(kept: RawFd) {
     }
 }
 
-/// Closes every close-on-exec descriptor except `kept`. These are livelet's own, unlike those that
-/// the worker inherits. Must be called in a child process. Otherwise a child that hangs before
-/// execve(2) would keep the port in use.
+/// Closes livelet's own descriptors in a child process: they are close-on-exec, unlike those that
+/// the worker inherits. Leaves `kept` open, over which the child reports its progress. Must be
+/// called before execve(2): a child that hangs before execve(2) would keep the port in use.
 #[allow(unsafe_code, reason = "fcntl(2), close(2)")]
 fn close_own(kept: RawFd) {
-    /// Number of descriptors above `kept` that are checked. Few are enough: `kept` was opened last,
-    /// so that few of livelet's own have a higher number.
+    /// Maximum number of descriptors, from `kept` upwards, that are checked for close-on-exec. Few
+    /// are enough: `kept` was opened last, so that few of livelet's own have a higher number.
     const HIGHER: RawFd = 16;
     for number in (3..kept.saturating_add(HIGHER)).filter(|&number| number != kept) {
         // SAFETY: F_GETFD takes a number.

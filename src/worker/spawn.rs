@@ -55,9 +55,9 @@ fn executable(path: &CStr) -> Result<(), Errno> {
 struct Program<'e> {
     candidates: Vec<CString>,
     /// Addresses for execve(2): of the shell's path, of each word of the command, and a null
-    /// pointer at the end. The program gets the words as its arguments. If the shell has to run the
-    /// program's file, the file's path replaces the first word, and the shell gets all addresses as
-    /// its arguments.
+    /// pointer at the end. The program gets the addresses after the first one as its arguments. If
+    /// the shell has to run the program's file, the address of the file's path replaces that of the
+    /// first word. The shell then gets all addresses as its arguments.
     addresses: Vec<*const c_char>,
     /// Strings that `addresses` points to, from the second address on.
     _words: Vec<CString>,
@@ -220,10 +220,11 @@ impl Child<'_> {
         let _ = write(&self.parent, &number.to_ne_bytes());
     }
 
-    /// Prepares the child, executes the program and never returns. Calls `prepare`, which returns
-    /// the program's file, and then sets the signal mask `mask`. Reports the error and exits if a
-    /// step fails. Must be called in the child process. `report` is the child's copy of livelet's
-    /// end of the socket pair.
+    /// Runs in the child process: executes the program and never returns. Before that, gives the
+    /// child its own process group, calls `prepare`, which finds the program's file, and sets the
+    /// signal mask `mask`. Reports the error to livelet and exits if a step fails. `report` is the
+    /// child's copy of livelet's end of the socket pair. The child closes it, to find out if
+    /// livelet has died.
     #[allow(unsafe_code, reason = "_exit(2)")]
     fn run(
         &mut self,

@@ -45,14 +45,14 @@ pub(crate) struct Tree {
     earlier: Vec<i32>,
     /// Processes to which livelet has sent a stop signal.
     asked: Vec<Process>,
-    /// Descendants of livelet, each with the signals that /proc has shown it to catch.
+    /// Descendants of livelet, each with the signals that it caught when livelet read /proc.
     catchers: Vec<Catcher>,
     /// `true` if the sender of the stop signal may be a watcher that signals every process of the
     /// tree, so that livelet must not send the signal twice.
     has_watcher: bool,
     /// `true` once livelet has sent KILL.
     has_killed: bool,
-    /// Last signal of which livelet has logged that it could not be sent. `None` if there is none.
+    /// Signal of the last logged failure to send a signal. `None` if no failure has been logged.
     refused: Cell<Option<i32>>,
 }
 
@@ -223,8 +223,9 @@ impl Tree {
         }
     }
 
-    /// Returns `true` if all remaining children are from before the process executed livelet. After
-    /// KILL, also returns `true` if /proc can't be read, unless livelet is PID 1.
+    /// Returns `true` if the process had all remaining children already when it executed livelet.
+    /// Also returns `true` after KILL if /proc can't be read and livelet is not PID 1. livelet then
+    /// can't find or kill the remaining children, so that the wait for them could be endless.
     fn only_earlier_are_left(&self) -> bool {
         if !self.has_earlier && !self.has_killed {
             return false;
@@ -258,10 +259,10 @@ impl Tree {
         }
     }
 
-    /// Prepares for the forwarding of a stop signal as `signal`. The sender may have sent the
-    /// signal to every process of the tree, so that the worker could get it twice. Records and
-    /// returns `true` if a process is known to catch `signal`. Otherwise a second signal would do
-    /// no harm.
+    /// Returns `true` if a process of the tree is known to catch `signal`, so that the stop signal
+    /// could do harm if the process got it twice. This can happen if the sender is a watcher that
+    /// signals every process of the tree. `signal` is the signal that livelet is about to forward.
+    /// Records the result, so that [`Tree::stop`] checks if the worker has had the signal.
     pub(crate) fn expect_watcher(&mut self, signal: i32) -> bool {
         let mut catchers = self.catchers.iter();
         self.has_watcher = catchers.any(|catcher| catcher.caught & bit(signal) != 0);
@@ -269,8 +270,9 @@ impl Tree {
     }
 
     /// Returns `true` if /proc shows that the process `pid` has had `signal` from another process,
-    /// such as a watcher or a parent that forwards it. The signal is then pending, or a handler
-    /// that runs only once is gone.
+    /// such as a watcher or a parent that forwards it. /proc shows this if the signal is pending.
+    /// /proc also shows it if the process caught the signal earlier, but now neither catches nor
+    /// ignores it, because its handler was set to run only once.
     fn has_had(&self, pid: i32, signal: i32) -> bool {
         let now = dispositions(pid);
         // Handlers also disappear with execve(2), and before it if a shell starts the process with
@@ -414,9 +416,10 @@ impl Tree {
         }
     }
 
-    /// Handles the case that `signal` is for processes that /proc does not show, because of the
+    /// Sends `signal` to processes that livelet can't find, because reading /proc failed with the
     /// error `cause`. If livelet is PID 1, sends the signal to all other processes of the pid
-    /// namespace. Otherwise sends nothing, and logs that.
+    /// namespace. Otherwise sends nothing and logs that, unless the last failure was of the same
+    /// signal.
     fn signal_unseen(&self, signal: i32, cause: &io::Error) {
         if getpid().is_init() {
             let _ = kill(-1, signal);
