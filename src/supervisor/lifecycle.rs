@@ -167,8 +167,8 @@ pub enum Draining {
 struct Ended {
     /// Exit code that livelet reports.
     code: u8,
-    /// `true` if a stop had begun before the worker ended. Also set by a stop signal that arrives
-    /// later, in the drain.
+    /// `true` if a stop had begun before the worker ended. Also set if TERM, INT or a signal of
+    /// `--stop-signal` arrives later, in the drain.
     after_stop: bool,
 }
 
@@ -315,7 +315,7 @@ impl Lifecycle {
     }
 
     /// Returns `true` if the worker has ended although no stop had begun. Returns `false` again
-    /// once a stop signal arrives in the drain, and when the drain is over.
+    /// once TERM, INT or a signal of `--stop-signal` arrives in the drain, and when the drain is over.
     #[must_use]
     pub fn worker_has_failed(&self) -> bool {
         match self.state {
