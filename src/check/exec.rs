@@ -33,8 +33,8 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Records that the child process `pid` has ended, with the exit code or the signal in
-    /// `ending`. Ignores a child process that does not run this program.
+    /// Records the end of the process `pid`, with its exit code or signal in `ending`. Does nothing
+    /// if this process is not the program that the check runs.
     pub(super) fn ended(&self, pid: i32, ending: Ending) {
         if self.pid.get() == Some(pid) {
             self.pid.set(None);

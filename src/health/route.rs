@@ -212,8 +212,8 @@ impl Question {
             && !self.excluded.iter().any(|excluded| excluded == name)
     }
 
-    /// Returns `false` if the question is about a single check that does not exist, because its
-    /// name is not in `names`, the names of all checks of the endpoint. Returns `true` otherwise.
+    /// Returns `true` if the question is about one check, and `names`, the names of all checks of
+    /// the endpoint, has that check. Also returns `true` if the question is about all checks.
     pub(super) fn is_about_one_of(&self, names: &[&str]) -> bool {
         self.only
             .as_ref()

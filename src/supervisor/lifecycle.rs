@@ -199,8 +199,8 @@ enum State {
         ended: Option<Ended>,
         again_at: Instant,
     },
-    /// livelet lets open connections finish, at most until `cut_at`. A stop signal ends the drain
-    /// early if a stop had begun before.
+    /// livelet lets open connections finish, at most until `cut_at`. TERM, INT or a signal of
+    /// `--stop-signal` ends the drain early, unless it is the one that begins the stop.
     Draining {
         ended: Ended,
         step: Draining,

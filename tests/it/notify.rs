@@ -256,7 +256,7 @@ fn notify_socket(livelet: &Livelet) -> SocketAddr {
 }
 
 #[test]
-fn a_supervisor_that_does_not_read_blocks_no_message_of_the_worker() {
+fn a_supervisor_that_reads_nothing_does_not_block_the_workers_messages() {
     let (_socket, above) = supervisor("deaf");
     let mut command = livelet();
     command.args(["-v", "-l", "127.0.0.1:0", "--ready", "notify"]);
