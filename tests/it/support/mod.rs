@@ -158,7 +158,8 @@ impl Livelet {
             }
             assert!(
                 Instant::now() < deadline,
-                "livelet still runs after {limit:?}"
+                "livelet still runs after {limit:?}; {}",
+                state_of(self.pid())
             );
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -323,6 +324,19 @@ impl Drop for KillOnDrop {
     }
 }
 
+/// Returns the state of a process, its signals and its present system call (proc(5)).
+fn state_of(pid: u32) -> String {
+    let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let status = read("status");
+    let lines = status.lines().filter(|line| {
+        ["State", "Sig", "ShdPnd", "TracerPid"]
+            .iter()
+            .any(|name| line.starts_with(name))
+    });
+    let lines: Vec<&str> = lines.collect();
+    format!("{}; system call {}", lines.join(", "), read("syscall"))
+}
+
 /// Runs a command that ends by itself, and returns what it wrote; one that has not ended by then is
 /// killed.
 pub(crate) fn finish(command: &mut Command, limit: Duration) -> std::process::Output {
@@ -339,11 +353,12 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> std::process::Ou
             break status;
         }
         if Instant::now() >= deadline {
+            let state = state_of(child.0.id());
             let _ = child.0.kill();
             let mut stderr = String::new();
             let mut pipe = child.0.stderr.take().unwrap();
             pipe.read_to_string(&mut stderr).unwrap();
-            panic!("{command:?} still runs after {limit:?}; its stderr: {stderr:?}");
+            panic!("{command:?} still runs after {limit:?}; its stderr: {stderr:?}; {state}");
         }
         std::thread::sleep(Duration::from_millis(1));
     };
