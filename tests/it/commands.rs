@@ -15,11 +15,21 @@ use crate::support::{
     terminal, uninterrupted,
 };
 
+/// Returns the arguments that give `livelet probe` time on a busy machine, unless `args` set a
+/// timeout.
+fn patient(args: &[&str]) -> &'static [&'static str] {
+    match args.contains(&"--timeout") {
+        true => &[],
+        false => &["--timeout", "20s"],
+    }
+}
+
 /// Runs `livelet probe`; its exit code, and what it printed.
 fn probe(args: &[&str], listen: &str) -> (Option<i32>, String) {
     let mut command = livelet();
     command
         .arg("probe")
+        .args(patient(args))
         .args(args)
         .env("LIVELET_LISTEN", listen);
     let Output { status, stdout, .. } = finish(&mut command, SOON);
@@ -215,6 +225,7 @@ fn on_a_terminal(args: &[&str], listen: &str, variables: &[(&str, &str)]) -> Str
     let mut command = livelet();
     command
         .arg("probe")
+        .args(patient(args))
         .args(args)
         .env("LIVELET_LISTEN", listen)
         .env("TERM", "xterm")

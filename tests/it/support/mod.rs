@@ -60,6 +60,8 @@ impl Livelet {
         for addr in listen {
             command.args(["--listen", addr]);
         }
+        // A busy machine may take longer than the default of 800 ms for a check.
+        command.env("LIVELET_CHECK_TIMEOUT", "20s");
         Livelet::start_command(command.args(args), listen.len())
     }
 
