@@ -471,7 +471,7 @@ mod tests {
         }
 
         /// Answers the complete requests that have arrived, in their order. Stops at a request for
-        /// `/slow` if its second has not passed yet.
+        /// `/slow` until one second after its arrival.
         fn answer(&mut self) {
             let common = CommonFields::at(0);
             loop {

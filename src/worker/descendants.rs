@@ -166,7 +166,8 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
 pub(crate) struct Dispositions {
     pub(crate) ignored: u64,
     pub(crate) caught: u64,
-    /// Signals that the process has received and not handled yet.
+    /// Signals that the process has received and not handled yet. The lowest bit is signal 1, as in
+    /// /proc/PID/status.
     pub(crate) pending: u64,
 }
 

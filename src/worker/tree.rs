@@ -259,10 +259,10 @@ impl Tree {
         }
     }
 
-    /// Returns `true` if a process of the tree is known to catch `signal`, so that the stop signal
-    /// could do harm if the process got it twice. This can happen if the sender is a watcher that
-    /// signals every process of the tree. `signal` is the signal that livelet is about to forward.
-    /// Records the result, so that [`Tree::stop`] checks if the worker has had the signal.
+    /// Returns `true` if a process of the tree is known to catch `signal`, which livelet is about
+    /// to forward. The sender may be a watcher that signals every process of the tree, and a
+    /// process that catches the signal twice may lose its job. Records the result, so that
+    /// [`Tree::stop`] checks if the worker has had the signal.
     pub(crate) fn expect_watcher(&mut self, signal: i32) -> bool {
         let mut catchers = self.catchers.iter();
         self.has_watcher = catchers.any(|catcher| catcher.caught & bit(signal) != 0);
