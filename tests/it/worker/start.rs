@@ -48,8 +48,9 @@ fn livelet_exits_with_the_workers_code() {
 /// The kernel reaps the children of a process that ignores SIGCHLD, and their exit codes are lost.
 #[test]
 fn the_workers_code_is_kept_if_livelets_parent_ignores_sigchld() {
+    // dash does not ignore CHLD.
     let script = "trap '' CHLD; exec \"$0\" -l 127.0.0.1:0 -- sh -c 'exit 7'";
-    let output = finish(command("sh").args(["-c", script, &binary()]), SOON);
+    let output = finish(command("bash").args(["-c", script, &binary()]), SOON);
     assert_eq!(output.status.code(), Some(7));
 }
 
