@@ -21,7 +21,7 @@
 //! |---|---|
 //! | [`config`], [`exit_code`], `duration`, [`log`], `signal`, `peer` | used by all other modules |
 //! | [`cli`] | the table of options, the variables, `--help`, near misses |
-//! | [`supervisor`] | the event loop and its lifecycle, the order of the drain included |
+//! | [`supervisor`] | the start, the event loop and its lifecycle, the order of the drain included |
 //! | [`worker`] | spawn, signal, reap, descendants, the terminal |
 //! | [`notify`] | the worker's NOTIFY_SOCKET, and the relay to livelet's own supervisor |
 //! | [`listen`] | listening sockets: bound, inherited or waited for; the process that holds a port |
@@ -47,25 +47,32 @@
 //! # Journeys
 //!
 //! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`.
-//! `ConnectionTask::run` reads into [`http::connection::Connection::received`]. `incoming` parses
-//! the request ([`http::parse`]). `Responder::route` makes a [`health::Question`] of it.
-//! `Responder::poll_answer` collects a [`health::Report`], passes it to [`health::Verdicts`] and
-//! calls [`health::respond`]. `Connection::answer` encodes ([`http::encode`]).
-//! `ConnectionTask::run` sends and closes.
+//! `ConnectionTask::run` alternates two calls. `poll_step` does the I/O that
+//! [`http::connection::Connection::step`] asks for: read, send, close. `answer_requests` gets a
+//! request from `Connection::incoming`, which parses it ([`http::parse`]). `Responder::route` makes
+//! a [`health::Question`] of it. `Responder::poll_answer` collects a [`health::Report`], passes it
+//! to [`health::Verdicts`] and calls [`health::respond`]. `Connection::answer` encodes
+//! ([`http::encode`]). The drop of the task closes the socket.
 //!
-//! **TERM.** `Signals::next` returns the signal, `Process::received` makes an event of it, and
-//! `Lifecycle::step` returns the actions. `Process::act` forwards the signal to the worker. SIGCHLD
-//! leads to `Process::reap`, which makes an event of the worker's end. The drain follows: older
-//! connections, successors, the queue of the socket. Then livelet exits.
+//! **TERM.** `Process::next_events` waits for everything. `Signals::next` returns the signal,
+//! `Process::received` makes an event of it, and `Process::step` passes it to `Lifecycle::step`.
+//! `Process::step` also tells `Holder` and `Server` that a stop has begun. `Process::act` performs
+//! the actions: `Tree::stop` sends TERM to the worker. SIGCHLD leads to `Process::reap`, which
+//! makes an event of the worker's end. The drain follows, and `next_events` waits for each of its
+//! steps: `Server::older_finished`, `Holder::alone`, `Server::drained`. Then livelet exits.
 //!
 //! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous.
-//! The holder's `Holder::accept_peers` starts `Holder::converse`, which offers the socket. The
-//! successor starts its worker, and `Offer::accept` sends `taken`, the commit point.
-//! `Process::handed_over` stops the accept loops of the holder.
+//! The holder's `Holder::accept_peers` starts `Holder::converse`. This replies `healthy`, and
+//! offers the socket after `Holder::stop`, or at once for `--takeover`. The successor's
+//! `Process::open_sockets` starts its worker, then `Offer::accept` sends `taken`, the commit point.
+//! `converse` marks the socket as taken, `Process::handed_over` wakes the accept loops, and the
+//! loop of this socket ends. The successor's `Process::serve` accepts connections and writes the
+//! ready line. Its `Holder::answer_for` binds the rendezvous once the holder has closed its own.
 //!
-//! **A heartbeat check.** `Responder::poll_answer` calls `Observer::observe`. The observer starts
-//! one run, which reads the file's time on a thread and compares it in `check::path`. The outcome
-//! wakes every connection that waits for it.
+//! **A heartbeat check.** `Responder::poll_answer` calls `Observer::observe`. If no run has ended
+//! since the request arrived, the observer starts one, and the connection waits. `path::is_fresh`
+//! reads the file's time on a thread, and compares its age with the limit. The end of a run wakes
+//! all waiting connections, which call `poll_answer` again.
 //!
 //! # Crates
 //!
@@ -74,7 +81,7 @@
 //! | smol | the executor that runs every task, and combinators of futures |
 //! | async-net | sockets of network checks and of `livelet probe` |
 //! | socket2 | the listening socket |
-//! | signal-hook | signals of livelet without a worker, as a stream |
+//! | signal-hook | signal handlers of a livelet without a worker |
 //! | httparse, httpdate | heads, the Date field |
 //! | shlex | words of a variable and of `exec:` |
 //! | rustix, libc | system calls; libc for calls that rustix does not have |

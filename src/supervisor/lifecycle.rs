@@ -85,9 +85,9 @@ pub enum Event {
     WorkerStarted,
     /// The start is complete: livelet accepts connections on all its listening sockets, and its
     /// worker, if any, is running.
-    Listening,
+    Started,
     /// The start has failed, usually because livelet could not listen on an address.
-    ListenFailed,
+    StartFailed,
     /// livelet received a signal.
     Signal(Received),
     /// A livelet started with `--takeover` has taken over a listening socket of this livelet, which
@@ -315,7 +315,8 @@ impl Lifecycle {
     }
 
     /// Returns `true` if the worker has ended although no stop had begun. Returns `false` again
-    /// once TERM, INT or a signal of `--stop-signal` arrives in the drain, and when the drain is over.
+    /// once TERM, INT or a signal of `--stop-signal` arrives in the drain, and when the drain is
+    /// over.
     #[must_use]
     pub fn worker_has_failed(&self) -> bool {
         match self.state {
@@ -340,8 +341,8 @@ impl Lifecycle {
     fn starting(&mut self, worker_runs: bool, step: &mut Step) -> State {
         match step.event {
             Event::WorkerStarted => State::Starting { worker_runs: true },
-            Event::Listening => State::Ready,
-            Event::ListenFailed => {
+            Event::Started => State::Ready,
+            Event::StartFailed => {
                 self.reported = Some(FAILURE);
                 if worker_runs {
                     return self.stop(self.plan.stop_with, step);
@@ -669,8 +670,8 @@ mod tests {
         StopLeftovers,
     };
     use Event::{
-        Alone, Childless, Drained, LeftoverEnded, ListenFailed, Listening, NoneLeft, OlderFinished,
-        Replaced, Tick, Unhealthy, WorkerEnded, WorkerStarted,
+        Alone, Childless, Drained, LeftoverEnded, NoneLeft, OlderFinished, Replaced, StartFailed,
+        Started, Tick, Unhealthy, WorkerEnded, WorkerStarted,
     };
 
     const TERM: i32 = SIGTERM;
@@ -749,7 +750,7 @@ mod tests {
         if plan.has_worker {
             lifecycle.step(WorkerStarted, Instant::now());
         }
-        assert_eq!(lifecycle.step(Listening, Instant::now()), []);
+        assert_eq!(lifecycle.step(Started, Instant::now()), []);
         run_from(lifecycle, events)
     }
 
@@ -1184,7 +1185,7 @@ mod tests {
         assert_eq!(start(&events), [(1, Forward(USR1)), (2, Stop(TERM))]);
         let events = [
             (0, WorkerStarted),
-            (1, ListenFailed),
+            (1, StartFailed),
             (2001, Tick),
             (2002, worker_ended(KILL_CODE)),
             (9000, Tick),
@@ -1216,7 +1217,7 @@ mod tests {
             assert!(!lifecycle.worker_has_failed(), "{event:?}");
         };
         then(WorkerStarted, None, None, false);
-        then(Listening, None, None, false);
+        then(Started, None, None, false);
         then(got(TERM), at(1000), None, true);
         then(got(TERM), at(2000), None, true);
         then(worker_left_others(0), at(2000), None, true);
@@ -1242,7 +1243,7 @@ mod tests {
             (&[got(TERM), worker_left_others(0), NoneLeft], false),
         ] {
             let mut lifecycle = Lifecycle::new(companion());
-            for &event in [WorkerStarted, Listening].iter().chain(events) {
+            for &event in [WorkerStarted, Started].iter().chain(events) {
                 lifecycle.step(event, Instant::now());
             }
             assert_eq!(lifecycle.worker_has_failed(), expected, "{events:?}");

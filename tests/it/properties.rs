@@ -134,14 +134,14 @@ impl Simulated {
         self.stops |= match event {
             Event::Signal(_) => is_stop && (self.listens || self.worker_lives),
             Event::WorkerEnded { .. } | Event::Unhealthy | Event::Replaced => true,
-            Event::ListenFailed => self.worker_lives,
+            Event::StartFailed => self.worker_lives,
             _ => false,
         };
         match event {
             Event::WorkerStarted => self.worker_lives = true,
-            Event::Listening => self.listens = true,
+            Event::Started => self.listens = true,
             Event::Unhealthy if !was_stopping => self.forced_code = Some(exit_code::UNHEALTHY),
-            Event::ListenFailed => self.forced_code = Some(exit_code::FAILURE),
+            Event::StartFailed => self.forced_code = Some(exit_code::FAILURE),
             Event::WorkerEnded { .. } => self.worker_lives = false,
             _ => {}
         }
@@ -299,9 +299,9 @@ impl Simulated {
                 if self.plan.has_worker && !self.worker_lives {
                     self.step(Event::WorkerStarted);
                 } else if self.worker_lives && random.below(8) == 0 {
-                    self.step(Event::ListenFailed);
+                    self.step(Event::StartFailed);
                 } else {
-                    self.step(Event::Listening);
+                    self.step(Event::Started);
                 }
             }
             _ => self.step(Event::Tick),
