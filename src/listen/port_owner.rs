@@ -1,18 +1,34 @@
 //! Finds the socket that uses an address, and its process, in /proc (proc(5)).
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::worker;
 
-/// Returns the command line of the process `pid`, with spaces between the arguments. Returns the
-/// name of the process if the command line is empty, and `?` if the process has ended.
+/// Maximum length in bytes of a command line that a message shows. The hint after it needs the rest
+/// of the log line.
+const MAX_COMMAND: u64 = 256;
+
+/// Returns the command line of the process `pid`, with spaces between the arguments. Cuts it off
+/// after [`MAX_COMMAND`] bytes. Returns the name of the process if the command line is empty, and
+/// `?` if the process has ended.
 pub(super) fn command(pid: i32) -> String {
-    let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let read = |file| {
+        let mut bytes = Vec::new();
+        let file = File::open(format!("/proc/{pid}/{file}"));
+        // A process that has ended has no command line.
+        let _ = file.and_then(|file| file.take(MAX_COMMAND).read_to_end(&mut bytes));
+        bytes
+    };
     let text = |bytes: Vec<u8>| {
-        String::from_utf8_lossy(&bytes)
-            .trim_end_matches(['\0', '\n'])
-            .replace('\0', " ")
+        let cut = if bytes.len() as u64 == MAX_COMMAND {
+            "..."
+        } else {
+            ""
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        text.trim_end_matches(['\0', '\n']).replace('\0', " ") + cut
     };
     let found = [text(read("cmdline")), text(read("comm"))];
     let named = found.into_iter().find(|command| !command.is_empty());

@@ -117,6 +117,16 @@ fn the_process_that_uses_the_port_is_named() {
 }
 
 #[test]
+fn the_command_line_of_a_port_owner_is_cut_off_before_the_hint_is() {
+    let classpath = "/usr/share/java/library.jar:".repeat(100);
+    let holder = Livelet::start_on(&[ADDR], &["--", "sh", "-c", "exec sleep 100", &classpath]);
+    let said = refused(&["--listen", &holder.addr().to_string(), "--bind-wait", "0s"]);
+    for part in ["library.jar", "...", "--takeover replaces it"] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+}
+
+#[test]
 fn a_livelet_on_an_overlapping_address_is_named_and_not_replaced() {
     let pairs = [
         ("127.0.0.6", "[::]"),
