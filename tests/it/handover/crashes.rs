@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::ADDR;
 use super::peer::{Peer, Rendezvous};
 use crate::support::{
-    Livelet, SOON, connect, finish, livelet, probe, proc_stat, read_response, wait_for,
+    Livelet, SOON, close_everywhere, connect, finish, livelet, probe, proc_stat, read_response,
+    wait_for,
 };
 
 /// Checks that the livelet that serves there can still be replaced.
@@ -89,7 +90,7 @@ fn the_old_livelet_exits_once_the_successor_has_the_socket() {
     assert_eq!(holder.wait(SOON).code(), Some(0));
     assert_eq!(socket.local_addr().unwrap(), addr);
     // The successor dies: the port is free for the next process.
-    drop(socket);
+    close_everywhere(socket);
     let next = Livelet::start_on(&[&addr.to_string()], &[]);
     assert_eq!(probe(next.addr(), "/livez").status, 200);
 }

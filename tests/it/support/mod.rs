@@ -209,7 +209,7 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 /// One response.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
@@ -531,8 +531,13 @@ pub(crate) fn probe(addr: SocketAddr, path: &str) -> Response {
 /// Asserts that the other side closes the connection at once, without a byte more.
 pub(crate) fn assert_closed(stream: &mut TcpStream) {
     stream.set_read_timeout(Some(AT_ONCE)).unwrap();
-    let read = uninterrupted(|| stream.read(&mut [0]));
-    assert!(matches!(read, Ok(0)), "not the end of the stream: {read:?}");
+    let mut bytes = [0; 512];
+    let read = uninterrupted(|| stream.read(&mut bytes));
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(
+        matches!(read, Ok(0)),
+        "not the end of the stream: {read:?}: {text}"
+    );
 }
 
 /// Returns the processes that /proc lists.
