@@ -8,29 +8,27 @@ use crate::worker;
 
 /// Maximum length in bytes of a command line that a message shows. The hint after it needs the rest
 /// of the log line.
-const MAX_COMMAND: u64 = 256;
+const MAX_COMMAND: usize = 256;
 
 /// Returns the command line of the process `pid`, with spaces between the arguments. Cuts it off
 /// after [`MAX_COMMAND`] bytes. Returns the name of the process if the command line is empty, and
 /// `?` if the process has ended.
 pub(super) fn command(pid: i32) -> String {
-    let read = |file| {
-        let mut bytes = Vec::new();
+    let text = |file| {
+        let mut buffer = [0; MAX_COMMAND];
         let file = File::open(format!("/proc/{pid}/{file}"));
         // A process that has ended has no command line.
-        let _ = file.and_then(|file| file.take(MAX_COMMAND).read_to_end(&mut bytes));
-        bytes
-    };
-    let text = |bytes: Vec<u8>| {
-        let cut = if bytes.len() as u64 == MAX_COMMAND {
+        let count = file.and_then(|mut file| file.read(&mut buffer));
+        let bytes = buffer.get(..count.unwrap_or_default()).unwrap_or_default();
+        let text = String::from_utf8_lossy(bytes);
+        let cut = if bytes.len() == MAX_COMMAND {
             "..."
         } else {
             ""
         };
-        let text = String::from_utf8_lossy(&bytes);
         text.trim_end_matches(['\0', '\n']).replace('\0', " ") + cut
     };
-    let found = [text(read("cmdline")), text(read("comm"))];
+    let found = [text("cmdline"), text("comm")];
     let named = found.into_iter().find(|command| !command.is_empty());
     named.unwrap_or_else(|| "?".to_string())
 }
