@@ -401,8 +401,9 @@ impl ConnectionTask {
     /// the connection has to be closed. Otherwise `cx` is woken when the connection can go on.
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection.enter(self.server.phase_of(self.key));
+        // No step waits, so one time is valid for all.
+        let now = Instant::now();
         for _ in 0..STEPS {
-            let now = Instant::now();
             self.answer_requests(now, cx);
             match self.poll_step(now, cx) {
                 // A client that sends many requests at once gets its next answers after a yield.
@@ -426,7 +427,6 @@ impl ConnectionTask {
         }
         // A client that always sends more must not outlive its deadline, nor keep the thread from
         // others.
-        let now = Instant::now();
         if now >= self.connection.deadline() {
             self.expire(now);
         }
