@@ -48,31 +48,34 @@
 //!
 //! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`.
 //! `ConnectionTask::run` alternates two calls. `poll_step` does the I/O that
-//! [`http::connection::Connection::step`] asks for: read, send, close. `answer_requests` gets a
+//! [`http::connection::Connection::step`] asks for: read, send, shut down. `answer_requests` gets a
 //! request from `Connection::incoming`, which parses it ([`http::parse`]). `Responder::route` makes
 //! a [`health::Question`] of it. `Responder::poll_answer` collects a [`health::Report`], passes it
 //! to [`health::Verdicts`] and calls [`health::respond`]. `Connection::answer` encodes
 //! ([`http::encode`]). The drop of the task closes the socket.
 //!
-//! **TERM.** `Process::next_events` waits for everything. `Signals::next` returns the signal,
-//! `Process::received` makes an event of it, and `Process::step` passes it to `Lifecycle::step`.
-//! `Process::step` also tells `Holder` and `Server` that a stop has begun. `Process::act` performs
-//! the actions: `Tree::stop` sends TERM to the worker. SIGCHLD leads to `Process::reap`, which
-//! makes an event of the worker's end. The drain follows, and `next_events` waits for each of its
-//! steps: `Server::older_finished`, `Holder::alone`, `Server::drained`. Then livelet exits.
+//! **TERM.** After the start, `Process::next_events` waits for everything. `Signals::next` returns
+//! the signal, `Process::received` makes an event of it, and `Process::step` passes it to
+//! `Lifecycle::step`. `Process::step` also tells `Holder` and `Server` that a stop has begun.
+//! `Process::act` performs the actions: `Tree::stop` sends TERM to the worker. SIGCHLD leads to
+//! `Process::reap`, which makes an event of the worker's end. The drain follows, and `next_events`
+//! waits for each of its steps: `Server::older_finished`, `Holder::alone`, `Server::drained`. Then
+//! livelet exits.
 //!
 //! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous.
-//! The holder's `Holder::accept_peers` starts `Holder::converse`. This replies `healthy`, and
-//! offers the socket after `Holder::stop`, or at once for `--takeover`. The successor's
-//! `Process::open_sockets` starts its worker, then `Offer::accept` sends `taken`, the commit point.
-//! `converse` marks the socket as taken, `Process::handed_over` wakes the accept loops, and the
-//! loop of this socket ends. The successor's `Process::serve` accepts connections and writes the
-//! ready line. Its `Holder::answer_for` binds the rendezvous once the holder has closed its own.
+//! The holder's `Holder::accept_peers` starts `Holder::converse`, which offers the socket at once
+//! if the successor has `--takeover` or the holder is stopping. Otherwise it replies `healthy`, and
+//! offers the socket after `Holder::stop`. The successor's `Process::open_sockets` starts its
+//! worker, then `Offer::accept` sends `taken`, the commit point. `converse` marks the socket as
+//! taken, `Process::handed_over` wakes the accept loops, and the loop of this socket ends. The
+//! successor's `Process::serve` accepts connections and writes the ready line. The successor's
+//! `Holder::answer_for` binds the rendezvous once the holder has closed the old one. With
+//! `--takeover`, `Event::Replaced` then stops the holder.
 //!
 //! **A heartbeat check.** `Responder::poll_answer` calls `Observer::observe`. If no run has ended
-//! since the request arrived, the observer starts one, and the connection waits. `path::is_fresh`
-//! reads the file's time on a thread, and compares its age with the limit. The end of a run wakes
-//! all waiting connections, which call `poll_answer` again.
+//! since the request arrived, the observer starts one unless one is running, and the connection
+//! waits. `path::is_fresh` reads the file's time on a thread, and compares its age with the limit.
+//! The end of a run wakes all waiting connections, which call `poll_answer` again.
 //!
 //! # Crates
 //!

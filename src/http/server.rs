@@ -401,7 +401,7 @@ impl ConnectionTask {
     /// the connection has to be closed. Otherwise `cx` is woken when the connection can go on.
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.connection.enter(self.server.phase_of(self.key));
-        // No step waits, so one time is valid for all.
+        // No step blocks, so one time is valid for all.
         let now = Instant::now();
         for _ in 0..STEPS {
             self.answer_requests(now, cx);

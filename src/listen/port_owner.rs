@@ -6,31 +6,35 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::worker;
 
-/// Maximum length in bytes of a command line that a message shows. The hint after it needs the rest
-/// of the log line.
+/// Maximum length in bytes of a command line that a message shows. A longer one would leave no
+/// space in the log line for the hint after it.
 const MAX_COMMAND: usize = 256;
 
-/// Returns the command line of the process `pid`, with spaces between the arguments. Cuts it off
-/// after [`MAX_COMMAND`] bytes. Returns the name of the process if the command line is empty, and
-/// `?` if the process has ended.
+/// Returns the command line of the process `pid` as [`shown`] formats it. Returns the name of the
+/// process if the command line is empty, and `?` if the process has ended.
 pub(super) fn command(pid: i32) -> String {
-    let text = |file| {
-        let mut buffer = [0; MAX_COMMAND];
+    let read = |file| {
+        // One byte more than is shown tells if anything is cut off, another one is for the last
+        // NUL.
+        let mut buffer = [0; MAX_COMMAND + 2];
         let file = File::open(format!("/proc/{pid}/{file}"));
         // A process that has ended has no command line.
         let count = file.and_then(|mut file| file.read(&mut buffer));
-        let bytes = buffer.get(..count.unwrap_or_default()).unwrap_or_default();
-        let text = String::from_utf8_lossy(bytes);
-        let cut = if bytes.len() == MAX_COMMAND {
-            "..."
-        } else {
-            ""
-        };
-        text.trim_end_matches(['\0', '\n']).replace('\0', " ") + cut
+        shown(buffer.get(..count.unwrap_or_default()).unwrap_or_default())
     };
-    let found = [text("cmdline"), text("comm")];
+    let found = [read("cmdline"), read("comm")];
     let named = found.into_iter().find(|command| !command.is_empty());
     named.unwrap_or_else(|| "?".to_string())
+}
+
+/// Returns the arguments in `bytes`, the beginning of /proc/PID/cmdline, with spaces between them.
+/// Cuts them off after [`MAX_COMMAND`] bytes.
+fn shown(bytes: &[u8]) -> String {
+    let last = bytes.iter().rposition(|byte| !b"\0\n".contains(byte));
+    let end = last.map_or(0, |last| last + 1);
+    let cut = if end > MAX_COMMAND { "..." } else { "" };
+    let kept = bytes.get(..end.min(MAX_COMMAND)).unwrap_or_default();
+    String::from_utf8_lossy(kept).replace('\0', " ") + cut
 }
 
 /// A TCP socket that uses a local address: it listens on the address, or is a connection with the
@@ -144,6 +148,23 @@ pub(super) fn owner(socket: HoldingSocket) -> Option<Owner> {
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_long_command_line_is_cut_off_and_nul_bytes_at_its_end_do_not_count() {
+        let whole = "x".repeat(MAX_COMMAND);
+        let cut = format!("{whole}...");
+        let padded = |text: &str| [text.as_bytes(), &[0; 2 * MAX_COMMAND]].concat();
+        let cases = [
+            (padded(""), ""),
+            (padded("node"), "node"),
+            (b"sleep\x00100\0".to_vec(), "sleep 100"),
+            (format!("{whole}\0").into_bytes(), &whole),
+            (format!("{whole}\0y").into_bytes(), &cut),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(shown(&bytes), text);
+        }
+    }
 
     #[test]
     fn finds_a_listening_socket_and_its_process() {

@@ -2,8 +2,7 @@
 //! process.
 //!
 //! Only [`Process`] changes the state of the livelet process. [`lifecycle`] decides what to do, and
-//! `Process` does it. The methods of `Process` that run before [`lifecycle::Event::Started`] are in
-//! `start`.
+//! `Process` does it. The module `start` has the methods of `Process` that only the start needs.
 
 pub mod lifecycle;
 mod signals;
@@ -120,7 +119,7 @@ struct Process<'c> {
     passed_on: PassedOn,
     /// `true` if livelet must now reap the children that have ended, and not wait for a SIGCHLD.
     must_reap: bool,
-    /// `true` if the worker has not executed its program within `start::LATE`.
+    /// `true` while the worker has not executed its program although `start::LATE` has passed.
     is_worker_late: bool,
     /// Time at which livelet reads from /proc which signals the worker catches. `None` before the
     /// end of livelet's start, after the reading, and if livelet does not need the signals.

@@ -213,8 +213,8 @@ impl Process<'_> {
                 return Err(self.cannot_start(cause.into()));
             }
             if let Some(sockets) = sockets.take() {
-                // The ready line is written before the worker's program runs, whose output may fill
-                // the pipe of stderr.
+                // Unless livelet takes a socket over, the ready line is written before the worker's
+                // program runs, whose output may fill the pipe of stderr.
                 self.serve(sockets)?;
                 let gone_on = report.get_ref().go_on();
                 gone_on.map_err(|cause| self.cannot_start(cause.into()))?;
@@ -353,8 +353,8 @@ impl Process<'_> {
     }
 }
 
-/// Sends `WATCHDOG=1` to `upstream`, livelet's own supervisor, twice in each period of `limit`.
-/// Sends nothing while liveness fails. Never returns.
+/// Runs the liveness checks again and again, with a pause of half of `limit`. Sends `WATCHDOG=1` to
+/// `upstream`, livelet's own supervisor, each time that liveness passes. Never returns.
 async fn feed_watchdog(responder: Rc<Responder>, upstream: Rc<Upstream>, limit: Duration) {
     loop {
         if responder.lives().await {

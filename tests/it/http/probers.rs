@@ -197,11 +197,11 @@ fn an_options_request_to_a_failing_endpoint_gets_the_answer_to_get() {
             write!(stream, "{method} {path} HTTP/1.0\r\n\r\n").unwrap();
             read_response(&mut stream)
         });
-        let but_date = |response: &Response| {
+        let without_date = |response: &Response| {
             let date = response.field("date").unwrap();
             response.head.replace(date, "") + &response.body
         };
-        assert_eq!(but_date(&options), but_date(&get), "{path}");
+        assert_eq!(without_date(&options), without_date(&get), "{path}");
         assert!(get.body.contains("[-]gone failed: /nonexistent"), "{get:?}");
     }
     let mut stream = livelet.connect();

@@ -533,7 +533,7 @@ pub(crate) fn assert_closed(stream: &mut TcpStream) {
     stream.set_read_timeout(Some(AT_ONCE)).unwrap();
     let mut bytes = [0; 512];
     let read = uninterrupted(|| stream.read(&mut bytes));
-    let text = String::from_utf8_lossy(&bytes);
+    let text = String::from_utf8_lossy(&bytes[..*read.as_ref().unwrap_or(&0)]);
     assert!(
         matches!(read, Ok(0)),
         "not the end of the stream: {read:?}: {text}"
