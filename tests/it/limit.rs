@@ -161,8 +161,9 @@ fn with_max_connections_1_each_probe_is_answered() {
                 wait_until_read(&stream);
             }
             assert_eq!(probe(livelet.addr(), "/livez").status, 200);
-            // An incomplete head is answered with 408 after 5 s, and a busy machine may take 10 s here.
-            if began.elapsed() < Duration::from_secs(5) {
+            // On a busy machine this takes up to 10 s. An incomplete head is answered with 408 after 5 s.
+            let may_be_answered = sent == b"G" && began.elapsed() >= Duration::from_secs(5);
+            if !may_be_answered {
                 assert_closed(&mut stream);
             }
         }
