@@ -481,7 +481,7 @@ fn drain_time(args: &[&str], env: &[(&str, &str)]) -> Duration {
     let mut livelet = Livelet::start_command(&mut command, 1);
     let mut stream = livelet.connect();
     stream.write_all(b"GET /livez HT").unwrap();
-    wait_until_read(&stream);
+    wait_until_read(livelet.addr());
     let from = Instant::now();
     livelet.signal("TERM");
     let (code, took) = livelet.wait_timed(from);
@@ -495,7 +495,6 @@ fn assert_limit_is_1(args: &[&str], env: &[(&str, &str)]) {
     command.envs(env.iter().copied());
     let livelet = Livelet::start_command(&mut command, 1);
     let mut first = livelet.connect();
-    wait_until_read(&first);
     let _second = livelet.connect();
     assert_closed(&mut first);
 }

@@ -17,7 +17,7 @@ const HALF: &[u8] = b"GET /livez HTTP/1.1\r\nHo";
 fn half_asked(livelet: &Livelet) -> TcpStream {
     let mut stream = livelet.connect();
     stream.write_all(HALF).unwrap();
-    wait_until_read(&stream);
+    wait_until_read(livelet.addr());
     stream
 }
 
@@ -58,7 +58,7 @@ fn a_request_half_sent_when_the_drain_begins_is_answered() {
                 livelet.connect()
             };
             stream.write_all(&REQUEST[..cut]).unwrap();
-            wait_until_read(&stream);
+            wait_until_read(livelet.addr());
             livelet.signal("TERM");
             wait_until_draining(livelet.addr());
 
@@ -124,10 +124,9 @@ fn a_stop_closes_many_idle_connections_at_once() {
     let mut streams = Vec::new();
     for _ in 0..10 {
         streams.push(asked_once(&livelet));
-        let silent = livelet.connect();
-        wait_until_read(&silent);
-        streams.push(silent);
+        streams.push(livelet.connect());
     }
+    wait_until_read(livelet.addr());
     let from = Instant::now();
     livelet.signal("TERM");
     for stream in &mut streams {
@@ -250,7 +249,7 @@ fn readyz_fails_from_the_stop_signal_on() {
     let mut livelet = Livelet::start(&[]);
     let mut stream = livelet.connect();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHo").unwrap();
-    wait_until_read(&stream);
+    wait_until_read(livelet.addr());
     livelet.signal("TERM");
     wait_until_draining(livelet.addr());
     stream.write_all(b"st: test\r\n\r\n").unwrap();
@@ -320,7 +319,7 @@ fn livelet_serves_after_its_stderr_is_closed() {
         }
         let mut stream = connect(addr);
         stream.write_all(HALF).unwrap();
-        wait_until_read(&stream);
+        wait_until_read(addr);
         send(child.0.id(), "TERM");
         wait_until_draining(addr);
         stream.write_all(&REQUEST[HALF.len()..]).unwrap();

@@ -430,10 +430,7 @@ pub(crate) fn proc_stat(pid: u32) -> Vec<String> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Socket {
     pub(crate) local: SocketAddr,
-    pub(crate) remote_port: u16,
     pub(crate) state: u8,
-    /// Returns the number of bytes that have arrived and are unread.
-    pub(crate) unread: u32,
     /// 0 until the connection was accepted, and again when no process holds it.
     pub(crate) inode: u64,
 }
@@ -445,18 +442,13 @@ impl Socket {
 
     fn parse(row: &str) -> Socket {
         let hex = |digits: &str| u32::from_str_radix(digits, 16).unwrap();
-        let port = |digits: &str| u16::from_str_radix(digits, 16).unwrap();
         let fields: Vec<&str> = row.split_whitespace().collect();
         let (local_ip, local_port) = fields[1].split_once(':').unwrap();
-        let (_, remote_port) = fields[2].split_once(':').unwrap();
-        let (_, unread) = fields[4].split_once(':').unwrap();
         // The address is printed as the number that its bytes in network order are on this machine.
         let local_ip = std::net::IpAddr::from(hex(local_ip).to_ne_bytes());
         Socket {
-            local: SocketAddr::new(local_ip, port(local_port)),
-            remote_port: port(remote_port),
+            local: SocketAddr::new(local_ip, u16::from_str_radix(local_port, 16).unwrap()),
             state: u8::from_str_radix(fields[3], 16).unwrap(),
-            unread: hex(unread),
             inode: fields[9].parse().unwrap(),
         }
     }
@@ -503,14 +495,10 @@ pub(crate) fn wait_until_listening(pid: u32) -> SocketAddr {
     found.unwrap().local
 }
 
-/// Waits until the other side of a connection was accepted and has read all that was sent to it.
-pub(crate) fn wait_until_read(stream: &TcpStream) {
-    let (here, there) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
-    wait_for("the connection to be accepted and read", || {
-        sockets_at(there).iter().any(|socket| {
-            socket.remote_port == here.port() && socket.inode != 0 && socket.unread == 0
-        })
-    });
+/// Waits until livelet has accepted and read all that was sent to this address. It does so in the
+/// order in which it came, so before it answers this probe.
+pub(crate) fn wait_until_read(addr: SocketAddr) {
+    probe(addr, "/livez");
 }
 
 /// Waits until a new connection is told that livelet stops: the drain has begun.

@@ -70,7 +70,7 @@ fn a_restart_while_a_successor_waits_fails_no_liveness_probe() {
     // An unfinished request keeps the old livelet in its drain.
     let mut unfinished = old.connect();
     unfinished.write_all(b"GET /livez HTTP/1.1\r\nHo").unwrap();
-    wait_until_read(&unfinished);
+    wait_until_read(addr);
     old.signal("TERM");
     old.wait_until_said(": exited with code 0");
     assert!(!old_runs.exists());
