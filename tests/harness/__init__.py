@@ -5,6 +5,7 @@ They start and end a livelet, probe it, read what it uses from /proc, and run ch
 """
 
 import argparse
+import ctypes
 import os
 import pathlib
 import platform
@@ -23,6 +24,7 @@ STATIC = ROOT / f"target/static/{platform.machine()}-unknown-linux-musl/release/
 LIVELET = os.path.abspath(os.environ.get("LIVELET_BIN", STATIC))
 # Seconds for anything that should happen at once, or within a few seconds, on a machine that is busy with other things.
 SOON = 60
+CLONE_NEWNET = 0x40000000  # sched.h
 
 
 def reset_signals():
@@ -158,6 +160,19 @@ def free_port():
                 return tried.getsockname()[1]
             except OSError:
                 pass
+
+
+def use_own_network():
+    """Moves this process into a network namespace of its own that has only loopback, if it is root's.
+
+    podman and docker switch on the machine's connection tracking. It keeps each connection for two minutes, and drops
+    new ones while its table is full (nf_conntrack_max).
+    """
+    if os.geteuid() != 0:
+        return
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 def memory(pid):
