@@ -50,9 +50,11 @@ pub enum RunError {
     Listen(ListenError),
     /// livelet could not start the worker.
     Spawn(SpawnError),
-    /// The system refused something else that livelet needs, such as epoll(7). The fields are a
-    /// name for it and the error.
+    /// The system refused something else that the start needs, such as a signal handler. The fields
+    /// are a name for it and the error.
     System(&'static str, io::Error),
+    /// epoll(7) failed, at the start or later.
+    Wait(io::Error),
 }
 
 impl RunError {
@@ -62,7 +64,7 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RunError::Spawn(error) => error.exit_code(),
-            RunError::Listen(_) | RunError::System(..) => exit_code::FAILURE,
+            RunError::Listen(_) | RunError::System(..) | RunError::Wait(_) => exit_code::FAILURE,
         }
     }
 }
@@ -73,6 +75,7 @@ impl fmt::Display for RunError {
             RunError::Listen(error) => error.fmt(f),
             RunError::Spawn(error) => error.fmt(f),
             RunError::System(what, cause) => write!(f, "start: {what}: {}", log::Cause(cause)),
+            RunError::Wait(cause) => write!(f, "runtime: epoll: {}", log::Cause(cause)),
         }
     }
 }
@@ -93,8 +96,7 @@ pub fn run(config: &Config) -> Result<u8, RunError> {
     .map_err(|cause| RunError::System("LISTEN_FDS", cause))?;
     let executor = Rc::new(LocalExecutor::new());
     let process = Process::set_up(config, &executor, passed_on)?;
-    runtime::block_on(&executor, process.serve_until_exit(own))
-        .map_err(|cause| RunError::System("epoll", cause))?
+    runtime::block_on(&executor, process.serve_until_exit(own)).map_err(RunError::Wait)?
 }
 
 /// The livelet process while it runs. Passes events to the lifecycle, and performs the actions that
