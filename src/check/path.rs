@@ -36,6 +36,27 @@ pub(crate) struct PathCalls(Mutex<State>);
 /// after stat(2), or the time of the connection after connect(2).
 type Call = fn(&Path) -> io::Result<SystemTime>;
 
+/// Reason why a system call on a path has no result.
+#[derive(Debug)]
+enum CallError {
+    /// No thread could be started for the call.
+    Thread(io::Error),
+    /// The call failed.
+    Call(io::Error),
+}
+
+impl CallError {
+    /// Returns the text with which a check fails that looked at `path`.
+    fn text(&self, path: &Path) -> String {
+        match self {
+            CallError::Thread(cause) => {
+                format!("cannot start a thread for the check: {}", text_of(cause))
+            }
+            CallError::Call(cause) => format!("{}: {}", path.display(), text_of(cause)),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     is_running: bool,
@@ -49,13 +70,12 @@ impl PathCalls {
     /// call instead and returns its result.
     ///
     /// # Errors
-    /// Returns an outer error if no thread can be started. An error of the system call is the inner
-    /// error.
+    /// Returns an error if no thread can be started, or if the system call fails.
     async fn call(
         self: &Arc<PathCalls>,
         path: &Path,
         call_for_path: Call,
-    ) -> Result<io::Result<SystemTime>, String> {
+    ) -> Result<SystemTime, CallError> {
         // A result that an earlier check did not wait for is too old.
         self.with(|state| state.found = None);
         poll_fn(|cx| {
@@ -67,7 +87,7 @@ impl PathCalls {
                 Ok(!std::mem::replace(&mut state.is_running, true))
             });
             match starts {
-                Err(found) => return Poll::Ready(Ok(found)),
+                Err(found) => return Poll::Ready(found.map_err(CallError::Call)),
                 Ok(false) => return Poll::Pending,
                 Ok(true) => {}
             }
@@ -76,10 +96,7 @@ impl PathCalls {
                 Ok(()) => Poll::Pending,
                 Err(cause) => {
                     self.with(|state| state.is_running = false);
-                    Poll::Ready(Err(format!(
-                        "cannot start a thread for the check: {}",
-                        text_of(&cause)
-                    )))
+                    Poll::Ready(Err(CallError::Thread(cause)))
                 }
             }
         })
@@ -117,20 +134,17 @@ fn connect(path: &Path) -> io::Result<SystemTime> {
 /// Checks that a file exists at `path`. Returns the reason as an error if stat(2) fails, or if no
 /// thread can be started. `paths` makes the system call on a thread.
 pub(super) async fn exists(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
-    outcome(path, paths.call(path, modified).await?)
+    outcome(path, paths.call(path, modified).await)
 }
 
 /// Checks that a unix socket at `path` accepts a connection. Returns the reason as an error if
 /// connect(2) fails, or if no thread can be started. `paths` makes the system call on a thread.
 pub(super) async fn accepts(paths: &Arc<PathCalls>, path: &Path) -> Result<(), String> {
-    outcome(path, paths.call(path, connect).await?)
+    outcome(path, paths.call(path, connect).await)
 }
 
-fn outcome(path: &Path, found: io::Result<SystemTime>) -> Result<(), String> {
-    match found {
-        Ok(_) => Ok(()),
-        Err(cause) => Err(format!("{}: {}", path.display(), text_of(&cause))),
-    }
+fn outcome(path: &Path, found: Result<SystemTime, CallError>) -> Result<(), String> {
+    found.map(drop).map_err(|error| error.text(path))
 }
 
 /// Last heartbeat of a `heartbeat:` check: the last modification of its file.
@@ -181,7 +195,7 @@ pub(super) async fn is_fresh(
     limit: Duration,
     start: Option<Instant>,
 ) -> Result<(), String> {
-    let found = memory.paths.call(path, modified).await?;
+    let found = memory.paths.call(path, modified).await;
     let now = Instant::now();
     let since_start = start.map_or(Duration::MAX, |start| now.saturating_duration_since(start));
     let age = match found {
@@ -190,16 +204,17 @@ pub(super) async fn is_fresh(
             memory.beat.set(Some(beat));
             beat.age(SystemTime::now(), now, since_start)
         }
-        Err(_) => since_start,
+        Err(CallError::Call(_)) => since_start,
+        Err(error @ CallError::Thread(_)) => return Err(error.text(path)),
     };
     memory.beat_age.set(found.is_ok().then_some(age));
     if age <= limit {
         return Ok(());
     }
-    let (path, limit) = (path.display(), Human(limit));
+    let limit = Human(limit);
     Err(match found {
-        Ok(_) => format!("{path} is {} old, limit {limit}", Human(age)),
-        Err(cause) => format!("{path}: {}, limit {limit}", text_of(&cause)),
+        Ok(_) => format!("{} is {} old, limit {limit}", path.display(), Human(age)),
+        Err(error) => format!("{}, limit {limit}", error.text(path)),
     })
 }
 

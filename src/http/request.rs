@@ -89,11 +89,23 @@ pub struct Rejection {
     pub head_only: bool,
 }
 
-/// Rule that a request breaks: the status of the response, and the text that names the rule.
-type Broken = (Status, &'static str);
+/// Rule that a request breaks.
+#[derive(Debug, Clone, Copy)]
+struct Broken {
+    /// Status of the response.
+    status: Status,
+    /// Text that names the rule.
+    reason: &'static str,
+}
+
+impl Broken {
+    const fn new(status: Status, reason: &'static str) -> Broken {
+        Broken { status, reason }
+    }
+}
 
 const fn bad(reason: &'static str) -> Broken {
-    (Status::BadRequest, reason)
+    Broken::new(Status::BadRequest, reason)
 }
 
 const BARE_LF: Broken = bad("a line ends in LF without CR");
@@ -110,9 +122,9 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
         return Parsed::Incomplete;
     }
     match parse_head(head) {
-        Ok(None) => Parsed::Incomplete,
-        Ok(Some((request, length))) => Parsed::Request(request, skipped + length),
-        Err((status, reason)) => Parsed::Rejected(Rejection {
+        Ok(Parsed::Request(request, length)) => Parsed::Request(request, skipped + length),
+        Ok(parsed) => parsed,
+        Err(Broken { status, reason }) => Parsed::Rejected(Rejection {
             status,
             reason,
             head_only: head.starts_with(b"HEAD "),
@@ -120,7 +132,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
 }
 
-fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
+fn parse_head(bytes: &[u8]) -> Result<Parsed<'_>, Broken> {
     if let [b'\r' | b'\n', ..] = bytes {
         return Err(bad("an empty line where a request line was expected"));
     }
@@ -135,30 +147,30 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
     let seen = bytes.get(..length.unwrap_or(bytes.len())).unwrap_or(bytes);
     let target_length = head.path.map_or_else(|| length_of_target(seen), str::len);
     if target_length > MAX_TARGET {
-        return Err((
+        return Err(Broken::new(
             Status::UriTooLong,
             "the request target is longer than 2048 bytes",
         ));
     }
     // An unfinished head of exactly MAX_HEAD bytes can only become longer.
     if seen.len() > MAX_HEAD || (length.is_none() && seen.len() == MAX_HEAD) {
-        return Err((
+        return Err(Broken::new(
             Status::HeaderFieldsTooLarge,
             "the head is longer than 8192 bytes",
         ));
     }
     // After the line of another version there may be no lines: HTTP/2 goes on with frames.
     if let Err(httparse::Error::Version) = outcome {
-        return version_error(bytes);
+        return version_error(bytes).map_or(Ok(Parsed::Incomplete), Err);
     }
     if has_bare_lf(seen) {
         return Err(BARE_LF);
     }
     match outcome {
-        Ok(httparse::Status::Partial) => return Ok(None),
+        Ok(httparse::Status::Partial) => return Ok(Parsed::Incomplete),
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => {
-            return Err((Status::HeaderFieldsTooLarge, "more than 64 header fields"));
+            return Err(Broken::new(Status::HeaderFieldsTooLarge, "more than 64 header fields"));
         }
         Err(httparse::Error::Token) => return Err(bad("malformed request line")),
         Err(_) => return Err(bad("malformed header field")),
@@ -180,18 +192,16 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
         split_target(method, target)?
     };
     let framing = Framing::of(head.headers, version)?;
-    Ok(Some((
-        Request {
-            method,
-            path,
-            query,
-            version,
-            keep_alive: framing.keep_alive(version),
-            has_body: framing.has_body,
-            accept: framing.accept.unwrap_or_default(),
-        },
-        length,
-    )))
+    let request = Request {
+        method,
+        path,
+        query,
+        version,
+        keep_alive: framing.keep_alive(version),
+        has_body: framing.has_body,
+        accept: framing.accept.unwrap_or_default(),
+    };
+    Ok(Parsed::Request(request, length))
 }
 
 impl Method {
@@ -231,27 +241,28 @@ fn has_bare_lf(head: &[u8]) -> bool {
 
 /// Returns the error for a request whose HTTP version httparse does not accept. A well-formed
 /// version gets status 505, and a malformed one gets 400. httparse stops at the first wrong byte,
-/// so this function reads the whole request line in `head`. Returns `Ok(None)` if the end of that
-/// line has not arrived. Never returns `Ok(Some)`: `T` only lets the caller return this result as
-/// its own.
-fn version_error<T>(head: &[u8]) -> Result<Option<T>, Broken> {
+/// so this function reads the whole request line in `head`. Returns `None` if the end of that line
+/// has not arrived.
+fn version_error(head: &[u8]) -> Option<Broken> {
     let mut lines = head.split(|&b| b == b'\n');
     let (Some(line), Some(_)) = (lines.next(), lines.next()) else {
-        return Ok(None);
+        return None;
     };
-    let line = line.strip_suffix(b"\r").ok_or(BARE_LF)?;
+    let Some(line) = line.strip_suffix(b"\r") else {
+        return Some(BARE_LF);
+    };
     let mut words = line.split(|&b| b == b' ').skip(2);
-    match (words.next(), words.next()) {
+    Some(match (words.next(), words.next()) {
         (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
-            Err((
+            Broken::new(
                 Status::VersionNotSupported,
                 "only HTTP/1.0 and HTTP/1.1 are supported",
-            ))
+            )
         }
-        _ => Err(bad("malformed request line")),
-    }
+        _ => bad("malformed request line"),
+    })
 }
 
 /// Splits `target`, a request target, into its path and its query. `method` decides whether the
@@ -489,13 +500,13 @@ impl Codings {
 
     fn verdict(&self) -> Result<(), Broken> {
         if self.unknown {
-            return Err((Status::NotImplemented, "unknown transfer coding"));
+            return Err(Broken::new(Status::NotImplemented, "unknown transfer coding"));
         }
         if !self.ends_in_chunked || self.chunked_before {
             return Err(bad("Transfer-Encoding does not end in one chunked"));
         }
         if self.not_chunked {
-            return Err((
+            return Err(Broken::new(
                 Status::NotImplemented,
                 "only the transfer coding chunked is supported",
             ));
