@@ -8,6 +8,15 @@ use crate::health::Alias;
 use crate::listen::Listen;
 use crate::log::Level;
 
+/// Rule of the option `--signal`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Number of the signal that livelet receives.
+    pub from: i32,
+    /// Number of the signal that the worker gets instead. If it is 0, livelet drops the signal.
+    pub to: i32,
+}
+
 /// Settings of a livelet that answers probes over HTTP, with or without a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -48,9 +57,8 @@ pub struct Config {
     pub takeover: bool,
     /// The worker's program and its arguments. Empty if livelet runs no worker.
     pub command: Vec<OsString>,
-    /// Signals that livelet forwards to the worker as another signal: pairs of the received and the
-    /// sent number. If the sent number is 0, livelet drops the received signal.
-    pub rewrites: Vec<(i32, i32)>,
+    /// Signals that livelet forwards to the worker as another signal.
+    pub rewrites: Vec<Rewrite>,
     /// Exit codes of the worker that livelet reports as 0.
     pub ok_exits: Vec<u8>,
     /// Numbers of the signals that tell livelet to stop the worker and itself, at least one.

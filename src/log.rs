@@ -103,24 +103,24 @@ fn line(message: fmt::Arguments<'_>) {
 /// is closed as well, a process that reads livelet's stderr sees the end of the file.
 pub(crate) fn close() {
     let mut output = OUTPUT.lock().unwrap_or_else(PoisonError::into_inner);
-    output.kind = Some(Kind::Polled);
+    output.mode = Some(WriteMode::Polled);
 }
 
 static OUTPUT: Mutex<Output> = Mutex::new(Output {
-    kind: None,
+    mode: None,
     is_cut: false,
 });
 
 /// State of the output to stderr.
 struct Output {
     /// Way in which lines are written to stderr. `None` until the first line is written.
-    kind: Option<Kind>,
+    mode: Option<WriteMode>,
     /// `true` if only a part of the last line was written. A line end is then written before the
     /// next line.
     is_cut: bool,
 }
 
-enum Kind {
+enum WriteMode {
     /// stderr is a terminal or a pipe, and lines are written to this descriptor: the same terminal
     /// or pipe, opened a second time in non-blocking mode.
     Reopened(OwnedFd),
@@ -138,10 +138,10 @@ impl Output {
         }
         let bytes = line.as_bytes();
         let stderr = io::stderr();
-        let written = match self.kind.get_or_insert_with(Kind::of_stderr) {
-            Kind::Reopened(file) => rustix::io::write(file, bytes),
-            Kind::Socket => send(&stderr, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-            Kind::Polled => {
+        let written = match self.mode.get_or_insert_with(WriteMode::of_stderr) {
+            WriteMode::Reopened(file) => rustix::io::write(file, bytes),
+            WriteMode::Socket => send(&stderr, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            WriteMode::Polled => {
                 let mut writable = [PollFd::new(&stderr, PollFlags::OUT)];
                 match poll(&mut writable, Some(&Timespec::default())) {
                     Ok(1) => rustix::io::write(&stderr, bytes),
@@ -156,19 +156,19 @@ impl Output {
     }
 }
 
-impl Kind {
-    fn of_stderr() -> Kind {
+impl WriteMode {
+    fn of_stderr() -> WriteMode {
         let stderr = io::stderr();
         let stderr = stderr.as_fd();
         let kind = fstat(stderr).map(|stat| FileType::from_raw_mode(stat.st_mode));
         let is_terminal = isatty(stderr);
         match kind {
-            Ok(FileType::Socket) => Kind::Socket,
+            Ok(FileType::Socket) => WriteMode::Socket,
             Ok(kind) if is_terminal || kind == FileType::Fifo => {
                 let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-                open(STDERR, flags, Mode::empty()).map_or(Kind::Polled, Kind::Reopened)
+                open(STDERR, flags, Mode::empty()).map_or(WriteMode::Polled, WriteMode::Reopened)
             }
-            _ => Kind::Polled,
+            _ => WriteMode::Polled,
         }
     }
 }

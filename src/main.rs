@@ -1,6 +1,7 @@
 //! The livelet program: dispatch and exit code.
 
 use std::env;
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -17,42 +18,51 @@ fn main() -> ExitCode {
                     log::notice(format_args!("{unknown}"));
                 }
             }
-            supervisor::run(&config).map_err(|error| (error.exit_code(), error.to_string()))
+            supervisor::run(&config).map_err(|error| Failure::new(error.exit_code(), &error))
         }
         Ok(Command::Probe(question)) => {
-            let (holds, output) = probe::probe(question, probe::has_colours());
+            let probed = probe::probe(question, probe::has_colours());
             // Output that can't be written does not change the exit code.
-            let _ = std::io::stdout().write_all(&output);
-            Ok(u8::from(!holds))
+            let _ = std::io::stdout().write_all(&probed.output);
+            Ok(u8::from(!probed.passed))
         }
         Ok(Command::Notify(assignments)) => {
             let sent = notify::notify(env::var_os("NOTIFY_SOCKET"), &assignments);
-            sent.map(|()| 0).map_err(|error| (1, error.to_string()))
+            sent.map(|()| 0).map_err(|error| Failure::new(1, &error))
         }
         Ok(Command::Install(path)) => install::install(&path)
             .map(|()| 0)
-            .map_err(|error| (exit_code::FAILURE, error.to_string())),
+            .map_err(|error| Failure::new(exit_code::FAILURE, &error)),
         Ok(Command::Help(page)) => print(&cli::help(page)),
         Ok(Command::Version) => print(cli::VERSION),
-        Err(error) => Err((exit_code::FAILURE, error.to_string())),
+        Err(error) => Err(Failure::new(exit_code::FAILURE, &error)),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err((code, message)) => {
+        Err(Failure { code, message }) => {
             log::failure(format_args!("{message}"));
             ExitCode::from(code)
         }
     }
 }
 
-fn print(text: &str) -> Result<u8, (u8, String)> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map(|()| 0)
-        .map_err(|error| {
-            (
-                exit_code::FAILURE,
-                format!("stdout: cannot write: {}", log::Cause(&error)),
-            )
-        })
+/// End of livelet with an error.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: u8, error: &dyn Display) -> Failure {
+        let message = error.to_string();
+        Failure { code, message }
+    }
+}
+
+fn print(text: &str) -> Result<u8, Failure> {
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.map(|()| 0).map_err(|cause| {
+        let message = format!("stdout: cannot write: {}", log::Cause(&cause));
+        Failure::new(exit_code::FAILURE, &message)
+    })
 }

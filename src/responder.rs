@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use smol::LocalExecutor;
 
-use crate::check::{Check, Observer};
+use crate::check::{Check, Observed, Observer};
 use crate::config::Config;
 use crate::health::{
     self, Alias, CheckResult, Endpoint, Facts, Question, Report, Snapshot, Verdicts, View,
@@ -52,6 +52,14 @@ pub(crate) struct Responder {
     /// gives.
     is_unhealthy: Cell<bool>,
     became_unhealthy: Condition,
+}
+
+/// The user's checks of one endpoint.
+#[derive(Debug, Clone, Copy)]
+struct UserChecks<'a> {
+    checks: &'a [Check],
+    /// Index of the first of `checks` in [`Observer`].
+    first: usize,
 }
 
 impl Responder {
@@ -189,22 +197,22 @@ impl Responder {
             .await;
     }
 
-    /// Returns the user's checks of `endpoint`, and the index that [`Observer`] gives to the first
-    /// of them. The startup endpoint has the checks of readiness until they have passed once, and
-    /// no checks afterwards.
-    fn checks_of(&self, endpoint: Endpoint) -> (&[Check], usize) {
-        match endpoint {
-            Endpoint::Live => (&self.live, 0),
-            Endpoint::Startup if self.verdicts.borrow().has_started() => (&[], 0),
-            Endpoint::Ready | Endpoint::Startup => (&self.ready, self.live.len()),
-        }
+    /// Returns the user's checks of `endpoint`. The startup endpoint has the checks of readiness
+    /// until they have passed once, and no checks afterwards.
+    fn checks_of(&self, endpoint: Endpoint) -> UserChecks<'_> {
+        let (checks, first) = match endpoint {
+            Endpoint::Live => (self.live.as_slice(), 0),
+            Endpoint::Startup if self.verdicts.borrow().has_started() => ([].as_slice(), 0),
+            Endpoint::Ready | Endpoint::Startup => (self.ready.as_slice(), self.live.len()),
+        };
+        UserChecks { checks, first }
     }
 
     /// Returns the names of all checks of `endpoint`. The names of livelet's built-in checks come
     /// first.
     fn names(&self, endpoint: Endpoint) -> Vec<&str> {
         let own = Report::own(endpoint, self.snapshot.get()).checks;
-        let (checks, _) = self.checks_of(endpoint);
+        let UserChecks { checks, .. } = self.checks_of(endpoint);
         let own = own.into_iter().map(|check| check.name);
         own.chain(checks.iter().map(|check| check.name.as_str()))
             .collect()
@@ -222,7 +230,7 @@ impl Responder {
     ) -> Option<Report<'_>> {
         let mut report = Report::own(endpoint, self.snapshot.get());
         report.checks.retain(|check| question.wants(check.name));
-        let (checks, first) = self.checks_of(endpoint);
+        let UserChecks { checks, first } = self.checks_of(endpoint);
         let Snapshot {
             is_stopping,
             has_worker_failed,
@@ -243,7 +251,7 @@ impl Responder {
         for (index, check) in checks.iter().enumerate() {
             if question.wants(&check.name) {
                 match self.observer.observe(first + index, since) {
-                    Some((outcome, event)) => report.checks.push(CheckResult {
+                    Some(Observed { outcome, event }) => report.checks.push(CheckResult {
                         name: &check.name,
                         outcome: outcome.map_err(Into::into),
                         event: Some(event),

@@ -70,7 +70,7 @@ impl Program {
             output,
         } = program;
         self.pid.set(Some(pid));
-        let output = Output {
+        let output = ProgramOutput {
             pipe: Source::new(output),
             begin: RefCell::default(),
         };
@@ -95,12 +95,12 @@ impl Program {
 
 /// Output of a check's program. livelet reads all of the output, so that the program never blocks
 /// on a full pipe.
-struct Output {
+struct ProgramOutput {
     pipe: Source<std::os::fd::OwnedFd>,
     begin: RefCell<Vec<u8>>,
 }
 
-impl Output {
+impl ProgramOutput {
     /// Reads from the pipe once, and keeps those bytes that are among the first [`MAX_OUTPUT`] of
     /// the output. Returns `false` at the end of the output.
     fn read_once(&self) -> bool {

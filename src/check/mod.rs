@@ -24,7 +24,7 @@ pub(crate) use spec::UNKNOWN_KIND;
 pub use spec::{Check, Kind, Query, Url, parse};
 
 pub(crate) use http::Answer;
-pub(crate) use runner::Observer;
+pub(crate) use runner::{Observed, Observer};
 
 /// State that one check keeps between its runs: a system call that has not returned, and the last
 /// heartbeat. Only checks of files and of unix sockets use this state.

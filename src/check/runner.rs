@@ -12,7 +12,7 @@ use smol::future::or;
 use super::exec::{FAILURE_KEPT, PASS_KEPT, Program};
 use super::http::MAX_CONTENT;
 use super::{Answer, Check, Kind, Memory, Query, within};
-use crate::health::Event;
+use crate::health::LastEvent;
 use crate::notify::Notified;
 use crate::runtime::{Condition, Timer, task};
 use crate::signal::Mask;
@@ -30,9 +30,19 @@ struct Observation {
     outcome: Result<(), String>,
 }
 
+/// Outcome of a check for a probe.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    /// `Err` with the reason if the check failed.
+    pub(crate) outcome: Result<(), String>,
+    /// Event from which the status page counts the outcome's age: the worker's last heartbeat, or
+    /// livelet's first observation of this outcome.
+    pub(crate) event: LastEvent,
+}
+
 #[derive(Debug)]
 struct Slot {
-    source: Source,
+    source: OutcomeSource,
     is_running: bool,
     last: Option<Observation>,
     /// Outcome of the check that livelet last gave to a probe: `true` for a pass, `false` for a
@@ -42,14 +52,30 @@ struct Slot {
     since: Instant,
 }
 
-/// Source of a check's outcome: sd_notify messages of the worker, a program, or a query, such as a
-/// connection, that livelet makes itself.
-#[derive(Debug, Clone)]
-enum Source {
+/// Source of a check's outcome.
+#[derive(Debug)]
+enum OutcomeSource {
+    /// The worker's sd_notify messages, for a `notify` check.
     Notify,
+    /// The same, for a `watchdog:` check with this limit.
     Watchdog(Duration),
-    Program(Rc<(Vec<String>, Program)>),
-    Query(Rc<(Query, Memory)>),
+    /// Runs of the check.
+    Runs(Work),
+}
+
+/// What a run of a check does, and the state that the check keeps between its runs.
+#[derive(Debug, Clone)]
+enum Work {
+    /// Runs a program, for an `exec:` check.
+    Program {
+        command: Rc<[String]>,
+        program: Rc<Program>,
+    },
+    /// Makes a query, such as a connection.
+    Query {
+        query: Rc<Query>,
+        memory: Rc<Memory>,
+    },
 }
 
 /// Runner of the checks of all endpoints, which keeps the last outcome of each check. A check is
@@ -80,12 +106,16 @@ impl Observer {
     ) -> Rc<Observer> {
         let slots = checks.map(|check| Slot {
             source: match &check.kind {
-                Kind::Notify => Source::Notify,
-                Kind::Watchdog(limit) => Source::Watchdog(*limit),
-                Kind::Exec(command) => {
-                    Source::Program(Rc::new((command.clone(), Program::default())))
-                }
-                Kind::Query(query) => Source::Query(Rc::new((query.clone(), Memory::default()))),
+                Kind::Notify => OutcomeSource::Notify,
+                Kind::Watchdog(limit) => OutcomeSource::Watchdog(*limit),
+                Kind::Exec(command) => OutcomeSource::Runs(Work::Program {
+                    command: Rc::from(command.as_slice()),
+                    program: Rc::default(),
+                }),
+                Kind::Query(query) => OutcomeSource::Runs(Work::Query {
+                    query: Rc::new(query.clone()),
+                    memory: Rc::default(),
+                }),
             },
             is_running: false,
             last: None,
@@ -104,30 +134,24 @@ impl Observer {
         })
     }
 
-    /// Returns the outcome of the check with this `index` for a probe that arrived at `since`. Also
-    /// returns the event from which the status page counts the outcome's age: the worker's last
-    /// heartbeat, or livelet's first observation of this outcome.
+    /// Returns the outcome of the check with this `index` for a probe that arrived at `since`.
     ///
     /// If the last outcome is too old for this probe, returns `None`, and starts the check unless
     /// it already runs. The caller then calls [`Observer::wait`], and calls this method again once
     /// it is woken.
-    pub(crate) fn observe(
-        self: &Rc<Observer>,
-        index: usize,
-        since: Instant,
-    ) -> Option<(Result<(), String>, Event)> {
+    pub(crate) fn observe(self: &Rc<Observer>, index: usize, since: Instant) -> Option<Observed> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.get_mut(index)?;
         let outcome = match &slot.source {
-            Source::Notify => self.notified.borrow().readiness(),
-            Source::Watchdog(limit) => {
+            OutcomeSource::Notify => self.notified.borrow().readiness(),
+            OutcomeSource::Watchdog(limit) => {
                 let notified = self.notified.borrow();
                 notified.liveness(*limit, self.start.get(), Instant::now())
             }
-            Source::Program(_) | Source::Query(_) => {
+            OutcomeSource::Runs(work) => {
                 let Some(recent) = slot.recent(since) else {
                     if !std::mem::replace(&mut slot.is_running, true) {
-                        let run = Rc::clone(self).run(index, slot.source.clone());
+                        let run = Rc::clone(self).run(index, work.clone());
                         task::spawn(&self.executor, run);
                     }
                     return None;
@@ -140,19 +164,19 @@ impl Observer {
             slot.since = Instant::now();
         }
         let beat_age = match &slot.source {
-            Source::Watchdog(_) => self
+            OutcomeSource::Watchdog(_) => self
                 .notified
                 .borrow()
                 .last_beat()
                 .map(|beat| beat.elapsed()),
-            Source::Query(query) => query.1.beat_age.get(),
-            Source::Notify | Source::Program(_) => None,
+            OutcomeSource::Runs(Work::Query { memory, .. }) => memory.beat_age.get(),
+            OutcomeSource::Notify | OutcomeSource::Runs(Work::Program { .. }) => None,
         };
-        let event = Event {
+        let event = LastEvent {
             is_beat: beat_age.is_some(),
             age: beat_age.unwrap_or_else(|| slot.since.elapsed()),
         };
-        Some((outcome, event))
+        Some(Observed { outcome, event })
     }
 
     /// Returns the state that the worker has announced in its sd_notify messages. The receiver of
@@ -172,8 +196,8 @@ impl Observer {
     /// `ending`. Ignores a child process that does not run the program of an `exec:` check.
     pub(crate) fn ended(&self, pid: i32, ending: Ending) {
         for slot in self.slots.borrow().iter() {
-            if let Source::Program(program) = &slot.source {
-                program.1.ended(pid, ending);
+            if let OutcomeSource::Runs(Work::Program { program, .. }) = &slot.source {
+                program.ended(pid, ending);
             }
         }
     }
@@ -183,18 +207,16 @@ impl Observer {
         self.outcomes.wait(cx);
     }
 
-    async fn run(self: Rc<Observer>, index: usize, source: Source) {
+    async fn run(self: Rc<Observer>, index: usize, work: Work) {
         let began = Instant::now();
         let mut answer = None;
-        let outcome = match &source {
-            Source::Notify | Source::Watchdog(_) => return,
-            Source::Program(program) => {
-                let (command, program) = &**program;
+        let outcome = match &work {
+            Work::Program { command, program } => {
                 program.run(command, self.mask.get(), self.timeout).await
             }
-            Source::Query(query) => {
+            Work::Query { query, memory } => {
                 let start = Some(self.start.get());
-                let run = within(self.timeout, super::run(&query.0, &query.1, start)).await;
+                let run = within(self.timeout, super::run(query, memory, start)).await;
                 run.and_then(|run| {
                     answer = run.answer;
                     run.outcome
@@ -237,8 +259,8 @@ impl Slot {
     fn recent(&self, since: Instant) -> Option<Result<(), String>> {
         let last = self.last.as_ref()?;
         let kept = match (&self.source, &last.outcome) {
-            (Source::Program(_), Ok(())) => PASS_KEPT,
-            (Source::Program(_), Err(_)) => FAILURE_KEPT,
+            (OutcomeSource::Runs(Work::Program { .. }), Ok(())) => PASS_KEPT,
+            (OutcomeSource::Runs(Work::Program { .. }), Err(_)) => FAILURE_KEPT,
             _ => Duration::ZERO,
         };
         (last.at + kept >= since).then(|| last.outcome.clone())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::options::Id;
 use super::variables::Variable;
 use crate::check::{self, Check};
-use crate::config::Config;
+use crate::config::{Config, Rewrite};
 use crate::duration::{self, whole_number};
 use crate::health::{Alias, Endpoint, OWN_NAMES};
 use crate::listen::Listen;
@@ -112,7 +112,11 @@ pub(super) fn set(
         Id::Group => config.signals_group = switch(text).ok_or(SWITCH)?,
         Id::Signal => {
             let rewrite = rewrite(text).ok_or(SIGNAL)?;
-            if config.rewrites.iter().any(|&(from, _)| from == rewrite.0) {
+            if config
+                .rewrites
+                .iter()
+                .any(|other| other.from == rewrite.from)
+            {
                 return Err(SIGNAL_TWICE);
             }
             config.rewrites.push(rewrite);
@@ -197,12 +201,13 @@ fn alias(text: &str) -> Option<Alias> {
     is_path.then_some(Alias { path, endpoint })
 }
 
-/// Parses `FROM=TO`, a value of `--signal`, into two signal numbers. FROM is a signal that can be
+/// Parses `FROM=TO`, a value of `--signal`. FROM is a signal that can be
 /// caught. TO is any signal, or 0 if livelet drops FROM. Returns `None` for any other text.
-fn rewrite(text: &str) -> Option<(i32, i32)> {
+fn rewrite(text: &str) -> Option<Rewrite> {
     let (from, to) = text.split_once('=')?;
     let from = signal::number(from).filter(|&from| from != 0 && signal::can_be_caught(from))?;
-    Some((from, signal::number(to)?))
+    let to = signal::number(to)?;
+    Some(Rewrite { from, to })
 }
 
 pub(super) fn any_duration(text: &str) -> Result<Duration, &'static str> {

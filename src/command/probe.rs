@@ -39,6 +39,15 @@ pub struct Probe {
     pub wait: Duration,
 }
 
+/// Result of one call of `livelet probe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// `true` if the check passed.
+    pub passed: bool,
+    /// Text to print.
+    pub output: Vec<u8>,
+}
+
 /// Returns the address at which a process of the same machine reaches a livelet that listens on
 /// `listen`. This is 127.0.0.1 if the livelet listens on every address.
 #[must_use]
@@ -58,13 +67,12 @@ pub fn has_colours() -> bool {
 }
 
 /// Runs the check in `probe.query`, and repeats it after each failure until it passes or
-/// `probe.wait` is over. Returns `true` if the check passed, and the text to print. If `in_colours`
-/// is `true`, the text has colours for a terminal, and a request for a livelet's health asks for
-/// one line for each check.
+/// `probe.wait` is over. If `in_colours` is `true`, the output has colours for a terminal, and a
+/// request for a livelet's health asks for one line for each check.
 #[must_use]
 // Inlined, its 16 KiB would be part of `main`'s frame, and resident while the supervisor runs.
 #[inline(never)]
-pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
+pub fn probe(mut probe: Probe, in_colours: bool) -> Probed {
     if let Query::Http(url) = &mut probe.query {
         url.target.push_str(if probe.is_endpoint && in_colours {
             "?verbose"
@@ -81,14 +89,14 @@ pub fn probe(mut probe: Probe, in_colours: bool) -> (bool, Vec<u8>) {
         or(ask(&probe, &mut output), late).await
     };
     let outcome = runtime::block_on(&LocalExecutor::new(), asked);
-    let holds = outcome.unwrap_or_else(|cause| {
-        output = format!("epoll: {}\n", log::Cause(&cause)).into_bytes();
+    let passed = outcome.unwrap_or_else(|cause| {
+        output = format!("runtime: epoll: {}\n", log::Cause(&cause)).into_bytes();
         false
     });
     if in_colours {
-        return (holds, painted(holds, &output).into_bytes());
+        output = painted(passed, &output).into_bytes();
     }
-    (holds, output)
+    Probed { passed, output }
 }
 
 /// Returns `output`, the text of `livelet probe`, with each line in colour: green for a pass, red

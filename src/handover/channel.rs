@@ -94,7 +94,7 @@ impl Rendezvous {
 
 /// A message of a handover that a peer has sent, and the descriptor that came with it, if any.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(super) struct ReceivedMessage {
     pub(super) message: Message,
     pub(super) descriptor: Option<OwnedFd>,
 }
@@ -173,13 +173,13 @@ impl Channel {
 
     /// Waits for the next message from the peer. Returns `None` if the channel is closed or the
     /// bytes are not a message.
-    pub(super) async fn receive(&self) -> Option<Received> {
+    pub(super) async fn receive(&self) -> Option<ReceivedMessage> {
         self.socket.read_with(receive).await.ok().flatten()
     }
 
     /// Returns the next message if it has already arrived. Returns `None` if no message has arrived
     /// or the bytes are not a message.
-    pub(super) fn received(&self) -> Option<Received> {
+    pub(super) fn received(&self) -> Option<ReceivedMessage> {
         // The first call may report that the peer has closed before it returns what the peer had
         // sent.
         let socket = self.socket.get_ref();
@@ -194,7 +194,7 @@ impl Channel {
     }
 }
 
-fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
+fn receive(socket: &OwnedFd) -> io::Result<Option<ReceivedMessage>> {
     let mut bytes = [0; message::MAX];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -208,7 +208,7 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Received>> {
         return Ok(None);
     }
     let message = bytes.get(..received.bytes).and_then(message::parse);
-    Ok(message.map(|message| Received {
+    Ok(message.map(|message| ReceivedMessage {
         message,
         descriptor,
     }))

@@ -12,7 +12,7 @@ use smol::LocalExecutor;
 use smol::future::or;
 
 use super::REPLY_LIMIT;
-use super::channel::{Channel, Received, Rendezvous};
+use super::channel::{Channel, ReceivedMessage, Rendezvous};
 use super::message::Message;
 use super::successor::Predecessor;
 use crate::close::Closer;
@@ -81,7 +81,7 @@ pub(crate) struct Taken {
 }
 
 /// Outcome of the wait for a message from a peer.
-enum Reply {
+enum Awaited {
     Message(Message),
     /// The channel was closed, or the peer sent bytes that are not a message.
     End,
@@ -299,7 +299,7 @@ impl Holder {
     /// Exchanges messages with the peer of `channel` until the peer has taken the socket of
     /// `listener`, has been refused or has closed the channel.
     async fn converse(&self, listener: &Weak<Listener>, channel: &Channel) {
-        let Reply::Message(Message::Ask { pid, takeover }) = reply(channel).await else {
+        let Awaited::Message(Message::Ask { pid, takeover }) = reply(channel).await else {
             return log::detail(format_args!("handover: peer sent no valid request"));
         };
         if !channel.confirms(pid) {
@@ -368,9 +368,9 @@ impl Holder {
         }
         listener.is_offered.set(true);
         let answer = match reply(channel).await {
-            Reply::Message(message) => Some(message),
-            Reply::End => None,
-            Reply::Silence => {
+            Awaited::Message(message) => Some(message),
+            Awaited::End => None,
+            Awaited::Silence => {
                 // A peer that hangs has to learn later that the socket is not its own. If this
                 // message can't be sent, the peer finds the channel closed.
                 let _ = channel.send(Message::Withdrawn, None);
@@ -385,16 +385,16 @@ impl Holder {
 }
 
 /// Waits for the next message from the peer of `channel`, for at most [`REPLY_LIMIT`].
-async fn reply(channel: &Channel) -> Reply {
+async fn reply(channel: &Channel) -> Awaited {
     let message = async {
         match channel.receive().await {
-            Some(Received { message, .. }) => Reply::Message(message),
-            None => Reply::End,
+            Some(ReceivedMessage { message, .. }) => Awaited::Message(message),
+            None => Awaited::End,
         }
     };
     let silence = async {
         Timer::after(REPLY_LIMIT).await;
-        Reply::Silence
+        Awaited::Silence
     };
     or(message, silence).await
 }

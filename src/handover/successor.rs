@@ -9,7 +9,7 @@ use rustix::net::{SocketType, sockopt};
 use rustix::process::getpid;
 use socket2::SockRef;
 
-use super::channel::{Channel, Received};
+use super::channel::{Channel, ReceivedMessage};
 use super::message::Message;
 use crate::close::Closer;
 
@@ -87,7 +87,7 @@ pub(crate) fn ask(address: SocketAddr, takeover: bool, closer: &Rc<Closer>) -> C
 impl Conversation {
     /// Waits for the next reply from the livelet that has been asked.
     pub(crate) async fn reply(&self) -> Reply {
-        let Some(Received {
+        let Some(ReceivedMessage {
             message,
             descriptor,
         }) = self.channel.receive().await

@@ -73,13 +73,13 @@ pub struct CheckResult<'a> {
     pub outcome: Result<(), Cow<'a, str>>,
     /// Event from which the status page counts the outcome's age. `None` for livelet's built-in
     /// checks, whose age is not shown.
-    pub event: Option<Event>,
+    pub event: Option<LastEvent>,
 }
 
 /// Event from which the age of a check's outcome counts: the worker's last heartbeat, or livelet's
 /// first observation of the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event {
+pub struct LastEvent {
     /// `true` if the event is the worker's last heartbeat, for a `heartbeat:` or `watchdog:` check.
     /// `false` if the event is livelet's first observation of the check's present outcome.
     pub is_beat: bool,

@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::health::testing::{FACTS, failed, passed};
-    use crate::health::{CheckResult, Event};
+    use crate::health::{CheckResult, LastEvent};
 
     /// Returns the status page of a livelet whose liveness has a built-in check and the checks in
     /// `checks`. `status` is the worker's STATUS text.
@@ -125,11 +125,11 @@ mod tests {
     #[test]
     fn shows_owner_failures_first_and_events() {
         let mut checks = vec![failed("beat", "/b is 41s old"), passed("db")];
-        checks[0].event = Some(Event {
+        checks[0].event = Some(LastEvent {
             is_beat: true,
             age: Duration::from_secs(41),
         });
-        checks[1].event = Some(Event {
+        checks[1].event = Some(LastEvent {
             is_beat: false,
             age: Duration::from_secs(180),
         });
@@ -164,7 +164,7 @@ mod tests {
             for count in [0, 1, 9, 500] {
                 for name in ["check".to_string(), "n".repeat(300), "n".repeat(100_000)] {
                     let mut check = failed(&name, &long);
-                    check.event = Some(Event {
+                    check.event = Some(LastEvent {
                         is_beat: false,
                         age: Duration::ZERO,
                     });

@@ -9,7 +9,7 @@ use std::fmt;
 
 /// Maximum length, in bytes, of the head of a response, together with the interim responses before
 /// the head.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 /// Maximum number of bytes of a malformed line that an error message quotes.
 const MAX_QUOTED: usize = 32;
 
@@ -37,7 +37,7 @@ pub enum Malformed {
     /// A line of the response's head is not a header field, because it has no colon. The `Vec` is
     /// the beginning of that line.
     NoField(Vec<u8>),
-    /// The head of the response is longer than [`MAX_HEAD`] bytes.
+    /// The head of the response is longer than [`MAX_RESPONSE_HEAD`] bytes.
     TooLong,
 }
 
@@ -81,7 +81,7 @@ impl ResponseHead {
         const START: &[u8] = b"HTTP/1.";
         for (index, &byte) in bytes.iter().enumerate() {
             self.length += 1;
-            if self.length > MAX_HEAD {
+            if self.length > MAX_RESPONSE_HEAD {
                 return Err(Malformed::TooLong);
             }
             if byte != b'\n' {

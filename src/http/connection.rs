@@ -9,7 +9,7 @@
 //! - Answers are sent in the order of their requests.
 //! - No byte is parsed after the request whose answer closes the connection.
 //! - While an answer is unsent, nothing is read. So a client that does not read its answers costs
-//!   at most [`MAX_BATCH`] bytes, one answer and [`MAX_READ`] bytes of requests.
+//!   at most [`MAX_UNSENT`] bytes, one answer and [`MAX_READ`] bytes of requests.
 
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(100);
 /// Limit, in bytes, for the unsent answers to pipelined requests. Once the unsent answers of a
 /// connection reach this limit, livelet sends them before it answers the next request.
-const MAX_BATCH: usize = 1024;
+const MAX_UNSENT: usize = 1024;
 /// Maximum number of bytes that a connection keeps of requests without an answer: the head of one
 /// request, and the empty line that may come before the head.
 const MAX_INBOX: usize = MAX_HEAD + 2;
@@ -182,7 +182,7 @@ impl Connection {
     /// arrived. Also returns `None` if an earlier request waits for its answer, or if answers have
     /// to be sent first.
     pub fn incoming(&mut self, now: Instant) -> Option<Incoming<'_>> {
-        let is_busy = self.pending.is_some() || self.outbox.len() >= MAX_BATCH;
+        let is_busy = self.pending.is_some() || self.outbox.len() >= MAX_UNSENT;
         if is_busy || self.state != State::Open || self.inbox.is_empty() {
             return None;
         }
@@ -592,7 +592,7 @@ mod tests {
         let mut simulated = Simulated::new();
         simulated.window = 10;
         assert_eq!(simulated.feed(&GET.repeat(1000)), At::Sending);
-        assert!(simulated.connection.outbox.len() < MAX_BATCH + 4096);
+        assert!(simulated.connection.outbox.len() < MAX_UNSENT + 4096);
         assert_eq!(simulated.pass(4999), At::Sending);
         simulated.window = 10;
         assert_eq!(

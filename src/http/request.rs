@@ -170,7 +170,10 @@ fn parse_head(bytes: &[u8]) -> Result<Parsed<'_>, Broken> {
         Ok(httparse::Status::Partial) => return Ok(Parsed::Incomplete),
         Ok(httparse::Status::Complete(_)) => {}
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Broken::new(Status::HeaderFieldsTooLarge, "more than 64 header fields"));
+            return Err(Broken::new(
+                Status::HeaderFieldsTooLarge,
+                "more than 64 header fields",
+            ));
         }
         Err(httparse::Error::Token) => return Err(bad("malformed request line")),
         Err(_) => return Err(bad("malformed header field")),
@@ -500,7 +503,10 @@ impl Codings {
 
     fn verdict(&self) -> Result<(), Broken> {
         if self.unknown {
-            return Err(Broken::new(Status::NotImplemented, "unknown transfer coding"));
+            return Err(Broken::new(
+                Status::NotImplemented,
+                "unknown transfer coding",
+            ));
         }
         if !self.ends_in_chunked || self.chunked_before {
             return Err(bad("Transfer-Encoding does not end in one chunked"));

@@ -177,7 +177,7 @@ impl CommonFields {
 
 /// Number of bytes that [`encode`] reserves in its buffer for the status line and the header fields
 /// of a response. Only those of a status page are longer. The buffer then grows a second time.
-const MAX_FIELDS: usize = 256;
+const TYPICAL_FIELDS: usize = 256;
 /// Line end that follows every content except that of a status page.
 const LINE_END: &[u8] = b"\n";
 
@@ -201,7 +201,7 @@ pub fn encode(
         Content::Page => common.fields.get(UNCHANGING.len()..).unwrap_or_default(),
         Content::Text | Content::Health | Content::Metrics => LINE_END,
     };
-    out.reserve(MAX_FIELDS + body.len());
+    out.reserve(TYPICAL_FIELDS + body.len());
     out.extend_from_slice(status.start().as_bytes());
     if status.has_allow() {
         out.extend_from_slice(b"\r\nAllow: GET, HEAD, OPTIONS");

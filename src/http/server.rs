@@ -36,7 +36,7 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 const MAX_ACCEPT_ERRORS: usize = 128;
 /// Maximum number of connections that an accept loop accepts in a row before other tasks run. The
 /// loop accepts several in a row only while other connections are open.
-const MAX_BATCH: usize = 64;
+const MAX_ACCEPTED: usize = 64;
 /// Maximum number of steps, such as a read or a write, that one connection makes without a yield to
 /// other tasks. A probe needs no more.
 const STEPS: usize = 4;
@@ -198,7 +198,7 @@ impl Server {
     /// Accepts connections from `listener` until the end of listening, or until a successor has
     /// taken the socket. While no other connection is open, waits for epoll(7) after each accept,
     /// because a probe usually comes alone. While other connections are open, accepts up to
-    /// [`MAX_BATCH`] in a row without waiting. So a probe at the end of a long queue is accepted
+    /// [`MAX_ACCEPTED`] in a row without waiting. So a probe at the end of a long queue is accepted
     /// before the requests of all connections ahead of it are handled.
     async fn accept_loop(self: &Rc<Server>, listener: &Listener) {
         let mut queued = 0;
@@ -206,7 +206,7 @@ impl Server {
         let mut batch = 0;
         while queued < MAX_QUEUED && !listener.is_taken() {
             let is_closing = self.is_closing.get();
-            if batch == MAX_BATCH {
+            if batch == MAX_ACCEPTED {
                 yield_now().await;
                 batch = 0;
             }
@@ -366,11 +366,17 @@ struct ConnectionTask {
     key: usize,
     socket: Source<TcpStream>,
     connection: Connection,
-    /// Question about health that a request asks while it waits for the outcome of a check, and the
-    /// time at which the request was parsed. `None` if no request waits.
-    waiting: Option<Box<(Question, Instant)>>,
+    /// Request that waits for the outcome of a check. `None` if no request waits.
+    waiting: Option<Box<WaitingRequest>>,
     /// Timer that ends at the connection's deadline.
     timer: Timer,
+}
+
+/// A request that waits for the outcome of a check.
+struct WaitingRequest {
+    question: Question,
+    /// Time at which the request was parsed.
+    since: Instant,
 }
 
 impl Future for ConnectionTask {
@@ -446,7 +452,7 @@ impl ConnectionTask {
     /// check. `cx` is then woken when a check has ended.
     fn answer_requests(&mut self, now: Instant, cx: &Context<'_>) {
         loop {
-            let (question, since) = match self.waiting.take() {
+            let WaitingRequest { question, since } = match self.waiting.take() {
                 Some(waiting) => *waiting,
                 None => match self.connection.incoming(now) {
                     None => return,
@@ -457,7 +463,10 @@ impl ConnectionTask {
                     Some(Incoming::Request(request)) => {
                         log::detail(format_args!("request: {}", request.path));
                         match self.server.responder.route(&request) {
-                            Route::Ask(question) => (question, now),
+                            Route::Ask(question) => WaitingRequest {
+                                question,
+                                since: now,
+                            },
                             Route::Fixed(response) => {
                                 self.answer(&response, now);
                                 continue;
@@ -469,7 +478,7 @@ impl ConnectionTask {
             match self.server.responder.poll_answer(&question, since, cx) {
                 Poll::Ready(response) => self.answer(&response, now),
                 Poll::Pending => {
-                    self.waiting = Some(Box::new((question, since)));
+                    self.waiting = Some(Box::new(WaitingRequest { question, since }));
                     return;
                 }
             }

@@ -22,7 +22,7 @@ const NOT_RELAYED: [&[u8]; 9] = [
 
 /// The text of an sd_notify(3) message: lines such as `READY=1`, without zero bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Message<'m>(&'m [u8]);
+pub struct Notification<'m>(&'m [u8]);
 
 /// An assignment such as `READY=1` in an sd_notify message. It changes the state of the worker in
 /// [`super::Notified`].
@@ -40,13 +40,13 @@ pub(super) enum Field {
     ExtendTimeout(Duration),
 }
 
-impl<'m> Message<'m> {
+impl<'m> Notification<'m> {
     /// Parses a datagram as a message. Drops a zero byte at the end, which ends a C string. Returns
     /// `None` if there is a zero byte elsewhere.
     #[must_use]
-    pub fn parse(datagram: &'m [u8]) -> Option<Message<'m>> {
+    pub fn parse(datagram: &'m [u8]) -> Option<Notification<'m>> {
         let text = datagram.strip_suffix(b"\0").unwrap_or(datagram);
-        (!text.contains(&0)).then_some(Message(text))
+        (!text.contains(&0)).then_some(Notification(text))
     }
 
     /// Returns the lines of the message that are not empty. A CR also ends a line, because systemd
@@ -124,8 +124,8 @@ mod tests {
             (b"READY=1\0", Some(b"READY=1")),
             (b"READY=1\0\0", None),
         ] {
-            let parsed = Message::parse(message);
-            let got = parsed.map(Message::relayed);
+            let parsed = Notification::parse(message);
+            let got = parsed.map(Notification::relayed);
             assert_eq!(got.as_deref(), relayed, "{message:?}");
         }
     }

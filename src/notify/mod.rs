@@ -9,7 +9,7 @@ mod socket;
 mod state;
 mod upstream;
 
-pub use message::Message;
+pub use message::Notification;
 pub use send::{NotifyError, notify};
 pub(crate) use socket::NotifySocket;
 pub use state::Notified;

@@ -70,7 +70,7 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
         datagram.message = bytes.get(..length).map(<[u8]>::to_vec);
     }
     let mut remaining = control.0.get(..header.msg_controllen as usize);
-    while let Some((kind, data, next)) = remaining.and_then(split) {
+    while let Some(ControlMessage { kind, data, rest }) = remaining.and_then(split) {
         match kind {
             libc::SCM_RIGHTS => {
                 let numbers = data.chunks_exact(size_of::<i32>()).filter_map(number);
@@ -82,23 +82,35 @@ pub(super) fn receive(socket: &OwnedFd) -> io::Result<Datagram> {
             libc::SCM_CREDENTIALS => datagram.sender = credentials(data),
             _ => {}
         }
-        remaining = Some(next);
+        remaining = Some(rest);
     }
     Ok(datagram)
 }
 
-/// Splits off the first control message (cmsg(3)) of `control`. Returns the message's type, its
-/// data and the bytes of the messages after it. Returns `None` if `control` has no complete
+/// The first control message (cmsg(3)) of a buffer.
+struct ControlMessage<'c> {
+    /// Type of the message, such as SCM_RIGHTS.
+    kind: i32,
+    data: &'c [u8],
+    /// Bytes of the messages after it.
+    rest: &'c [u8],
+}
+
+/// Splits off the first control message of `control`. Returns `None` if `control` has no complete
 /// message.
-fn split(control: &[u8]) -> Option<(i32, &[u8], &[u8])> {
+fn split(control: &[u8]) -> Option<ControlMessage<'_>> {
     const LENGTH: usize = size_of::<usize>();
     const HEADER: usize = LENGTH + 2 * size_of::<i32>();
     let length = usize::from_ne_bytes(control.get(..LENGTH)?.try_into().ok()?);
     let kind = number(control.get(LENGTH + size_of::<i32>()..)?)?;
     let data = control.get(HEADER..length)?;
     // The kernel pads the last message only if the buffer has space for that.
-    let next = control.get(length.next_multiple_of(LENGTH)..);
-    Some((kind, data, next.unwrap_or_default()))
+    let rest = control.get(length.next_multiple_of(LENGTH)..);
+    Some(ControlMessage {
+        kind,
+        data,
+        rest: rest.unwrap_or_default(),
+    })
 }
 
 fn number(bytes: &[u8]) -> Option<i32> {
@@ -134,16 +146,16 @@ mod tests {
         let mut bytes = control(libc::SCM_CREDENTIALS, &[7, -1, 9]);
         bytes.resize(bytes.len().next_multiple_of(size_of::<usize>()), 0);
         bytes.extend(control(libc::SCM_RIGHTS, &[3]));
-        let (kind, data, remaining) = split(&bytes).unwrap();
+        let ControlMessage { kind, data, rest } = split(&bytes).unwrap();
         assert_eq!(kind, libc::SCM_CREDENTIALS);
         let expected = Peer {
             pid: 7,
             uid: u32::MAX,
         };
         assert_eq!(credentials(data), Some(expected));
-        let (kind, data, remaining) = split(remaining).unwrap();
+        let ControlMessage { kind, data, rest } = split(rest).unwrap();
         assert_eq!((kind, number(data)), (libc::SCM_RIGHTS, Some(3)));
-        assert!(split(remaining).is_none());
+        assert!(split(rest).is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::peer::Peer;
 
 /// Facts about the process that sent an sd_notify message. A method may read /proc, and is called
 /// only if its fact is needed.
-pub(super) trait Facts {
+pub(super) trait SenderFacts {
     fn is_of_own_user(&self) -> bool;
     fn shares_pid_namespace(&self) -> bool;
     fn is_descendant(&self) -> bool;
@@ -52,7 +52,7 @@ impl fmt::Display for Refusal {
 ///
 /// # Errors
 /// Returns the reason why the message is ignored if `peer` is not trusted.
-pub(super) fn judge(peer: Peer, facts: &impl Facts) -> Result<(), Refusal> {
+pub(super) fn judge(peer: Peer, facts: &impl SenderFacts) -> Result<(), Refusal> {
     if peer.pid == 0 {
         return Err(Refusal::OtherNamespace);
     }
@@ -77,7 +77,7 @@ mod tests {
         descendant: bool,
     }
 
-    impl Facts for Known {
+    impl SenderFacts for Known {
         fn is_of_own_user(&self) -> bool {
             self.own_user
         }

@@ -17,9 +17,9 @@ use rustix::pipe::fcntl_getpipe_size;
 use smol::LocalExecutor;
 
 use super::directory::Directory;
-use super::message::Message;
+use super::message::Notification;
 use super::receive::{Datagram, receive};
-use super::sender::{Facts, Refusal, judge};
+use super::sender::{Refusal, SenderFacts, judge};
 use super::{Notified, Upstream};
 use crate::close::Closer;
 use crate::log;
@@ -168,14 +168,14 @@ impl Reader {
 /// # Errors
 /// Returns the reason if livelet must ignore the datagram: its sender is unknown or not trusted, or
 /// the message is too long or malformed.
-fn message(datagram: &Datagram) -> Result<Message<'_>, Refusal> {
+fn message(datagram: &Datagram) -> Result<Notification<'_>, Refusal> {
     let sender = datagram.sender.ok_or(Refusal::NoCredentials)?;
     judge(sender, &sender)?;
     let bytes = datagram.message.as_ref().ok_or(Refusal::TooLong)?;
-    Message::parse(bytes).ok_or(Refusal::Malformed)
+    Notification::parse(bytes).ok_or(Refusal::Malformed)
 }
 
-impl Facts for Peer {
+impl SenderFacts for Peer {
     fn is_of_own_user(&self) -> bool {
         Peer::is_of_own_user(*self)
     }

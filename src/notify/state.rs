@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::message::{Field, Message};
+use super::message::{Field, Notification};
 use crate::duration::Human;
 
 /// Maximum length, in bytes, of the worker's `STATUS=` text. livelet cuts longer texts.
@@ -26,7 +26,7 @@ pub struct Notified {
 
 impl Notified {
     /// Applies the assignments of a message from the worker that arrived at `now`.
-    pub fn receive(&mut self, message: Message<'_>, now: Instant) {
+    pub fn receive(&mut self, message: Notification<'_>, now: Instant) {
         for field in message.fields() {
             self.apply(field, now);
         }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn receive(worker: &mut Notified, message: &str, now: Instant) {
-        worker.receive(Message::parse(message.as_bytes()).unwrap(), now);
+        worker.receive(Notification::parse(message.as_bytes()).unwrap(), now);
     }
 
     #[test]

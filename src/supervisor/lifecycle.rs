@@ -164,7 +164,7 @@ pub enum Draining {
 
 /// Facts about the end of the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ended {
+struct WorkerEnd {
     /// Exit code that livelet reports.
     code: u8,
     /// `true` if a stop had begun before the worker ended. Also set if TERM, INT or a signal of
@@ -192,17 +192,17 @@ enum State {
     /// The stop of the worker has begun, and the worker has not ended yet.
     Stopping(Asked),
     /// The worker has ended, and some of its descendants are still running.
-    Leftovers(Ended, Asked),
+    Leftovers(WorkerEnd, Asked),
     /// livelet has sent KILL to the worker and its descendants, and sends KILL again at `again_at`.
     /// `ended` is `None` while the worker is still running.
     Killing {
-        ended: Option<Ended>,
+        ended: Option<WorkerEnd>,
         again_at: Instant,
     },
     /// livelet lets open connections finish, at most until `cut_at`. TERM, INT or a signal of
     /// `--stop-signal` ends the drain early, unless it is the one that begins the stop.
     Draining {
-        ended: Ended,
+        ended: WorkerEnd,
         step: Draining,
         cut_at: Instant,
     },
@@ -235,7 +235,7 @@ impl Asked {
 }
 
 /// Event, time and resulting actions of one call of [`Lifecycle::step`].
-struct Step {
+struct Transition {
     event: Event,
     now: Instant,
     actions: Vec<Action>,
@@ -268,7 +268,7 @@ impl Lifecycle {
         if event == Event::Childless {
             self.plan.has_earlier_children = false;
         }
-        let mut step = Step {
+        let mut step = Transition {
             event,
             now,
             actions: Vec::new(),
@@ -338,7 +338,7 @@ impl Lifecycle {
         }
     }
 
-    fn starting(&mut self, worker_runs: bool, step: &mut Step) -> State {
+    fn starting(&mut self, worker_runs: bool, step: &mut Transition) -> State {
         match step.event {
             Event::WorkerStarted => State::Starting { worker_runs: true },
             Event::Started => State::Ready,
@@ -373,12 +373,12 @@ impl Lifecycle {
     /// Ends a livelet that is told to stop before its worker runs, or before it serves if it has no
     /// worker. Adds to `step` the action that exits, and returns the final state. The exit code is
     /// that of a program killed by `signal`. Without a worker, it is 0.
-    fn give_up(&self, signal: i32, step: &mut Step) -> State {
+    fn give_up(&self, signal: i32, step: &mut Transition) -> State {
         let code = exit_code::ended_by(signal);
         step.exit(if self.plan.has_worker { code } else { 0 })
     }
 
-    fn ready(&mut self, step: &mut Step) -> State {
+    fn ready(&mut self, step: &mut Transition) -> State {
         let mut settles = false;
         let forward = match step.event {
             Event::Signal(received) if self.begins_stop(received) => {
@@ -417,7 +417,7 @@ impl Lifecycle {
         until: Instant,
         forward: i32,
         settled_at: Instant,
-        step: &mut Step,
+        step: &mut Transition,
     ) -> State {
         match step.event {
             Event::WorkerEnded { code, is_last } => {
@@ -439,7 +439,7 @@ impl Lifecycle {
         }
     }
 
-    fn stopping(&mut self, asked: Asked, step: &mut Step) -> State {
+    fn stopping(&mut self, asked: Asked, step: &mut Transition) -> State {
         match step.event {
             Event::WorkerEnded { code, is_last } => {
                 return self.ended(code, is_last, Some(asked), step);
@@ -453,7 +453,7 @@ impl Lifecycle {
         self.state
     }
 
-    fn leftovers(&mut self, ended: Ended, mut asked: Asked, step: &mut Step) -> State {
+    fn leftovers(&mut self, ended: WorkerEnd, mut asked: Asked, step: &mut Transition) -> State {
         match step.event {
             Event::NoneLeft | Event::Childless => return self.drain(ended, step),
             _ if asked.is_over(step.now) => return step.kill(Some(ended)),
@@ -473,10 +473,15 @@ impl Lifecycle {
         State::Leftovers(ended, asked)
     }
 
-    fn killing(&mut self, ended: Option<Ended>, again_at: Instant, step: &mut Step) -> State {
+    fn killing(
+        &mut self,
+        ended: Option<WorkerEnd>,
+        again_at: Instant,
+        step: &mut Transition,
+    ) -> State {
         match (step.event, ended) {
             (Event::WorkerEnded { code, is_last }, _) => {
-                let ended = Ended {
+                let ended = WorkerEnd {
                     code: self.reported.unwrap_or(code),
                     after_stop: true,
                 };
@@ -490,7 +495,7 @@ impl Lifecycle {
             // The exit of PID 1 ends the processes that KILL could not end.
             _ if self.plan.is_init => {
                 let killed = self.reported.unwrap_or(exit_code::ended_by(SIGKILL));
-                let ended = ended.unwrap_or(Ended {
+                let ended = ended.unwrap_or(WorkerEnd {
                     code: killed,
                     after_stop: true,
                 });
@@ -503,10 +508,10 @@ impl Lifecycle {
 
     fn drain_on(
         &mut self,
-        ended: Ended,
+        ended: WorkerEnd,
         draining: Draining,
         cut_at: Instant,
-        step: &mut Step,
+        step: &mut Transition,
     ) -> State {
         let is_over = draining == Draining::Queue && step.event == Event::Drained;
         let is_urgent = self.is_urgent(step.event);
@@ -526,7 +531,7 @@ impl Lifecycle {
             (draining, _) => draining,
         };
         State::Draining {
-            ended: Ended {
+            ended: WorkerEnd {
                 after_stop: ended.after_stop || is_urgent,
                 ..ended
             },
@@ -535,7 +540,7 @@ impl Lifecycle {
         }
     }
 
-    fn parting(&mut self, code: u8, until: Instant, step: &mut Step) -> State {
+    fn parting(&mut self, code: u8, until: Instant, step: &mut Transition) -> State {
         if step.event == Event::Childless || step.now >= until || self.is_urgent(step.event) {
             return step.exit(code);
         }
@@ -566,9 +571,9 @@ impl Lifecycle {
 
     /// Begins a stop: returns the next state, and adds to `step` the action that sends `signal` to
     /// the worker, unless `signal` is 0. If livelet has no worker, begins the drain instead.
-    fn stop(&mut self, signal: i32, step: &mut Step) -> State {
+    fn stop(&mut self, signal: i32, step: &mut Transition) -> State {
         if !self.plan.has_worker {
-            let ended = Ended {
+            let ended = WorkerEnd {
                 code: self.reported.unwrap_or(0),
                 after_stop: true,
             };
@@ -591,8 +596,14 @@ impl Lifecycle {
     /// Returns the state after the end of the worker, and adds to `step` the actions that follow.
     /// `code` is the exit code to report for the worker. `is_last` is `true` if the worker left no
     /// descendant behind. `asked` describes the stop, and is `None` if the worker ended by itself.
-    fn ended(&mut self, code: u8, is_last: bool, asked: Option<Asked>, step: &mut Step) -> State {
-        let ended = Ended {
+    fn ended(
+        &mut self,
+        code: u8,
+        is_last: bool,
+        asked: Option<Asked>,
+        step: &mut Transition,
+    ) -> State {
+        let ended = WorkerEnd {
             code: self.reported.unwrap_or(code),
             after_stop: asked.is_some(),
         };
@@ -616,7 +627,7 @@ impl Lifecycle {
 
     /// Returns the first state of the drain, and adds to `step` the action that begins the drain.
     /// `ended` is the end of the worker.
-    fn drain(&self, ended: Ended, step: &mut Step) -> State {
+    fn drain(&self, ended: WorkerEnd, step: &mut Transition) -> State {
         step.act(Action::Drain);
         State::Draining {
             ended,
@@ -628,7 +639,7 @@ impl Lifecycle {
     /// Returns the state in which livelet exits with `code`, and adds to `step` the action that
     /// ends livelet. If the process has children from before it executed livelet, the action closes
     /// livelet's output instead, and the children get time to read the output.
-    fn part(&self, code: u8, step: &mut Step) -> State {
+    fn part(&self, code: u8, step: &mut Transition) -> State {
         if !self.plan.has_earlier_children {
             return step.exit(code);
         }
@@ -640,7 +651,7 @@ impl Lifecycle {
     }
 }
 
-impl Step {
+impl Transition {
     fn act(&mut self, action: Action) {
         self.actions.push(action);
     }
@@ -648,7 +659,7 @@ impl Step {
     /// Adds [`Action::Kill`] to the actions of this step. Returns the state in which livelet waits
     /// and then sends KILL again. `ended` describes the end of the worker, and is `None` while the
     /// worker is still running.
-    fn kill(&mut self, ended: Option<Ended>) -> State {
+    fn kill(&mut self, ended: Option<WorkerEnd>) -> State {
         self.act(Action::Kill);
         State::Killing {
             ended,

@@ -449,8 +449,11 @@ fn rewritten(config: &Config, signal: i32) -> i32 {
     if config.command.is_empty() {
         return signal;
     }
-    let rewrite = config.rewrites.iter().find(|(from, _)| *from == signal);
-    rewrite.map_or(signal, |&(_, to)| to)
+    let rewrite = config
+        .rewrites
+        .iter()
+        .find(|rewrite| rewrite.from == signal);
+    rewrite.map_or(signal, |rewrite| rewrite.to)
 }
 
 /// Closes livelet's standard output and error, so that their readers see the end of the file.

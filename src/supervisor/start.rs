@@ -21,7 +21,7 @@ use crate::log;
 use crate::notify::{NotifySocket, Upstream};
 use crate::responder::Responder;
 use crate::runtime::{Source, Timer, task};
-use crate::worker::{ChildProgress, Report, SpawnError};
+use crate::worker::{ChildProgress, ChildReport, SpawnError};
 
 /// Time from the end of livelet's start until it reads from /proc which signals the worker catches.
 /// It is long enough for programs to set their handlers. It is short enough to come before the
@@ -194,7 +194,7 @@ impl Process<'_> {
             let progress = async {
                 // If epoll refuses the descriptor (ENOSPC, ENOMEM), the child counts as started. If
                 // it has failed, SIGCHLD reports that.
-                let progress = report.read_with(Report::progress).await;
+                let progress = report.read_with(ChildReport::progress).await;
                 (Some(progress.unwrap_or(ChildProgress::Done)), Vec::new())
             };
             let late = async {
@@ -243,7 +243,7 @@ impl Process<'_> {
 
     /// Forks the child that becomes the worker. Returns the channel over which the child reports
     /// its progress.
-    fn fork_worker(&mut self) -> Result<Report, RunError> {
+    fn fork_worker(&mut self) -> Result<ChildReport, RunError> {
         let mut notify_socket = self.open_notify_socket()?;
         let passed_on = std::mem::take(&mut self.passed_on);
         let mut variables = passed_on.variables();

@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 64;
 
 /// A process, as /proc shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Process {
+pub(crate) struct ProcEntry {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     pub(crate) group: i32,
@@ -22,16 +22,16 @@ pub(crate) struct Process {
     stack: u64,
 }
 
-impl Process {
+impl ProcEntry {
     /// Returns `true` if `self` and `other`, read from /proc at two times, are the same process.
     /// Its parent and its program may have changed between these times.
-    pub(crate) fn is_same(&self, other: &Process) -> bool {
+    pub(crate) fn is_same(&self, other: &ProcEntry) -> bool {
         self.pid == other.pid && self.start == other.start
     }
 
     /// Returns `true` if `self` and `other`, read from /proc at two times, are the same process,
     /// and it has not executed another program between these times.
-    pub(crate) fn is_same_program(&self, other: &Process) -> bool {
+    pub(crate) fn is_same_program(&self, other: &ProcEntry) -> bool {
         self.is_same(other) && self.stack == other.stack
     }
 }
@@ -41,7 +41,7 @@ impl Process {
 /// # Errors
 /// Returns an error if /proc can't be read. Also returns an error if /proc shows another pid
 /// namespace, where the same pids belong to other processes.
-pub(crate) fn descendants() -> io::Result<Vec<Process>> {
+pub(crate) fn descendants() -> io::Result<Vec<ProcEntry>> {
     descendants_of(getpid().as_raw_pid())
 }
 
@@ -49,12 +49,12 @@ pub(crate) fn descendants() -> io::Result<Vec<Process>> {
 ///
 /// # Errors
 /// Returns an error in the same cases as [`descendants`].
-pub(crate) fn descendants_of(pid: i32) -> io::Result<Vec<Process>> {
+pub(crate) fn descendants_of(pid: i32) -> io::Result<Vec<ProcEntry>> {
     if !shows_own_namespace()? {
         return Err(io::Error::other("belongs to another pid namespace"));
     }
     // A process that has just ended has no file any more.
-    let all: Vec<Process> = pids()?.into_iter().filter_map(process).collect();
+    let all: Vec<ProcEntry> = pids()?.into_iter().filter_map(process).collect();
     Ok(below(pid, &all))
 }
 
@@ -126,8 +126,8 @@ fn is_own_status(status: &[u8], pid: i32) -> Option<bool> {
 
 /// Returns the processes in `all` that are descendants of `ancestor`, parents before their
 /// children.
-fn below(ancestor: i32, all: &[Process]) -> Vec<Process> {
-    let mut found: Vec<Process> = Vec::new();
+fn below(ancestor: i32, all: &[ProcEntry]) -> Vec<ProcEntry> {
+    let mut found: Vec<ProcEntry> = Vec::new();
     let mut parent = ancestor;
     let mut next = 0;
     loop {
@@ -141,17 +141,17 @@ fn below(ancestor: i32, all: &[Process]) -> Vec<Process> {
 }
 
 /// Returns the process with this pid. Returns `None` if /proc does not show it.
-pub(crate) fn process(pid: i32) -> Option<Process> {
+pub(crate) fn process(pid: i32) -> Option<ProcEntry> {
     parse_stat(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
+fn parse_stat(pid: i32, stat: &[u8]) -> Option<ProcEntry> {
     // The name, in parentheses, may have any bytes. After it come the state, the parent and the
     // group.
     let name_end = stat.iter().rposition(|&b| b == b')')?;
     let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
     let mut fields = fields.split_ascii_whitespace().skip(1);
-    Some(Process {
+    Some(ProcEntry {
         pid,
         parent: fields.next()?.parse().ok()?,
         group: fields.next()?.parse().ok()?,
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn descendants_come_after_their_parents() {
-        let process = |(pid, parent)| Process {
+        let process = |(pid, parent)| ProcEntry {
             pid,
             parent,
             group: 1,
@@ -253,7 +253,7 @@ mod tests {
         let numbers = (3..40).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         for name in ["sh", "a) R 1 1", "", "\u{fffd}("] {
             let stat = format!("7 ({name}) S {numbers}\n");
-            let expected = Process {
+            let expected = ProcEntry {
                 pid: 7,
                 parent: 3,
                 group: 4,

@@ -26,10 +26,10 @@ use crate::signal::{self, Mask};
 
 use descendants::descendants_of;
 use environment::Environment;
-use spawn::{Child, start};
+use spawn::{Child, Forked, start};
 
 pub(crate) use descendants::{is_descendant, pids, shares_pid_namespace, start_time};
-pub(crate) use spawn::{ChildProgress, Report};
+pub(crate) use spawn::{ChildProgress, ChildReport};
 pub(crate) use tree::{Ended, Tree};
 
 /// Names of environment variables that are meant for livelet itself. The worker does not inherit
@@ -125,7 +125,7 @@ pub(crate) struct CheckProgram {
     pub(crate) pid: i32,
     /// Channel over which the child process reports the error if it can't execute the program. The
     /// report is complete once the child process has ended.
-    pub(crate) report: Report,
+    pub(crate) report: ChildReport,
     /// Reading end of the pipe for the program's standard output and error, in non-blocking mode.
     pub(crate) output: OwnedFd,
 }
@@ -153,7 +153,7 @@ pub(crate) fn spawn_check(command: &[String], mask: Mask) -> io::Result<CheckPro
     };
     let mut environment = Environment::new(&NOT_PASSED_ON, &[], false);
     let mut words = command.iter().map(String::as_bytes);
-    let (pid, report) = start(&mut words, &mut environment, mask, &prepare)?;
+    let Forked { pid, report } = start(&mut words, &mut environment, mask, &prepare)?;
     Ok(CheckProgram {
         pid: pid.as_raw_pid(),
         report,

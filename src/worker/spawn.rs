@@ -52,7 +52,7 @@ fn executable(path: &CStr) -> Result<(), Errno> {
 
 /// A program that a child process finds and executes. Everything is allocated before fork(2), so
 /// that the child allocates nothing.
-struct Program<'e> {
+struct Executable<'e> {
     candidates: Vec<CString>,
     /// Addresses for execve(2): of the shell's path, of each word of the command, and a null
     /// pointer at the end. The program gets the addresses after the first one as its arguments. If
@@ -64,11 +64,11 @@ struct Program<'e> {
     environment: &'e mut Environment,
 }
 
-impl<'e> Program<'e> {
+impl<'e> Executable<'e> {
     fn new(
         command: &mut dyn Iterator<Item = &[u8]>,
         environment: &'e mut Environment,
-    ) -> io::Result<Program<'e>> {
+    ) -> io::Result<Executable<'e>> {
         let mut words = Vec::new();
         let mut addresses = vec![SHELL.as_ptr()];
         for word in command {
@@ -78,7 +78,7 @@ impl<'e> Program<'e> {
         }
         addresses.push(null());
         let program = words.first().map_or(&b""[..], |program| program.to_bytes());
-        Ok(Program {
+        Ok(Executable {
             candidates: candidates(program)?,
             addresses,
             _words: words,
@@ -90,7 +90,7 @@ impl<'e> Program<'e> {
     /// kernel does not know the file's format, executes the shell instead. Returns only if this
     /// fails, with the error.
     #[allow(unsafe_code, reason = "execve(2)")]
-    fn execute(&mut self, Found(file): Found) -> Errno {
+    fn execute(&mut self, FoundFile(file): FoundFile) -> Errno {
         let variables = self.environment.enter();
         let file = self.candidates.get(file);
         let (Some(file), [_, args @ ..]) = (file, &mut *self.addresses) else {
@@ -117,7 +117,7 @@ fn last_error() -> Errno {
 /// Progress of a child process between fork(2) and execve(2), as the child reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChildProgress {
-    /// State: the child has found its program, and waits for [`Report::go_on`].
+    /// State: the child has found its program, and waits for [`ChildReport::go_on`].
     Found,
     /// Outcome: the child could not execute its program. The error is that of execve(2) or of an
     /// earlier step.
@@ -130,9 +130,9 @@ pub(crate) enum ChildProgress {
 /// end closes when the child executes its program (close-on-exec errno pipe). livelet's end is in
 /// non-blocking mode, because a child may hang and report nothing.
 #[derive(Debug)]
-pub(crate) struct Report(UnixStream);
+pub(crate) struct ChildReport(UnixStream);
 
-impl Report {
+impl ChildReport {
     /// Returns the progress that the child has reported since the last call.
     ///
     /// # Errors
@@ -153,8 +153,8 @@ impl Report {
     /// its program.
     ///
     /// # Errors
-    /// Returns the error of write(2), unless the child has ended. In that case [`Report::progress`]
-    /// tells why.
+    /// Returns the error of write(2), unless the child has ended. In that case
+    /// [`ChildReport::progress`] tells why.
     pub(crate) fn go_on(&self) -> Result<(), Errno> {
         match write(&self.0, &[0]) {
             Ok(_) | Err(Errno::PIPE) => Ok(()),
@@ -163,18 +163,18 @@ impl Report {
     }
 }
 
-impl AsFd for Report {
+impl AsFd for ChildReport {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
 /// Index of the program's file that [`Child::find`] has found, in the list of paths to try.
-pub(crate) struct Found(usize);
+pub(crate) struct FoundFile(usize);
 
 /// A child process between fork(2) and execve(2).
 pub(crate) struct Child<'e> {
-    program: Program<'e>,
+    program: Executable<'e>,
     /// Child's end of the socket pair over which the child reports its progress to livelet.
     parent: UnixStream,
 }
@@ -190,11 +190,11 @@ impl Child<'_> {
     ///
     /// # Errors
     /// Returns the same error as execvp(3) if no candidate can be executed.
-    pub(crate) fn find(&self) -> Result<Found, Errno> {
+    pub(crate) fn find(&self) -> Result<FoundFile, Errno> {
         let mut cause = Errno::NOENT;
         for (index, candidate) in self.program.candidates.iter().enumerate() {
             match executable(candidate) {
-                Ok(()) => return Ok(Found(index)),
+                Ok(()) => return Ok(FoundFile(index)),
                 Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => cause = error,
             }
@@ -203,7 +203,7 @@ impl Child<'_> {
     }
 
     /// Reports that the child has found its program, and waits until livelet calls
-    /// [`Report::go_on`].
+    /// [`ChildReport::go_on`].
     ///
     /// # Errors
     /// Returns an error if livelet has ended.
@@ -228,9 +228,9 @@ impl Child<'_> {
     #[allow(unsafe_code, reason = "_exit(2)")]
     fn run(
         &mut self,
-        report: &Report,
+        report: &ChildReport,
         mask: Mask,
-        prepare: &dyn Fn(&Child<'_>) -> Result<Found, Errno>,
+        prepare: &dyn Fn(&Child<'_>) -> Result<FoundFile, Errno>,
     ) -> ! {
         let prepared = self.detach(report).and_then(|()| prepare(self));
         let error = match prepared {
@@ -247,7 +247,7 @@ impl Child<'_> {
         unsafe { libc::_exit(127) }
     }
 
-    fn detach(&self, report: &Report) -> Result<(), Errno> {
+    fn detach(&self, report: &ChildReport) -> Result<(), Errno> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         if self.parent_has_died(report) {
             return Err(Errno::SRCH);
@@ -260,7 +260,7 @@ impl Child<'_> {
     /// pair, and checks if livelet still has that end open. getppid(2) can't tell: in a new pid
     /// namespace (`unshare -p` without a fork) it always returns 0.
     #[allow(unsafe_code, reason = "close(2)")]
-    fn parent_has_died(&self, report: &Report) -> bool {
+    fn parent_has_died(&self, report: &ChildReport) -> bool {
         // SAFETY: the descriptor is the child's own copy, which is neither used nor dropped in the
         // child.
         unsafe { libc::close(report.0.as_raw_fd()) };
@@ -273,10 +273,17 @@ impl Child<'_> {
     }
 }
 
+/// A child process that livelet has started.
+#[derive(Debug)]
+pub(crate) struct Forked {
+    pub(crate) pid: Pid,
+    /// Tells if the child can't execute its program.
+    pub(crate) report: ChildReport,
+}
+
 /// Starts a child process that executes `command`, a program and its arguments, with the variables
 /// in `environment`. The child leads its own process group and has default signal dispositions and
-/// the signal mask `mask`. The child dies when livelet does (PR_SET_PDEATHSIG, prctl(2)). Returns
-/// the child's pid, and the [`Report`] that tells if the child can't execute the program.
+/// the signal mask `mask`. The child dies when livelet does (PR_SET_PDEATHSIG, prctl(2)).
 ///
 /// The child calls `prepare` while all signals are blocked. `prepare` may only do what
 /// signal-safety(7) allows. It must return the result of [`Child::find`].
@@ -289,12 +296,12 @@ pub(crate) fn start(
     command: &mut dyn Iterator<Item = &[u8]>,
     environment: &mut Environment,
     mask: Mask,
-    prepare: &dyn Fn(&Child<'_>) -> Result<Found, Errno>,
-) -> io::Result<(Pid, Report)> {
-    let program = Program::new(command, environment)?;
+    prepare: &dyn Fn(&Child<'_>) -> Result<FoundFile, Errno>,
+) -> io::Result<Forked> {
+    let program = Executable::new(command, environment)?;
     let (report, parent) = UnixStream::pair()?;
     report.set_nonblocking(true)?;
-    let report = Report(report);
+    let report = ChildReport(report);
     let mut child = Child { program, parent };
     let before = Mask::all().set();
     // SAFETY: another thread may hold the allocator's lock, and no other thread runs on in the
@@ -307,5 +314,5 @@ pub(crate) fn start(
     let failure = io::Error::last_os_error();
     before.set();
     let pid = Pid::from_raw(forked.max(0)).ok_or(failure)?;
-    Ok((pid, report))
+    Ok(Forked { pid, report })
 }

@@ -17,9 +17,9 @@ use rustix::process::{
     Pid, WaitId, WaitIdOptions, WaitOptions, getpid, set_child_subreaper, wait, waitid, waitpid,
 };
 
-use super::descendants::{Process, descendants, dispositions, process};
+use super::descendants::{ProcEntry, descendants, dispositions, process};
 use super::environment::Environment;
-use super::spawn::{Child, Report, start};
+use super::spawn::{Child, ChildReport, Forked, start};
 use super::terminal::{self, Terminal};
 use super::{Ending, NOT_PASSED_ON, close_own, group_of, kill};
 use crate::listen::PassedOn;
@@ -44,7 +44,7 @@ pub(crate) struct Tree {
     /// descendants. These processes do not belong to the worker and get no signal.
     earlier: Vec<i32>,
     /// Processes to which livelet has sent a stop signal.
-    asked: Vec<Process>,
+    asked: Vec<ProcEntry>,
     /// Descendants of livelet, each with the signals that it caught when livelet read /proc.
     catchers: Vec<Catcher>,
     /// `true` if the sender of the stop signal may be a watcher that signals every process of the
@@ -59,7 +59,7 @@ pub(crate) struct Tree {
 /// A process, and the signals that it caught when livelet read /proc/PID/status.
 #[derive(Debug)]
 struct Catcher {
-    process: Process,
+    process: ProcEntry,
     caught: u64,
 }
 
@@ -119,7 +119,7 @@ impl Tree {
 
     /// Starts the child process that becomes the worker and executes `command`, in its own process
     /// group and with the signal mask `mask`. The child searches for its program, then waits for
-    /// [`Report::go_on`]. The group gets the terminal if livelet may pass it on. The worker
+    /// [`ChildReport::go_on`]. The group gets the terminal if livelet may pass it on. The worker
     /// inherits `sockets`, and `variables` are added to its environment.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl Tree {
         mask: Mask,
         variables: &[(&str, OsString)],
         sockets: &PassedOn,
-    ) -> io::Result<Report> {
+    ) -> io::Result<ChildReport> {
         let own = getpid();
         if !own.is_init() {
             // Before Linux 3.4 there is no subreaper, and livelet does not get orphans.
@@ -151,7 +151,7 @@ impl Tree {
             Ok(found)
         };
         let mut words = command.iter().map(|word| word.as_bytes());
-        let (pid, report) = start(&mut words, &mut environment, mask, &prepare)?;
+        let Forked { pid, report } = start(&mut words, &mut environment, mask, &prepare)?;
         self.worker = Some(Worker {
             pid,
             terminal: has_terminal.then_some(Terminal { worker: pid }),
@@ -238,7 +238,7 @@ impl Tree {
     }
 
     /// Returns the descendants of livelet, except those from before the process executed livelet.
-    fn descendants(&self) -> io::Result<Vec<Process>> {
+    fn descendants(&self) -> io::Result<Vec<ProcEntry>> {
         let mut all = descendants()?;
         all.retain(|process| !self.earlier.contains(&process.pid));
         Ok(all)
@@ -355,7 +355,7 @@ impl Tree {
         }
     }
 
-    fn was_asked(&self, process: &Process) -> bool {
+    fn was_asked(&self, process: &ProcEntry) -> bool {
         self.asked.iter().any(|asked| asked.is_same(process))
     }
 

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use libfuzzer_sys::fuzz_target;
-use livelet::notify::{Message, Notified};
+use livelet::notify::{Notification, Notified};
 
 fuzz_target!(|data: &[u8]| {
     let start = Instant::now();
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let (mut is_ready, mut is_stopping, mut is_reloading) = (false, false, false);
     for message in data.split(|&b| b == 0xFF) {
         now += Duration::from_millis(message.len() as u64);
-        let Some(parsed) = Message::parse(message) else {
+        let Some(parsed) = Notification::parse(message) else {
             assert!(without_end(message).contains(&0));
             continue;
         };
