@@ -19,7 +19,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`config`], [`exit_code`], `duration`, [`log`], `signal`, `peer` | used by all other modules |
+//! | [`config`], [`exit_code`], `duration`, [`log`], `signal`, `peer` | used by several other modules |
 //! | [`cli`] | the table of options, the variables, `--help`, near misses |
 //! | [`supervisor`] | the start, the event loop and its lifecycle, the order of the drain included |
 //! | [`worker`] | spawn, signal, reap, descendants, the terminal |

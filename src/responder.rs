@@ -176,11 +176,7 @@ impl Responder {
     pub(crate) async fn watch(self: Rc<Responder>, limit: Duration) {
         loop {
             self.lives().await;
-            let unhealthy_since = self.verdicts.borrow().unhealthy_since();
-            let left = unhealthy_since.map(|failed| {
-                let end = failed.checked_add(limit).unwrap_or(failed + WATCH_PERIOD);
-                end.saturating_duration_since(Instant::now())
-            });
+            let left = self.verdicts.borrow().unhealthy_in(limit, Instant::now());
             if left == Some(Duration::ZERO) {
                 self.is_unhealthy.set(true);
                 return self.became_unhealthy.changed();
@@ -265,11 +261,11 @@ impl Responder {
 
     /// Updates the verdict on an endpoint with `report`, the results of its checks at the time
     /// `now`. If the failing checks have changed, logs the change with its reasons, because an
-    /// orchestrator's events don't show the content of responses. During a stop, changes are not
-    /// logged.
+    /// orchestrator's events don't show the content of responses.
     fn judge(&self, report: &Report<'_>, now: Instant) {
-        let change = self.verdicts.borrow_mut().judge(report, now);
-        if let Some(change) = change.filter(|_| !self.snapshot.get().is_stopping) {
+        let is_stopping = self.snapshot.get().is_stopping;
+        let change = self.verdicts.borrow_mut().judge(report, is_stopping, now);
+        if let Some(change) = change {
             log::notice(format_args!("{change}"));
         }
     }

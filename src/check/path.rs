@@ -28,7 +28,7 @@ const BACKLOG_WAIT: Duration = Duration::from_secs(60);
 ///
 /// The threads are not those of `smol::unblock`. If the system refuses a thread, the crate
 /// `blocking` 1.7 tries again for ever, which would stop livelet's main thread. Here the check
-/// fails instead, with the reason that no thread can be started.
+/// fails instead, with the reason that no thread can be started. `tests/system/checks` shows that.
 #[derive(Debug, Default)]
 pub(crate) struct PathCalls(Mutex<State>);
 

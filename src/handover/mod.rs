@@ -51,5 +51,5 @@ pub(crate) use successor::{
 };
 
 /// Maximum time for which one livelet in a handover waits for a message that the other livelet must
-/// send.
+/// send. Less than the second in which a prober expects an answer.
 pub(crate) const REPLY_LIMIT: Duration = Duration::from_millis(500);

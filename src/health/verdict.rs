@@ -49,9 +49,15 @@ pub struct Change {
 
 impl Verdicts {
     /// Records `report`, the results of all checks of one endpoint at the time `now`. Returns the
-    /// change if the failing checks differ from those in the previous report on this endpoint.
-    /// Returns `None` if the same checks fail, or if the endpoint passes in its first report.
-    pub fn judge(&mut self, report: &Report<'_>, now: Instant) -> Option<Change> {
+    /// change to log if the failing checks differ from those in the previous report on this
+    /// endpoint. Returns `None` if the same checks fail, if the endpoint passes in its first
+    /// report, or if `is_stopping`: a stop changes the health of every endpoint.
+    pub fn judge(
+        &mut self,
+        report: &Report<'_>,
+        is_stopping: bool,
+        now: Instant,
+    ) -> Option<Change> {
         let holds = report.holds();
         self.has_lived |= holds && report.endpoint == Endpoint::Live;
         self.has_started |= holds && report.endpoint != Endpoint::Live;
@@ -80,7 +86,7 @@ impl Verdicts {
             _ => now,
         };
         *slot = Some(Verdict { failing, since });
-        if held.is_none() && holds {
+        if is_stopping || (held.is_none() && holds) {
             return None;
         }
         let failures: Vec<String> = report
@@ -103,12 +109,13 @@ impl Verdicts {
         self.has_started
     }
 
-    /// Returns the time at which liveness began to fail, if it has failed in every report since
-    /// then. Returns `None` if liveness passes now, or has never passed.
+    /// Returns the time from `now` until liveness will have failed for `limit` without a break.
+    /// This time is 0 once it has. Returns `None` if liveness passes now, or has never passed.
     #[must_use]
-    pub fn unhealthy_since(&self) -> Option<Instant> {
+    pub fn unhealthy_in(&self, limit: Duration, now: Instant) -> Option<Duration> {
         let live = self.live.as_ref().filter(|_| self.has_lived)?;
-        (!live.failing.is_empty()).then_some(live.since)
+        let has_failed_for = now.saturating_duration_since(live.since);
+        (!live.failing.is_empty()).then(|| limit.saturating_sub(has_failed_for))
     }
 }
 
@@ -139,6 +146,8 @@ impl fmt::Display for Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
     use crate::health::CheckResult;
 
     fn report(endpoint: Endpoint, failing: &[&'static str]) -> Report<'static> {
@@ -173,7 +182,7 @@ mod tests {
                 (10, &[], None),
             ] {
                 let now = start + Duration::from_secs(seconds);
-                let change = verdicts.judge(&report(endpoint, failing), now);
+                let change = verdicts.judge(&report(endpoint, failing), false, now);
                 let expected = expected.map(|text| format!("health: {name}: {text}"));
                 assert_eq!(change.map(|change| change.to_string()), expected);
             }
@@ -183,7 +192,7 @@ mod tests {
     #[test]
     fn a_first_failure_is_logged() {
         let mut verdicts = Verdicts::default();
-        let change = verdicts.judge(&report(Endpoint::Startup, &["db"]), Instant::now());
+        let change = verdicts.judge(&report(Endpoint::Startup, &["db"]), false, Instant::now());
         assert_eq!(
             change.unwrap().to_string(),
             "health: startupz: db failed: old"
@@ -203,7 +212,7 @@ mod tests {
             endpoint: Endpoint::Ready,
             checks: checks.collect(),
         };
-        let change = Verdicts::default().judge(&report, Instant::now());
+        let change = Verdicts::default().judge(&report, false, Instant::now());
         let line = change.unwrap().to_string();
         assert!(line.len() < 2000, "{line}");
         for name in &names {
@@ -215,30 +224,47 @@ mod tests {
     }
 
     #[test]
+    fn a_change_during_a_stop_is_recorded_and_not_logged() {
+        let mut verdicts = Verdicts::default();
+        let now = Instant::now();
+        verdicts.judge(&report(Endpoint::Live, &[]), false, now);
+        let change = verdicts.judge(&report(Endpoint::Live, &["db"]), true, now);
+        assert_eq!(change, None);
+        assert_eq!(verdicts.unhealthy_in(LIMIT, now), Some(LIMIT));
+    }
+
+    #[test]
     fn liveness_that_never_held_is_not_unhealthy() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut verdicts = Verdicts::default();
-        verdicts.judge(&report(Endpoint::Live, &["db"]), at(0));
-        assert_eq!(verdicts.unhealthy_since(), None);
-        verdicts.judge(&report(Endpoint::Live, &[]), at(1));
-        assert_eq!(verdicts.unhealthy_since(), None);
-        verdicts.judge(&report(Endpoint::Live, &["db"]), at(2));
-        verdicts.judge(&report(Endpoint::Live, &["beat"]), at(3));
-        assert_eq!(verdicts.unhealthy_since(), Some(at(2)));
-        verdicts.judge(&report(Endpoint::Live, &[]), at(4));
-        assert_eq!(verdicts.unhealthy_since(), None);
+        verdicts.judge(&report(Endpoint::Live, &["db"]), false, at(0));
+        assert_eq!(verdicts.unhealthy_in(LIMIT, at(9)), None);
+        verdicts.judge(&report(Endpoint::Live, &[]), false, at(1));
+        assert_eq!(verdicts.unhealthy_in(LIMIT, at(9)), None);
+        verdicts.judge(&report(Endpoint::Live, &["db"]), false, at(2));
+        verdicts.judge(&report(Endpoint::Live, &["beat"]), false, at(3));
+        for (now, left) in [(3, 4), (6, 1), (7, 0), (9, 0)] {
+            let left = Duration::from_secs(left);
+            assert_eq!(
+                verdicts.unhealthy_in(LIMIT, at(now)),
+                Some(left),
+                "at {now}"
+            );
+        }
+        verdicts.judge(&report(Endpoint::Live, &[]), false, at(4));
+        assert_eq!(verdicts.unhealthy_in(LIMIT, at(9)), None);
     }
 
     #[test]
     fn startup_holds_after_readiness_held_once() {
         for endpoint in [Endpoint::Ready, Endpoint::Startup] {
             let mut verdicts = Verdicts::default();
-            verdicts.judge(&report(Endpoint::Live, &[]), Instant::now());
-            verdicts.judge(&report(endpoint, &["db"]), Instant::now());
+            verdicts.judge(&report(Endpoint::Live, &[]), false, Instant::now());
+            verdicts.judge(&report(endpoint, &["db"]), false, Instant::now());
             assert!(!verdicts.has_started());
-            verdicts.judge(&report(endpoint, &[]), Instant::now());
-            verdicts.judge(&report(endpoint, &["db"]), Instant::now());
+            verdicts.judge(&report(endpoint, &[]), false, Instant::now());
+            verdicts.judge(&report(endpoint, &["db"]), false, Instant::now());
             assert!(verdicts.has_started());
         }
     }

@@ -19,7 +19,8 @@ use super::{
     encode, parse,
 };
 
-/// Time limit from the first byte of a request's head to its last byte.
+/// Time limit from the first byte of a request's head to its last byte. A prober waits for a second
+/// or a few, and a lost packet is sent again within that time.
 const HEAD_LIMIT: Duration = Duration::from_secs(5);
 /// Time limit for an idle connection, before its first request and between two requests. It is
 /// longer than the usual period of a prober.

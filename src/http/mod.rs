@@ -1,6 +1,7 @@
-//! HTTP/1 without knowledge of health: parses requests, encodes responses, serves connections.
+//! HTTP/1: parses requests, encodes responses, serves connections.
 //!
-//! [`crate::health`] decides the meaning of a path.
+//! Only `server` knows of health: it passes requests to the [`crate::responder`]. All else here is
+//! pure.
 
 pub mod client;
 pub mod connection;

@@ -1,5 +1,5 @@
 //! The only place where livelet waits: an edge-triggered epoll(7) with every descriptor except
-//! those of async-net.
+//! those of async-net. [`crate::runtime`] says why livelet does not use async-io here.
 //!
 //! A system call is tried first. If it would block, the source is registered once and keeps the
 //! waker of its task. Any change of the descriptor wakes the task, which tries the call again. This
@@ -173,8 +173,8 @@ impl<T: AsFd> Source<T> {
     ///
     /// So a loop that handles one item after each wait does not hold up other tasks, even if a peer
     /// sends without pause. Such a loop is also cheaper than one that calls accept4(2) until the
-    /// queue is empty: the last of these calls takes 4.2 us, the epoll_ctl(2) of a wait takes 0.4
-    /// us.
+    /// queue is empty: the last of these calls makes a socket in vain, and costs more than the
+    /// epoll_ctl(2) of a wait.
     ///
     /// # Errors
     /// Returns the error of epoll_ctl(2).

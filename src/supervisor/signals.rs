@@ -19,6 +19,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::lifecycle::RESPONDER_STOPS;
+use crate::log;
 use crate::runtime::{Source, Timer};
 use crate::signal::{Mask, is_hangup_ignored, reset_disposition};
 
@@ -39,6 +40,8 @@ pub(crate) struct Signals {
     source: SignalSource,
     /// Signal mask that livelet was started with.
     inherited: Mask,
+    /// `true` if epoll(7) has refused at least once to watch for signals (ENOSPC, ENOMEM).
+    has_backed_off: bool,
 }
 
 enum SignalSource {
@@ -80,7 +83,11 @@ impl Signals {
             Mask::none().set();
             SignalSource::Handled(Source::new(Delivery(delivery)))
         };
-        Ok(Signals { source, inherited })
+        Ok(Signals {
+            source,
+            inherited,
+            has_backed_off: false,
+        })
     }
 
     /// Returns the signal mask that livelet was started with. Children get the same mask.
@@ -96,9 +103,13 @@ impl Signals {
             SignalSource::Handled(delivery) => delivery.readable().await,
             SignalSource::Blocked(signals) => signals.readable().await,
         };
-        if readable.is_err() {
-            // epoll refuses the descriptor (ENOSPC, ENOMEM): signals are looked for every now and
-            // then.
+        if let Err(cause) = readable {
+            if !std::mem::replace(&mut self.has_backed_off, true) {
+                log::notice(format_args!(
+                    "signal: epoll can't watch for signals: {}; looked for every 100 ms",
+                    log::Cause(&cause)
+                ));
+            }
             Timer::after(BACK_OFF).await;
         }
         match &mut self.source {

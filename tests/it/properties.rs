@@ -1,7 +1,5 @@
 //! Properties of the pure state machines in simulated time, under random events in random order.
-//! The seed is printed.
-
-//! `LIVELET_SEED` the orders are the same again.
+//! The seed is printed. With it in `LIVELET_SEED` the orders are the same again.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
