@@ -58,7 +58,7 @@ pub(super) fn set(
         Id::Listen => {
             let address = match text.strip_prefix("env:") {
                 Some(name) => port_of(name, variable)?,
-                None => text.parse().map_err(|()| ADDR)?,
+                None => text.parse().map_err(|_| ADDR)?,
             };
             if is_first {
                 config.listen.clear();

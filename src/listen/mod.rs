@@ -10,7 +10,7 @@ mod wait;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::str::FromStr;
 
 use rustix::io::Errno;
@@ -66,15 +66,15 @@ fn covers(ip: IpAddr, other: IpAddr) -> bool {
 }
 
 impl FromStr for Listen {
-    type Err = ();
+    type Err = AddrParseError;
 
     /// Parses an address in one of the forms `9090`, `:9090`, `127.0.0.1:9090` and `[::1]:9090`.
-    fn from_str(text: &str) -> Result<Listen, ()> {
+    fn from_str(text: &str) -> Result<Listen, AddrParseError> {
         let port = text.strip_prefix(':').unwrap_or(text);
-        if port.bytes().all(|b| b.is_ascii_digit()) {
-            return port.parse().map(Listen::Port).map_err(drop);
+        match port.parse() {
+            Ok(number) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(Listen::Port(number)),
+            _ => text.parse().map(Listen::Address),
         }
-        text.parse().map(Listen::Address).map_err(drop)
     }
 }
 
@@ -252,7 +252,7 @@ mod tests {
             "127.0.0.1:65536",
         ];
         for text in refused {
-            assert_eq!(text.parse::<Listen>(), Err(()), "{text}");
+            assert!(text.parse::<Listen>().is_err(), "{text}");
         }
     }
 

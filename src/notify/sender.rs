@@ -67,6 +67,8 @@ pub(super) fn judge(peer: Peer, facts: &impl SenderFacts) -> Result<(), Refusal>
     })
 }
 
+impl std::error::Error for Refusal {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

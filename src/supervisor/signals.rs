@@ -3,9 +3,9 @@
 //! (self-pipe trick). Those of a companion (livelet with a worker) stay blocked and are read from a
 //! signalfd(2), which also reports the sender.
 //!
-//! A companion has no signal handler, because a handler may run without end: while real-time
-//! signals are queued, the kernel searches all of them each time it delivers another signal, and
-//! the next child has ended before the search is over.
+//! A companion has no signal handler, because a handler may run without end. While real-time
+//! signals are queued, the kernel searches all of them each time it delivers another signal. The
+//! next child may end before the search is over, and the handler runs again.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd};
