@@ -28,9 +28,10 @@ const BACKLOG_WAIT: Duration = Duration::from_secs(60);
 ///
 /// The threads are not those of `smol::unblock`. If the system refuses a thread, the crate
 /// `blocking` 1.7 tries again for ever, which would stop livelet's main thread. Here the check
-/// fails instead, with the reason that no thread can be started. `tests/system/checks` shows that.
+/// fails instead, with the reason that no thread can be started. `tests/system/checks` shows that
+/// such a check fails.
 #[derive(Debug, Default)]
-pub(crate) struct PathCalls(Mutex<State>);
+pub(crate) struct PathCalls(Mutex<CallState>);
 
 /// Function that makes a system call on a path, and may hang. Returns the file's modification time
 /// after stat(2), or the time of the connection after connect(2).
@@ -58,7 +59,7 @@ impl CallError {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CallState {
     is_running: bool,
     found: Option<io::Result<SystemTime>>,
     waiting: Option<Waker>,
@@ -112,7 +113,7 @@ impl PathCalls {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut CallState) -> T) -> T {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

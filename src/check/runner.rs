@@ -57,13 +57,13 @@ struct Slot {
 enum OutcomeSource {
     /// The worker's sd_notify messages, for a `notify` check.
     Notify,
-    /// The same, for a `watchdog:` check with this limit.
+    /// The worker's sd_notify messages, for a `watchdog:` check with this limit.
     Watchdog(Duration),
     /// Runs of the check.
     Runs(Work),
 }
 
-/// What a run of a check does, and the state that the check keeps between its runs.
+/// Work of one run of a check, and the state that the check keeps between its runs.
 #[derive(Debug, Clone)]
 enum Work {
     /// Runs a program, for an `exec:` check.

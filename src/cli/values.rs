@@ -201,8 +201,8 @@ fn alias(text: &str) -> Option<Alias> {
     is_path.then_some(Alias { path, endpoint })
 }
 
-/// Parses `FROM=TO`, a value of `--signal`. FROM is a signal that can be
-/// caught. TO is any signal, or 0 if livelet drops FROM. Returns `None` for any other text.
+/// Parses `FROM=TO`, a value of `--signal`. FROM is a signal that can be caught. TO is any signal,
+/// or 0 if livelet drops FROM. Returns `None` for any other text.
 fn rewrite(text: &str) -> Option<Rewrite> {
     let (from, to) = text.split_once('=')?;
     let from = signal::number(from).filter(|&from| from != 0 && signal::can_be_caught(from))?;

@@ -90,7 +90,7 @@ pub fn probe(mut probe: Probe, in_colours: bool) -> Probed {
     };
     let outcome = runtime::block_on(&LocalExecutor::new(), asked);
     let passed = outcome.unwrap_or_else(|cause| {
-        output = format!("runtime: epoll: {}\n", log::Cause(&cause)).into_bytes();
+        output = format!("runtime: cannot wait: {}\n", log::Cause(&cause)).into_bytes();
         false
     });
     if in_colours {

@@ -1,7 +1,7 @@
 //! Verdicts on the endpoints over time: when a verdict changes, whether the worker has started, and
-//! since when liveness fails.
+//! how long liveness may still fail until livelet stops.
 //!
-//! Pure: reports and `now` come in, changes come out.
+//! Pure: reports, the time and whether livelet is stopping come in, changes come out.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -50,8 +50,8 @@ pub struct Change {
 impl Verdicts {
     /// Records `report`, the results of all checks of one endpoint at the time `now`. Returns the
     /// change to log if the failing checks differ from those in the previous report on this
-    /// endpoint. Returns `None` if the same checks fail, if the endpoint passes in its first
-    /// report, or if `is_stopping`: a stop changes the health of every endpoint.
+    /// endpoint. Returns `None` if the same checks fail, or if the endpoint passes in its first
+    /// report. Also returns `None` if livelet is stopping, because the stop has its own log lines.
     pub fn judge(
         &mut self,
         report: &Report<'_>,
@@ -146,9 +146,9 @@ impl fmt::Display for Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::CheckResult;
 
     const LIMIT: Duration = Duration::from_secs(5);
-    use crate::health::CheckResult;
 
     fn report(endpoint: Endpoint, failing: &[&'static str]) -> Report<'static> {
         let checks = ["beat", "db"].map(|name| CheckResult {

@@ -279,18 +279,21 @@ impl Server {
         yield_now().await;
     }
 
-    /// Logs `error`, after which a connection closes. Usually the client has closed it. If epoll(7)
-    /// can't watch it, the first such line has the normal level.
+    /// Logs `error`, because of which livelet closes a connection. Usually the client has reset the
+    /// connection. If epoll(7) can't watch the connection, the first such line has the normal
+    /// level.
     fn connection_failed(&self, error: &io::Error) {
         let cause = log::Cause(error);
-        match Errno::from_io_error(error) {
-            Some(Errno::NOSPC | Errno::NOMEM) if !self.has_refused.replace(true) => {
-                log::notice(format_args!(
-                    "connection: closed, epoll can't watch it: {cause}; see fs.epoll.max_user_watches"
-                ));
-            }
-            _ => log::detail(format_args!("connection: closed: {cause}")),
-        }
+        let hint = match Errno::from_io_error(error) {
+            Some(Errno::NOSPC) => "; see fs.epoll.max_user_watches",
+            Some(Errno::NOMEM) => "",
+            _ => return log::detail(format_args!("connection: closed: {cause}")),
+        };
+        let is_new = !self.has_refused.replace(true);
+        let log = if is_new { log::notice } else { log::detail };
+        log(format_args!(
+            "connection: closed, epoll can't watch it: {cause}{hint}"
+        ));
     }
 
     /// Makes space for one new connection: at the connection limit, evicts a connection. While no

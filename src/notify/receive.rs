@@ -92,7 +92,7 @@ struct ControlMessage<'c> {
     /// Type of the message, such as SCM_RIGHTS.
     kind: i32,
     data: &'c [u8],
-    /// Bytes of the messages after it.
+    /// Bytes of the control messages that follow.
     rest: &'c [u8],
 }
 

@@ -47,6 +47,8 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl std::error::Error for Refusal {}
+
 /// Decides if livelet trusts `peer`, the process that sent an sd_notify message. `facts` are about
 /// the same process.
 ///
@@ -66,8 +68,6 @@ pub(super) fn judge(peer: Peer, facts: &impl SenderFacts) -> Result<(), Refusal>
         Refusal::OtherUser
     })
 }
-
-impl std::error::Error for Refusal {}
 
 #[cfg(test)]
 mod tests {

@@ -53,7 +53,7 @@ pub enum RunError {
     /// The system refused something else that the start needs, such as a signal handler. The fields
     /// are a name for it and the error.
     System(&'static str, io::Error),
-    /// epoll(7) failed, at the start or later.
+    /// epoll(7) or eventfd(2), with which livelet waits, failed, at the start or later.
     Wait(io::Error),
 }
 
@@ -75,7 +75,7 @@ impl fmt::Display for RunError {
             RunError::Listen(error) => error.fmt(f),
             RunError::Spawn(error) => error.fmt(f),
             RunError::System(what, cause) => write!(f, "start: {what}: {}", log::Cause(cause)),
-            RunError::Wait(cause) => write!(f, "runtime: epoll: {}", log::Cause(cause)),
+            RunError::Wait(cause) => write!(f, "runtime: cannot wait: {}", log::Cause(cause)),
         }
     }
 }

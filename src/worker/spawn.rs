@@ -277,7 +277,7 @@ impl Child<'_> {
 #[derive(Debug)]
 pub(crate) struct Forked {
     pub(crate) pid: Pid,
-    /// Tells if the child can't execute its program.
+    /// Channel over which the child reports that it can't execute its program.
     pub(crate) report: ChildReport,
 }
 

@@ -6,6 +6,8 @@ They start and end a livelet, probe it, read what it uses from /proc, and run ch
 
 import argparse
 import ctypes
+import errno
+import fcntl
 import os
 import pathlib
 import platform
@@ -13,6 +15,7 @@ import random
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,7 @@ LIVELET = os.path.abspath(os.environ.get("LIVELET_BIN", STATIC))
 # Seconds for anything that should happen at once, or within a few seconds, on a machine that is busy with other things.
 SOON = 60
 CLONE_NEWNET = 0x40000000  # sched.h
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # netdevice(7)
 
 
 def reset_signals():
@@ -163,16 +167,18 @@ def free_port():
 
 
 def use_own_network():
-    """Moves this process into a network namespace of its own that has only loopback, if it is root's.
+    """Moves this process into a network namespace of its own that has only loopback, and returns True if it may.
 
     podman and docker switch on the machine's connection tracking. It keeps each connection for two minutes, and drops
     new ones while its table is full (nf_conntrack_max).
     """
-    if os.geteuid() != 0:
-        return
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        if ctypes.get_errno() == errno.EPERM:
+            return False
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with socket.socket() as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP))
+    return True
 
 
 def memory(pid):

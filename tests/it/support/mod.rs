@@ -495,8 +495,9 @@ pub(crate) fn wait_until_listening(pid: u32) -> SocketAddr {
     found.unwrap().local
 }
 
-/// Waits until livelet has accepted and read all that was sent to this address. It does so in the
-/// order in which it came, so before it answers this probe.
+/// Waits until livelet has accepted and read all that this test has sent to `addr`, if no other
+/// client connects meanwhile. livelet then handles events in their order, and answers this probe
+/// last.
 pub(crate) fn wait_until_read(addr: SocketAddr) {
     probe(addr, "/livez");
 }
