@@ -4,8 +4,9 @@
 //!
 //! One thread answers probes over HTTP, forwards signals to the worker and reaps its processes.
 //! Every activity is a task of smol's executor, and every task waits in one edge-triggered epoll
-//! ([`runtime`]). Data flows one way: bytes, events and the time come in, pure cores return what to
-//! do, and thin I/O around them does it.
+//! ([`runtime`]). Only the sockets of network checks wait in async-net's. Data flows one way:
+//! bytes, events and the time come in, pure cores return what to do, and thin I/O around them does
+//! it.
 //!
 //! | pure core | gets | returns |
 //! |---|---|---|
@@ -23,16 +24,16 @@
 //! | [`cli`] | the table of options, the variables, `--help`, near misses |
 //! | [`supervisor`] | the start, the event loop and its lifecycle, the order of the drain included |
 //! | [`worker`] | spawn, signal, reap, descendants, the terminal |
-//! | [`notify`] | the worker's NOTIFY_SOCKET, and the relay to livelet's own supervisor |
+//! | [`notify`] | the worker's NOTIFY_SOCKET, the relay to livelet's own supervisor, `livelet notify` |
 //! | [`listen`] | listening sockets: bound, inherited or waited for; the process that holds a port |
 //! | [`handover`] | the protocol by which a successor gets the listening socket |
-//! | [`http`] | requests, responses, the connection, the server |
+//! | [`http`] | requests, responses, the connection, the server; the client's half for `http:` checks |
 //! | [`health`] | endpoints and routes, verdicts, rendering |
 //! | [`check`] | the kinds of checks (`spec` reads them), and the runner that shares one run among a burst of probes |
 //! | `responder` | brings [`health`] and [`check`] together: the answer to a request |
 //! | [`command`] | `livelet probe` and `livelet install` |
 //! | `runtime` | the one wait, timers, tasks |
-//! | `close` | the thread that closes descriptors which other processes sent |
+//! | `close` | threads that close descriptors which other processes sent |
 //!
 //! # Invariants
 //!
@@ -40,26 +41,28 @@
 //! - No call that may block runs on the main thread: checks of paths and foreign descriptors have
 //!   threads of their own.
 //! - Every loop over input from other processes yields after a bounded number of items.
-//! - At the connection limit no connection is exempt from eviction.
+//! - At the connection limit every connection from which livelet has read can be evicted.
 //! - Only [`worker`] waits for children.
 //! - Exactly one livelet owns a listening socket during a handover ([`handover`] says why).
 //!
 //! # Journeys
 //!
-//! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`.
-//! `ConnectionTask::run` alternates two calls. `poll_step` does the I/O that
+//! **A probe.** `Server::accept_loop` accepts, `Server::open` spawns a `ConnectionTask`. Its `poll`
+//! calls `ConnectionTask::run`, which alternates two calls. `poll_step` does the I/O that
 //! [`http::connection::Connection::step`] asks for: read, send, shut down. `answer_requests` gets a
 //! request from `Connection::incoming`, which parses it ([`http::parse`]). `Responder::route` makes
-//! a [`health::Question`] of it. `Responder::poll_answer` collects a [`health::Report`], passes it
-//! to [`health::Verdicts`] and calls [`health::respond`]. `Connection::answer` encodes
+//! a [`health::Question`] of it. `Responder::poll_answer` collects a [`health::Report`] for each
+//! endpoint (`Responder::report`) and calls [`health::respond`]. Unless the request asks for single
+//! checks, the report also goes to [`health::Verdicts`]. `Connection::answer` encodes
 //! ([`http::encode`]). The drop of the task closes the socket.
 //!
-//! **TERM.** After the start, `Process::next_events` waits for everything. `Signals::next` returns
-//! the signal, `Process::received` makes an event of it, and `Process::step` passes it to
-//! `Lifecycle::step`. `Process::step` also tells `Holder` and `Server` that a stop has begun.
-//! `Process::act` performs the actions: `Tree::stop` sends TERM to the worker. SIGCHLD leads to
-//! `Process::reap`, which makes an event of the worker's end. The drain follows, and `next_events`
-//! waits for each of its steps: `Server::older_finished`, `Holder::alone`, `Server::drained`. Then
+//! **TERM.** After the start, `Process::serve_until_exit` loops over `Process::next_events`, which
+//! waits for everything. `Signals::next` returns the signal, `Process::received` makes an event of
+//! it, and `Process::step` passes it to `Lifecycle::step`. `Process::step` also tells `Holder` and
+//! `Server` that a stop has begun. `Process::act` performs the actions: `Tree::stop` sends TERM to
+//! the worker, after the lame duck if there is one. SIGCHLD leads to `Process::reap`, which makes
+//! an event of the worker's end. Leftovers get TERM too. The drain follows, and `next_events` waits
+//! for each of its steps: `Server::older_finished`, `Holder::alone`, `Server::drained`. Then
 //! livelet exits.
 //!
 //! **A handover.** The successor's `listen::find` finds the port held and asks at the rendezvous.
@@ -67,15 +70,15 @@
 //! if the successor has `--takeover` or the holder is stopping. Otherwise it replies `healthy`, and
 //! offers the socket after `Holder::stop`. The successor's `Process::open_sockets` starts its
 //! worker, then `Offer::accept` sends `taken`, the commit point. `converse` marks the socket as
-//! taken, `Process::handed_over` wakes the accept loops, and the loop of this socket ends. The
-//! successor's `Process::serve` accepts connections and writes the ready line. The successor's
-//! `Holder::answer_for` binds the rendezvous once the holder has closed the old one. With
-//! `--takeover`, `Event::Replaced` then stops the holder.
+//! taken (`Holder::is_taken_by`). The holder's `Process::handed_over` wakes the accept loops, and
+//! the loop of this socket ends. With `--takeover` it also returns `Event::Replaced`, which stops
+//! the holder. The successor's `Process::serve` accepts connections and writes the ready line. The
+//! successor's `Holder::answer_for` binds the rendezvous once the holder has closed the old one.
 //!
 //! **A heartbeat check.** `Responder::poll_answer` calls `Observer::observe`. If no run has ended
-//! since the request arrived, the observer starts one unless one is running, and the connection
-//! waits. `path::is_fresh` reads the file's time on a thread, and compares its age with the limit.
-//! The end of a run wakes all waiting connections, which call `poll_answer` again.
+//! since the request arrived, the observer starts one unless one is running (`Observer::run`), and
+//! the connection waits. `path::is_fresh` reads the file's time on a thread, and compares its age
+//! with the limit. The end of a run wakes all waiting connections, which call `poll_answer` again.
 //!
 //! # Crates
 //!
@@ -83,7 +86,7 @@
 //! |---|---|
 //! | smol | the executor that runs every task, and combinators of futures |
 //! | async-net | sockets of network checks and of `livelet probe` |
-//! | socket2 | the listening socket |
+//! | socket2 | the listening socket, and other sockets that need options before connect(2) |
 //! | signal-hook | signal handlers of a livelet without a worker |
 //! | httparse, httpdate | heads, the Date field |
 //! | shlex | words of a variable and of `exec:` |
@@ -101,7 +104,8 @@
 //! - *Question*: the endpoint, view and checks that a request asks for. *Report*: the results of
 //!   the checks for one endpoint. *Snapshot*: a copy of the process's state, on which responses
 //!   depend.
-//! - *Companion*: a livelet with a worker. *Responder*: a livelet without one.
+//! - *Companion*: a livelet with a worker. *Responder*: a livelet without one. The type `Responder`
+//!   answers requests in both.
 //! - *Leftovers*: descendants that live when the worker has ended.
 //! - *Holder*, *successor*: the livelet that has a listening socket, and the one that asks for it
 //!   at the *rendezvous*, an abstract unix socket named after the address. *Predecessor*: the
