@@ -128,10 +128,14 @@ def request(path="/livez", close=True):
     return f"GET {path} HTTP/1.1\r\nHost: test\r\n{connection}\r\n".encode()
 
 
-def probe(address, path="/livez", timeout=1.0, source=None):
-    """Probes as the kubelet does: on a new connection, all of it within the timeout. Returns the status and the body. Raises OSError if there is no answer."""
-    deadline = time.monotonic() + timeout
-    with socket.create_connection(address, timeout, source_address=source and (source, 0)) as client:
+def probe(address, path="/livez", timeout=1.0, source=None, connect_timeout=SOON):
+    """Probes on a new connection. Returns the status and the body. Raises OSError if no answer comes within the timeout.
+
+    The timeout counts from the connection. The kernel makes it without livelet, and after a second sends a packet again that
+    it has lost.
+    """
+    with socket.create_connection(address, connect_timeout, source_address=source and (source, 0)) as client:
+        deadline = time.monotonic() + timeout
         client.sendall(request(path))
         answer = b""
         while True:
