@@ -131,8 +131,8 @@ def request(path="/livez", close=True):
 def probe(address, path="/livez", timeout=1.0, source=None, connect_timeout=SOON):
     """Probes on a new connection. Returns the status and the body. Raises OSError if no answer comes within the timeout.
 
-    The timeout counts from the connection. The kernel makes it without livelet, and after a second sends a packet again that
-    it has lost.
+    The timeout counts from the connection, which the kernel makes without livelet. If the kernel loses a packet of the
+    handshake, it sends the packet again only after a second.
     """
     with socket.create_connection(address, connect_timeout, source_address=source and (source, 0)) as client:
         deadline = time.monotonic() + timeout
@@ -173,8 +173,8 @@ def free_port():
 def use_own_network():
     """Moves this process into a network namespace of its own that has only loopback, and returns True if it may.
 
-    podman and docker switch on the machine's connection tracking. It keeps each connection for two minutes, and drops
-    new ones while its table is full (nf_conntrack_max).
+    podman and docker switch on the machine's connection tracking. The table keeps each connection for up to two
+    minutes after its end. While the table is full, the kernel drops new connections (nf_conntrack_max).
     """
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         if ctypes.get_errno() == errno.EPERM:
